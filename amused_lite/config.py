@@ -1,0 +1,194 @@
+"""What a model is: frozen dataclasses and the three presets. Knows no torch and no files.
+
+Sizes are those of the published `transformer/config.json`, `vqvae/config.json` and `text_encoder/config.json`; the
+fields carry this project's names, and `models/checkpoint.py` holds the one table that translates them.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """CLIP's text tower (Radford et al. 2021). Defaults are CLIP-L/14."""
+
+    vocab_size: int = 49408
+    context_length: int = 77
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    feedforward_width: int = 3072
+    projection_width: int = 768
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    norm_eps: float = 1e-5
+    start_token_id: int = 49406
+    end_token_id: int = 49407  # also pads: aMUSEd attends to all positions, so the padding id is part of the model
+
+    def __post_init__(self) -> None:
+        _check(self.width % self.heads == 0, f"text width {self.width} is not divisible by {self.heads} heads")
+        _check(self.layers >= 2, f"the text tower needs 2 layers or more for penultimate states, got {self.layers}")
+
+
+@dataclass(frozen=True)
+class UViTConfig:
+    """The U-ViT masked transformer (aMUSEd, section 3). Defaults are amused-256's."""
+
+    grid: int = 16  # tokens per side of the square picture it was trained for
+    codebook_size: int = 8192
+    vocab_size: int = 8256  # codebook, padding to a multiple of 64, and the mask token as its last entry
+    token_width: int = 768
+    block_width: int = 768
+    block_heads: int = 12
+    res_blocks: int = 3  # in the down block and again in the up block
+    hidden_size: int = 1024
+    layers: int = 22
+    heads: int = 16
+    feedforward_width: int = 2816
+    text_width: int = 768
+    pooled_width: int = 768
+    micro_width: int = 256  # sinusoid width of each of the five micro-conditioning numbers
+    resample: bool = False  # halve the grid before the transformer, double it after (amused-512)
+    norm_eps: float = 1e-6
+    learned_positions: bool = False  # not published; see docs/log.md for why the tiny preset has them
+
+    def __post_init__(self) -> None:
+        _check(self.vocab_size > self.codebook_size, "vocab_size must leave room for the mask token")
+        _check(self.hidden_size % self.heads == 0, f"hidden_size {self.hidden_size} / {self.heads} heads is not whole")
+        _check(self.block_width % self.block_heads == 0, f"block_width {self.block_width} / {self.block_heads} heads")
+        _check(self.micro_width % 2 == 0, f"micro_width must be even, got {self.micro_width}")
+        _check(not (self.resample and self.grid % 2), f"a resampled grid must be even, got {self.grid}")
+
+    @property
+    def mask_token_id(self) -> int:
+        return self.vocab_size - 1
+
+    @property
+    def num_tokens(self) -> int:
+        return self.grid * self.grid
+
+    @property
+    def inner_grid(self) -> int:
+        """Tokens per side inside the transformer."""
+        return self.grid // 2 if self.resample else self.grid
+
+
+@dataclass(frozen=True)
+class VQGANConfig:
+    """The VQ-GAN tokenizer of pictures (Esser et al. 2021). Defaults are aMUSEd's f16, 8192 codes, no attention."""
+
+    channels: tuple[int, ...] = (128, 256, 256, 512, 768)  # one level each; every level but the last halves the side
+    layers_per_block: int = 2
+    latent_channels: int = 64
+    codebook_size: int = 8192
+    norm: Literal["group", "none"] = "group"
+    norm_groups: int = 32
+    patch_size: int = 1  # pixels folded into channels before the first and after the last convolution
+    spherical: bool = False  # latents and codes scaled to unit root mean square
+
+    def __post_init__(self) -> None:
+        if self.norm == "group":
+            for width in self.channels:
+                _check(width % self.norm_groups == 0, f"{width} channels do not split into {self.norm_groups} groups")
+
+    @property
+    def downsample_factor(self) -> int:
+        return self.patch_size * 2 ** (len(self.channels) - 1)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model: text tower, U-ViT and VQ-GAN that fit together."""
+
+    text: TextConfig = field(default_factory=TextConfig)
+    uvit: UViTConfig = field(default_factory=UViTConfig)
+    vqgan: VQGANConfig = field(default_factory=VQGANConfig)
+    guidance_scale: float = 10.0  # the preset's default; the user's choice goes into GenerateOptions
+    token_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        pairs = (
+            ("text.width", self.text.width, "uvit.text_width", self.uvit.text_width),
+            ("text.projection_width", self.text.projection_width, "uvit.pooled_width", self.uvit.pooled_width),
+            ("vqgan.codebook_size", self.vqgan.codebook_size, "uvit.codebook_size", self.uvit.codebook_size),
+        )
+        for left, a, right, b in pairs:
+            _check(a == b, f"{left} is {a} but {right} is {b}; they must be equal")
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square picture in pixels."""
+        return self.uvit.grid * self.vqgan.downsample_factor
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a key is unknown or two parts do not fit together.
+        """
+        try:
+            vqgan = dict(values["vqgan"])
+            vqgan["channels"] = tuple(vqgan["channels"])
+            rest = {key: value for key, value in values.items() if key not in ("text", "uvit", "vqgan")}
+            return cls(
+                text=TextConfig(**values["text"]), uvit=UViTConfig(**values["uvit"]), vqgan=VQGANConfig(**vqgan), **rest
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a model configuration of this version: {error}") from error
+
+
+_AMUSED_256 = ModelConfig(guidance_scale=4.5)  # 256 is best at 4 to 5 and collapses by 10 (open-muse's own sweep)
+_AMUSED_512 = replace(_AMUSED_256, uvit=replace(_AMUSED_256.uvit, grid=32, resample=True), guidance_scale=9.0)
+_TINY = ModelConfig(
+    text=TextConfig(
+        vocab_size=1024,
+        context_length=32,
+        width=192,
+        layers=3,
+        heads=3,
+        feedforward_width=768,
+        projection_width=192,
+        activation="gelu",
+        start_token_id=1022,
+        end_token_id=1023,
+    ),
+    uvit=UViTConfig(
+        grid=32,
+        codebook_size=1024,
+        vocab_size=1088,
+        token_width=128,
+        block_width=128,
+        block_heads=2,
+        res_blocks=2,
+        hidden_size=192,
+        layers=6,
+        heads=3,
+        feedforward_width=512,
+        text_width=192,
+        pooled_width=192,
+        micro_width=32,
+        resample=True,
+        learned_positions=True,
+    ),
+    vqgan=VQGANConfig(
+        channels=(48, 96, 128),
+        layers_per_block=1,
+        latent_channels=16,
+        codebook_size=1024,
+        norm="none",
+        patch_size=4,
+        spherical=True,
+    ),
+    guidance_scale=3.0,
+)
+
+PRESETS: dict[str, ModelConfig] = {"amused-256": _AMUSED_256, "amused-512": _AMUSED_512, "tiny": _TINY}
