@@ -1,0 +1,1 @@
+"""Training: scenes, losses and loops (needs torch)."""

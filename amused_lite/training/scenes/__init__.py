@@ -1,0 +1,46 @@
+"""Captioned vector scenes: what the bundled model learns from, drawn on the fly and the same for ever."""
+
+from .captions import caption, hard_negatives
+from .draw import draw, draw_things
+from .looks import random_look
+from .sampling import HeldoutPrompt, heldout_prompts, random_scene
+from .scene import (
+    BACKDROPS,
+    CELL,
+    COLOURS,
+    HELDOUT_PAIRS,
+    HELDOUT_RELATIONS,
+    KINDS,
+    SIZE,
+    STYLES,
+    VARIANTS,
+    Scene,
+    Thing,
+    is_heldout,
+)
+from .unseen_looks import UNSEEN_LOOKS, unseen_look
+
+__all__ = [
+    "BACKDROPS",
+    "CELL",
+    "COLOURS",
+    "HELDOUT_PAIRS",
+    "HELDOUT_RELATIONS",
+    "KINDS",
+    "SIZE",
+    "STYLES",
+    "UNSEEN_LOOKS",
+    "VARIANTS",
+    "HeldoutPrompt",
+    "Scene",
+    "Thing",
+    "caption",
+    "draw",
+    "draw_things",
+    "hard_negatives",
+    "heldout_prompts",
+    "is_heldout",
+    "random_look",
+    "random_scene",
+    "unseen_look",
+]
