@@ -17,6 +17,7 @@ from .scene import (
     Scene,
     Thing,
     is_heldout,
+    meaning,
 )
 from .unseen_looks import UNSEEN_LOOKS, unseen_look
 
@@ -40,6 +41,7 @@ __all__ = [
     "hard_negatives",
     "heldout_prompts",
     "is_heldout",
+    "meaning",
     "random_look",
     "random_scene",
     "unseen_look",

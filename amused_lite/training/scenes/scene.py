@@ -151,3 +151,16 @@ def shows_heldout_relation(scene: Scene) -> bool:
 def is_heldout(scene: Scene) -> bool:
     """True when the scene must not be trained on."""
     return shows_heldout_pair(scene) or shows_heldout_relation(scene)
+
+
+def meaning(scene: Scene) -> tuple[object, ...]:
+    """Everything a caption can say of a scene: equal for two scenes that differ in unsaid choices only."""
+    return (
+        scene.backdrop,
+        scene.style,
+        scene.layout,
+        scene.subjects,
+        scene.position,
+        scene.size,
+        scene.count,
+    )

@@ -1,0 +1,154 @@
+"""The bundled model from nothing, stage by stage. Every stage resumes where it stopped and skips what is done.
+
+    tokenizer -> vqgan -> clip -> tokens -> uvit -> decoder, then the exporter makes a bundle of `Build.networks()`
+
+`tokens` and `decoder` may run in a second process while `uvit` trains: its pool of pictures grows with the steps, and
+finishing the decoder leaves the codes alone.
+"""
+
+import random
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from amused_lite.config import PRESETS, ModelConfig
+from amused_lite.models.checkpoint import text_from_open_clip
+from amused_lite.models.clip_text import CLIPText
+from amused_lite.models.networks import Networks
+from amused_lite.models.vqgan import VQGAN
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training import scenes
+from amused_lite.training.clip import CLIPRecipe, train_clip
+from amused_lite.training.decoder import DecoderRecipe, train_decoder
+from amused_lite.training.run import Run, subset
+from amused_lite.training.tokens import TokenPool, encode_scenes
+from amused_lite.training.uvit import RECIPES, Batches, UViTRecipe, train_uvit
+from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
+
+STAGES = ("tokenizer", "vqgan", "clip", "tokens", "uvit", "decoder")
+SCENE_SEED = 3  # scenes of this seed are the U-ViT's training set
+
+
+@dataclass(frozen=True)
+class Build:
+    """Where the runs live and how much of everything; the defaults made the bundled model."""
+
+    folder: Path
+    config: ModelConfig = PRESETS["tiny"]
+    vqgan: VQGANRecipe = field(default_factory=VQGANRecipe)
+    decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
+    clip: CLIPRecipe = field(default_factory=CLIPRecipe)
+    uvit: UViTRecipe = RECIPES["tiny"]
+    pictures: int = 40_960
+    first_pictures: int = 6_144  # what the U-ViT starts with while the rest is still being encoded
+    pictures_per_step: float = 6.0
+
+    def run(self, stage: str, stop_after: int | None = None) -> bool:
+        """Run one stage of `STAGES`; returns whether it came to its end.
+
+        Args:
+            stop_after: end this session of the U-ViT after so many steps.
+        """
+        match stage:
+            case "tokenizer":
+                self.train_tokenizer()
+            case "vqgan":
+                train_vqgan(self.config.vqgan, self.vqgan, self.folder / "vqgan")
+                return self._steps("vqgan") == self.vqgan.steps
+            case "clip":
+                train_clip(self.config.text, self.clip, self.tokenizer(), self.folder / "clip")
+                return self._steps("clip") == self.clip.steps
+            case "tokens":
+                encode_scenes(self.vqgan_model(), self.folder / "tokens", SCENE_SEED, self.pictures)
+            case "uvit":
+                self.train_uvit(stop_after)
+                return self._steps("uvit") == self.uvit.steps
+            case "decoder":
+                train_decoder(self._vqgan_as_trained(), self.decoder, self.vqgan, self.folder / "decoder")
+                return self._steps("decoder") == self.decoder.steps
+            case _:
+                raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(STAGES)}")
+        return True
+
+    def train_tokenizer(self) -> None:
+        """Byte-pair merges from 20,000 captions."""
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            scenes_ = (scenes.random_scene(SCENE_SEED, i, "train") for i in range(20_000))
+            captions = [scenes.caption(scene, random.Random(i)) for i, scene in enumerate(scenes_)]
+            Tokenizer.train(captions, self.config.text.vocab_size, self.config.text.context_length).save(path)
+
+    def tokenizer(self) -> Tokenizer:
+        text = self.config.text
+        path = self._made("tokenizer", "tokenizer.json")
+        return Tokenizer.from_file(path, text.context_length, text.start_token_id, text.end_token_id)
+
+    def vqgan_model(self) -> VQGAN:
+        """With the finished decoder once there is one."""
+        model = self._vqgan_as_trained()
+        if self._steps("decoder"):
+            finished = nn.ModuleList([model.post_quant, model.decoder])
+            finished.load_state_dict(self._weights("decoder", "ema"))
+        return model
+
+    def _vqgan_as_trained(self) -> VQGAN:
+        model = VQGAN(self.config.vqgan).to(memory_format=torch.channels_last)
+        model.load_state_dict(self._weights("vqgan"))
+        return model.eval()
+
+    def text_model(self) -> CLIPText:
+        return text_from_open_clip(self._weights("clip"), self.config.text, "clip run").eval()
+
+    def train_uvit(self, stop_after: int | None = None) -> None:
+        self._made("tokens", "tokens")
+        scored = {scenes.meaning(prompt.scene) for prompt in scenes.heldout_prompts()}
+        pool = TokenPool(
+            self.folder / "tokens",
+            self.first_pictures,
+            self.pictures_per_step,
+            self.pictures,
+            reserved=lambda index: scenes.meaning(scenes.random_scene(SCENE_SEED, index, "train")) in scored,
+        )
+        batches = Batches(self.config, self.uvit, pool, self.text_model(), self.tokenizer())
+        train_uvit(self.config, self.uvit, batches, SCENE_SEED, self.folder / "uvit", stop_after)
+        Run(self.folder / "uvit").plot("loss", "norm")
+
+    def networks(self) -> Networks:
+        """Everything trained so far in one model, with the U-ViT's averaged weights."""
+        networks = Networks(self.config)
+        networks.text, networks.vqgan = self.text_model(), self.vqgan_model().to(memory_format=torch.contiguous_format)
+        networks.uvit.load_state_dict(self._weights("uvit", "ema"))
+        return networks.eval()
+
+    def _steps(self, stage: str) -> int:
+        saved = Run(self.folder / stage).load()
+        return saved[0] if saved else 0
+
+    def _weights(self, stage: str, prefix: str = "model") -> dict[str, torch.Tensor]:
+        self._made(stage, f"{stage}/checkpoint.safetensors")
+        saved = Run(self.folder / stage).load()
+        assert saved is not None  # _made has seen the file
+        return subset(saved[1], prefix)
+
+    def _made(self, stage: str, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there yet; run the stage {stage!r} first")
+        return path
+
+
+def small(folder: Path) -> Build:
+    """A build of minutes that shows the machinery works; its pictures are nothing."""
+    tiny = Build(folder)
+    return replace(
+        tiny,
+        vqgan=replace(tiny.vqgan, steps=30, whole_steps=2, plain_steps=10, batch=6),
+        decoder=replace(tiny.decoder, steps=10),
+        clip=replace(tiny.clip, steps=10, batch=8),
+        uvit=replace(tiny.uvit, steps=20, batch=2, warmup=5, cooldown=5, compile=False),
+        pictures=512,
+        first_pictures=512,
+    )

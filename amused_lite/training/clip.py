@@ -1,0 +1,131 @@
+"""Train a small CLIP on scenes, so that its text tower can be frozen under the U-ViT. Model and loss are open_clip's.
+
+A pooled CLIP vector can match pictures as a bag of words. Captions that are wrong in one respect only (NegCLIP,
+Yuksekgonul et al. 2023) make word order and binding pay, and they are drawn here by the caption grammar.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from amused_lite.config import TextConfig
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training import scenes
+from amused_lite.training.run import Run, optimizer_state, restore_optimizer, step_generator, subset
+
+
+@dataclass(frozen=True)
+class CLIPRecipe:
+    """How the small CLIP is trained."""
+
+    steps: int = 840
+    batch: int = 64
+    image_size: int = 64
+    patch_size: int = 8
+    vision_width: int = 192
+    vision_layers: int = 3
+    wrong_captions: int = 2
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    seed: int = 2
+
+
+def build_clip(config: TextConfig, recipe: CLIPRecipe) -> nn.Module:
+    """open_clip's CLIP with a text tower of the given shape and a small vision transformer."""
+    from amused_lite.models.torchvision_shim import ensure_torchvision
+
+    ensure_torchvision()
+    import open_clip
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    return open_clip.CLIP(
+        embed_dim=config.projection_width,
+        vision_cfg=CLIPVisionCfg(
+            layers=recipe.vision_layers,
+            width=recipe.vision_width,
+            head_width=32,
+            patch_size=recipe.patch_size,
+            image_size=recipe.image_size,
+        ),
+        text_cfg=CLIPTextCfg(
+            context_length=config.context_length,
+            vocab_size=config.vocab_size,
+            width=config.width,
+            heads=config.heads,
+            layers=config.layers,
+            mlp_ratio=config.feedforward_width / config.width,
+        ),
+        quick_gelu=config.activation == "quick_gelu",
+    )
+
+
+def clip_batch(recipe: CLIPRecipe, tokenizer: Tokenizer, step: int) -> tuple[Tensor, Tensor]:
+    """pixels (B, 3, S, S) in -1...1 and text ids (B, 1 + wrong, T): the true caption first, then wrong ones."""
+    pictures, captions = [], []
+    for i in range(recipe.batch):
+        index = step * recipe.batch + i
+        scene = scenes.random_scene(recipe.seed, index, "train")
+        rng = random.Random(f"caption/{recipe.seed}/{index}")
+        pictures.append(scenes.draw(scene, recipe.image_size))
+        wrong = scenes.hard_negatives(scene, rng)
+        rng.shuffle(wrong)
+        wrong = (wrong * recipe.wrong_captions)[: recipe.wrong_captions]
+        captions += [scenes.caption(scene, rng), *wrong]
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    ids = torch.from_numpy(tokenizer.encode(captions)).long()
+    return pixels, ids.unflatten(0, (recipe.batch, -1))
+
+
+def contrastive_loss(model: nn.Module, pixels: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """open_clip's symmetric loss on the true pairs, plus each picture's choice among its own captions."""
+    import open_clip
+
+    batch, choices, _ = ids.shape
+    image, text, scale = model(pixels, ids.flatten(0, 1))
+    text = text.unflatten(0, (batch, choices))
+    loss = open_clip.ClipLoss()(image, text[:, 0], scale)
+    among_own = scale * torch.einsum("bd,bcd->bc", image, text)
+    hard = F.cross_entropy(among_own, torch.zeros(batch, dtype=torch.long))
+    with torch.no_grad():
+        matched = (image @ text[:, 0].T).argmax(1) == torch.arange(batch)
+        resisted = among_own.argmax(1) == 0
+    return loss + hard, {"matched": matched.float().mean().item(), "resisted": resisted.float().mean().item()}
+
+
+def train_clip(config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer, folder: Path) -> nn.Module:
+    """Train, or go on training, the small CLIP in `folder`; returns it in evaluation mode."""
+    run = Run(folder)
+    torch.manual_seed(recipe.seed)
+    model = build_clip(config, recipe)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    first = 0
+    if saved := run.resume():
+        first, tensors, _ = saved
+        model.load_state_dict(subset(tensors, "model"))
+        restore_optimizer(optimizer, tensors, "optimizer")
+    for step in run.steps(first, recipe.steps):
+        torch.manual_seed(step_generator(recipe.seed, step).initial_seed())
+        left = (recipe.steps - step) / recipe.steps
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.5 * left)
+        pixels, ids = clip_batch(recipe, tokenizer, step)
+        # The fused attention's backward takes 40 % of a step at these lengths; plain products do not.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            loss, scores = contrastive_loss(model, pixels, ids)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, 4.6052)  # CLIP's own limit of 100
+        if step % 50 == 0 or step == recipe.steps - 1:
+            run.log(step, loss=loss.item(), **scores)
+        if run.due() or step == recipe.steps - 1:
+            run.save(step + 1, {"model": model.state_dict(), "optimizer": optimizer_state(optimizer)})
+    return model.eval()

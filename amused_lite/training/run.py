@@ -1,0 +1,182 @@
+"""A training run on disk: a log that grows, checkpoints that resume, a plot of the loss. Knows no model.
+
+Nothing here is pickled: tensors go into safetensors, numbers into its JSON header. Trainers derive every random
+draw from (seed, step), so that step and weights are the whole state, and a killed run continues as if it had not been.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def use_threads(count: int | None) -> None:
+    """Set torch's threads for the whole process; None leaves them."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """A torch generator that depends only on its three keys."""
+    mixed = np.random.Philox(key=np.array([seed, (step << 8) | stream], np.uint64)).random_raw(1)[0]
+    return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists to one dict with dotted keys."""
+    if isinstance(tree, dict):
+        items = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, list | tuple):
+        items = [(str(index), value) for index, value in enumerate(tree)]
+    else:
+        return {prefix[:-1]: tree}
+    return {k: v for key, value in items for k, v in flatten(value, f"{prefix}{key}.").items()}
+
+
+class Run:
+    """A folder with `log.jsonl`, `checkpoint.safetensors` and whatever the trainer adds.
+
+    Args:
+        folder: made if absent; a run that is already there continues.
+        minutes_between_checkpoints: a checkpoint is also written at the end and on Ctrl-C or SIGTERM.
+    """
+
+    def __init__(self, folder: Path, minutes_between_checkpoints: float = 3.0) -> None:
+        self.folder = folder
+        self.interval = 60 * minutes_between_checkpoints
+        self.stop_requested = False
+        self._saved = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def steps(self, first: int, last: int) -> Iterator[int]:
+        """Yield step numbers until `last`, or until the user or the system asks to stop; twice means at once."""
+
+        def request(number: int, _frame: Any) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+            print(f"\nstopping after this step (signal {number}); the run continues when started again", flush=True)
+
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for step in range(first, last):
+                if self.stop_requested:
+                    return
+                yield step
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def log(self, step: int, **values: float) -> None:
+        """Append one line and print it."""
+        line = {"step": step, "time": round(time.time(), 1)} | {k: round(float(v), 5) for k, v in values.items()}
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(" ".join(f"{key} {value}" for key, value in line.items() if key != "time"), flush=True)
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.stop_requested or time.monotonic() - self._saved > self.interval
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write `state` (nested dicts of tensors and numbers) so that a crash leaves the old or the new file."""
+        flat = flatten(state)
+        tensors = {key: value.detach().contiguous() for key, value in flat.items() if isinstance(value, Tensor)}
+        numbers = {key: value for key, value in flat.items() if not isinstance(value, Tensor)}
+        temporary = self.checkpoint.with_suffix(".part")
+        save_file(tensors, temporary, metadata={"numbers": json.dumps(numbers | {"step": step})})
+        os.replace(temporary, self.checkpoint)
+        self._saved = time.monotonic()
+
+    def load(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+        """(step, tensors, numbers) of the last checkpoint, or None at the start of a run."""
+        if not self.checkpoint.exists():
+            return None
+        with safe_open(self.checkpoint, "pt") as file:
+            numbers = json.loads(file.metadata()["numbers"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        return numbers.pop("step"), tensors, numbers
+
+    def resume(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+        """As `load`, for a trainer that goes on: log lines of steps that will run again are dropped."""
+        saved = self.load()
+        if saved:
+            self._forget_after(saved[0])
+        return saved
+
+    def _forget_after(self, step: int) -> None:
+        log = self.folder / "log.jsonl"
+        if log.exists():
+            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < step]
+            log.write_text("".join(line + "\n" for line in lines))
+
+    def plot(self, *names: str) -> None:
+        """Draw the named columns of the log over the steps into `loss.png`."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        lines = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+        figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.2), squeeze=False)
+        for axis, name in zip(axes[0], names, strict=True):
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            axis.plot(*zip(*points, strict=True), linewidth=1)
+            axis.set(xlabel="step", ylabel=name)
+            axis.grid(alpha=0.3)
+        figure.tight_layout()
+        figure.savefig(self.folder / "loss.png", dpi=110)
+        plt.close(figure)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The tensors an optimizer keeps per parameter, as a nested dict for `Run.save`."""
+    return {str(index): dict(state) for index, state in optimizer.state_dict()["state"].items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    """The inverse of `optimizer_state`, from the flat names of a checkpoint."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix + "."):
+            index, name = key.removeprefix(prefix + ".").split(".")
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def subset(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries below `prefix.`, with the prefix taken off."""
+    return {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
+
+
+class Ema:
+    """Exponential moving average of a module's parameters, with the usual warm-up of the decay."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        names = list(self.shadow)
+        parameters = dict(module.named_parameters())
+        torch._foreach_lerp_([self.shadow[n] for n in names], [parameters[n].detach() for n in names], 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.shadow[name])

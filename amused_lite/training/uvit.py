@@ -1,0 +1,219 @@
+"""Train the U-ViT on token grids and captions. Knows no pixels.
+
+The published recipe (aMUSEd, section 4.1; open-muse's configurations) is the default; the tiny preset's differs where a
+measurement in docs/bundled-model.md says so.
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amused_lite.conditioning import MicroConditioning
+from amused_lite.config import ModelConfig
+from amused_lite.models.clip_text import CLIPText
+from amused_lite.models.uvit import UViT
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training import scenes
+from amused_lite.training.loss import ask, draw_masks, masked_token_loss
+from amused_lite.training.run import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.tokens import TokenPool
+
+
+@dataclass(frozen=True)
+class UViTRecipe:
+    """How the masked transformer is trained. Defaults are amused-512's published settings."""
+
+    steps: int = 554_000
+    batch: int = 1024
+    accumulation: int = 1  # the batch is split into this many parts
+    optimizer: str = "adamw"  # or "muon" for the matrices of the layers (Jordan et al. 2024)
+    learning_rate: float = 1e-4
+    muon_learning_rate: float = 0.0
+    warmup: int = 2000
+    cooldown: int = 0  # last steps, over which the rate falls linearly to zero
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float | None = None
+    label_smoothing: float = 0.1
+    prompt_dropout: float = 0.1
+    rectangle_share: float = 0.15
+    ema_decay: float = 0.9999
+    asked_share: float | None = None  # of all tokens, how many hidden ones carry the loss; None means every hidden one
+    compile: bool = False
+    log_every: int = 50
+    seed: int = 3
+
+
+RECIPES = {
+    "amused-512": UViTRecipe(),
+    "amused-256": UViTRecipe(steps=1_000_000, batch=2048),
+    "tiny": UViTRecipe(
+        steps=7_000,
+        batch=16,
+        optimizer="muon",
+        learning_rate=1.5e-3,
+        muon_learning_rate=3e-3,
+        warmup=200,
+        cooldown=1500,
+        betas=(0.9, 0.98),
+        clip_norm=1.0,
+        label_smoothing=0.0,
+        ema_decay=0.999,
+        asked_share=0.25,
+        compile=True,
+    ),
+}
+
+
+def drop_prompts(captions: list[str], share: float, generator: torch.Generator) -> list[str]:
+    """Each caption is replaced by the empty one with probability `share`."""
+    dropped = torch.rand(len(captions), generator=generator) < share
+    return ["" if drop else caption for caption, drop in zip(captions, dropped.tolist(), strict=True)]
+
+
+class Optimizers:
+    """One AdamW, or Muon for the matrices and AdamW for the rest, on one schedule."""
+
+    def __init__(self, model: UViT, recipe: UViTRecipe) -> None:
+        self.recipe = recipe
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        plain = [p for name, p in named if p.ndim < 2 or "embedding." in name or "positions" in name]
+        matrices = [(name, p) for name, p in named if not any(p is other for other in plain)]
+        # Muon is for hidden matrices: the head, and the modulation that starts at zero, stay with AdamW.
+        hidden = [p for name, p in matrices if p.ndim == 2 and "modulation" not in name and ".head.weight" not in name]
+        muon = hidden if recipe.optimizer == "muon" else []
+        decayed = [p for _, p in matrices if not any(p is other for other in muon)]
+        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        self.parts: dict[str, tuple[torch.optim.Optimizer, float]] = {
+            "adamw": (
+                torch.optim.AdamW(
+                    groups, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+                ),
+                recipe.learning_rate,
+            )
+        }
+        if muon:
+            rate = recipe.muon_learning_rate
+            optimizer = torch.optim.Muon(
+                muon, lr=rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+            self.parts["muon"] = (optimizer, rate)
+
+    def step(self, step: int) -> float:
+        """Set the rate for this step, update, clear; returns the schedule's factor."""
+        recipe = self.recipe
+        factor = min(1.0, (step + 1) / recipe.warmup)
+        if recipe.cooldown:
+            factor = min(factor, (recipe.steps - step) / recipe.cooldown)
+        for optimizer, rate in self.parts.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return factor
+
+    def state(self) -> dict[str, object]:
+        return {name: optimizer_state(optimizer) for name, (optimizer, _) in self.parts.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        for name, (optimizer, _) in self.parts.items():
+            restore_optimizer(optimizer, tensors, f"optimizer.{name}")
+
+
+def initialize(model: UViT) -> None:
+    """Truncated normal matrices as in open-muse; modulation starts at zero, residual branches start small."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d | nn.ConvTranspose2d):
+            fan_in = module.weight[0].numel()
+            deviation = 0.02 if isinstance(module, nn.Embedding) else min(0.04, fan_in**-0.5)
+            nn.init.trunc_normal_(module.weight, std=deviation)
+        if "modulation" in name and isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+        if name.endswith((".out", ".narrow")) and isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+
+
+class Batches:
+    """Deterministic batches: every draw follows from (seed, step)."""
+
+    def __init__(self, config: ModelConfig, recipe: UViTRecipe, pool: TokenPool, text: CLIPText, tokenizer: Tokenizer):
+        self.config, self.recipe, self.pool, self.text, self.tokenizer = config, recipe, pool, text, tokenizer
+        size = config.image_size
+        self.micro = torch.from_numpy(MicroConditioning(size, size).array())
+
+    def parts(self, step: int, scene_seed: int) -> Iterable[tuple[Tensor, ...]]:
+        """The step's batch, split for accumulation: the arguments of `masked_token_loss` after the network."""
+        recipe = self.recipe
+        generator = step_generator(recipe.seed, step)
+        indices, rows = self.pool.batch(recipe.seed, step, recipe.batch)
+        captions = [
+            scenes.caption(scenes.random_scene(scene_seed, index, "train"), random.Random(f"{recipe.seed}/{step}/{k}"))
+            for k, index in enumerate(indices)
+        ]
+        captions = drop_prompts(captions, recipe.prompt_dropout, generator)
+        masks = draw_masks(recipe.batch, self.config.uvit.grid, recipe.rectangle_share, generator)
+        tokens = torch.from_numpy(rows.astype(np.int64))
+        with torch.no_grad():
+            states, pooled = self.text(torch.from_numpy(self.tokenizer.encode(captions)).long())
+        micro = self.micro.expand(len(tokens), -1)
+        for part in torch.arange(recipe.batch).chunk(recipe.accumulation):
+            hidden = masks[part]
+            if recipe.asked_share is None:
+                asked = hidden.flatten().nonzero()[:, 0]
+            else:
+                asked = ask(hidden, int(recipe.asked_share * hidden.numel()), generator)
+            yield tokens[part], hidden, asked, states[part], pooled[part], micro[part]
+
+
+def train_uvit(
+    config: ModelConfig,
+    recipe: UViTRecipe,
+    batches: Batches,
+    scene_seed: int,
+    folder: Path,
+    stop_after: int | None = None,
+) -> UViT:
+    """Train, or go on training, the U-ViT in `folder`; returns the averaged weights in evaluation mode.
+
+    Args:
+        stop_after: end this session after so many steps; the schedule stays that of `recipe.steps`.
+    """
+    run = Run(folder)
+    torch.manual_seed(recipe.seed)
+    model = UViT(config.uvit)
+    initialize(model)
+    optimizers = Optimizers(model, recipe)
+    ema = Ema(model, recipe.ema_decay)
+    first, losses = 0, []  # losses since the last line of the log
+    if saved := run.resume():
+        first, tensors, numbers = saved
+        model.load_state_dict(subset(tensors, "model"))
+        ema.shadow = subset(tensors, "ema")
+        optimizers.restore(tensors)
+        losses = [value for key, value in numbers.items() if key.startswith("losses.")]
+    loss_of = torch.compile(masked_token_loss) if recipe.compile else masked_token_loss
+    last = min(recipe.steps, first + stop_after) if stop_after else recipe.steps
+    for step in run.steps(first, last):
+        total = 0.0
+        for part in batches.parts(step, scene_seed):
+            with torch.autocast(part[0].device.type, torch.bfloat16):
+                loss = loss_of(model, *part, label_smoothing=recipe.label_smoothing)
+            (loss / recipe.accumulation).backward()
+            total += loss.item() / recipe.accumulation
+        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm or float("inf"))
+        factor = optimizers.step(step)
+        ema.update(model, step)
+        losses.append(total)
+        if step % recipe.log_every == 0 or step == recipe.steps - 1:
+            run.log(step, loss=float(np.mean(losses)), rate=factor, norm=float(norm))
+            losses.clear()
+        if run.due() or step == last - 1:
+            state = {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizers.state(), "losses": losses}
+            run.save(step + 1, state)
+    ema.copy_to(model)
+    return model.eval()

@@ -1,0 +1,197 @@
+"""Train the VQ-GAN of the tiny preset: small crops first, whole pictures last. Knows no text.
+
+The published VQ-GAN's recipe was never released (FACTS 3.5), so this one is ours: L1, squared and gradient error on
+pixels, a commitment term, and a codebook that follows its latents by moving average (van den Oord et al. 2017,
+appendix A.1) with unused codes restarted where latents are.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amused_lite.config import VQGANConfig
+from amused_lite.models.vqgan import VQGAN, ConvResBlock
+from amused_lite.training import scenes
+from amused_lite.training.run import Run, optimizer_state, restore_optimizer, step_generator, subset
+
+
+@dataclass(frozen=True)
+class VQGANRecipe:
+    """How the codebook model is trained. Sizes in pixels, rates per step."""
+
+    steps: int = 3000
+    whole_steps: int = 300  # of them on whole pictures, at the end
+    batch: int = 24
+    crop: int = 128
+    crops_per_picture: int = 3
+    scene_share: float = 0.7  # the rest are other looks, so that editing and styles have codes to use
+    learning_rate: float = 6e-4
+    warmup: int = 100
+    plain_steps: int = 300  # steps before there is a codebook at all
+    commitment: float = 0.25
+    code_decay: float = 0.99
+    restart_every: int = 50
+    seed: int = 1
+
+
+def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
+    """A training picture (512, 512, 3) uint8: a scene or another look, always the same for the same numbers."""
+    if step_generator(seed, index, 7).initial_seed() % 1000 < 1000 * scene_share:
+        return scenes.draw(scenes.random_scene(seed, index, "all"))
+    return scenes.random_look(seed, index)
+
+
+def crops(recipe: VQGANRecipe, step: int) -> Tensor:
+    """A batch of pixels in 0...1, (B, 3, crop, crop); whole pictures in the last steps."""
+    whole = step >= recipe.steps - recipe.whole_steps
+    per_picture = 1 if whole else recipe.crops_per_picture
+    count = 2 if whole else recipe.batch // per_picture
+    size = 512 if whole else recipe.crop
+    rng = np.random.default_rng([recipe.seed, step])
+    batch = []
+    for i in range(count):
+        picture = draw_picture(recipe.seed, step * recipe.batch + i, recipe.scene_share)
+        for _ in range(per_picture):
+            # Most of a scene is plain; the better of two places by contrast keeps crops on what is hard.
+            places = rng.integers(0, 512 - size + 1, (2, 2))
+            cuts = [picture[y : y + size, x : x + size] for y, x in places]
+            batch.append(max(cuts, key=lambda cut: float(cut[::4, ::4].std())))
+    return torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
+
+
+def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
+    """L1 + 2 squared error + 0.5 error of the horizontal and vertical differences."""
+    error = made - wanted
+    edges = (error[..., 1:, :] - error[..., :-1, :]).abs().mean() + (error[..., 1:] - error[..., :-1]).abs().mean()
+    return error.abs().mean() + 2 * error.square().mean() + 0.5 * edges
+
+
+class Codebook:
+    """Moving averages behind the codes: how many latents each drew, and their sum."""
+
+    def __init__(self, model: VQGAN, decay: float) -> None:
+        self.model = model
+        self.decay = decay
+        self.count = torch.ones(model.config.codebook_size)
+        self.total = model.codebook.detach().clone()
+
+    @torch.no_grad()
+    def seed_from(self, latents: Tensor, rounds: int = 8) -> None:
+        """k-means on latents (M, Z), started from a random choice of them."""
+        size = len(self.count)
+        self.model.codebook.copy_(latents[torch.randperm(len(latents))[:size]])
+        for _ in range(rounds):
+            self._move(latents, self.model.nearest(latents), decay=0.0)
+        self.count.fill_(1.0)
+        self.total.copy_(self.model.codebook)
+
+    @torch.no_grad()
+    def update(self, latents: Tensor, tokens: Tensor, restart: bool) -> None:
+        self._move(latents, tokens, self.decay)
+        dead = (self.count < 0.03).nonzero()[:, 0]
+        if restart and len(dead):
+            # The latents that fit worst ask for a code of their own.
+            error = (latents - self.model.codebook[tokens]).square().sum(-1)
+            chosen = error.topk(min(len(dead), len(latents) // 4)).indices
+            chosen = chosen[torch.randperm(len(chosen))][: len(dead)]
+            dead = dead[: len(chosen)]
+            self.model.codebook[dead] = latents[chosen]
+            self.total[dead] = latents[chosen]
+            self.count[dead] = 1.0
+
+    def _move(self, latents: Tensor, tokens: Tensor, decay: float) -> None:
+        size = len(self.count)
+        drawn = torch.bincount(tokens, minlength=size).float()
+        total = torch.zeros_like(self.total).index_add_(0, tokens, latents)
+        self.count.mul_(decay).add_(drawn, alpha=1 - decay)
+        self.total.mul_(decay).add_(total, alpha=1 - decay)
+        moved = self.count > 1e-3
+        codes = self.total[moved] / self.count[moved, None]
+        if self.model.config.spherical:
+            codes = codes * torch.rsqrt(codes.square().mean(-1, keepdim=True) + 1e-6)
+        self.model.codebook[moved] = codes
+
+
+@torch.no_grad()
+def initialize(model: VQGAN) -> None:
+    """Start as a linear, variance-keeping map of centred pixels: without norms nothing else keeps scales in order."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+            nn.init.zeros_(module.bias)
+        if isinstance(module, ConvResBlock):
+            module.conv1.weight.mul_(2**0.5)
+    for module in model.modules():
+        if isinstance(module, ConvResBlock):  # residual branches start silent
+            nn.init.zeros_(module.conv2.weight)
+    stem, out = model.encoder.stem, model.decoder.out
+    stem.weight.mul_(3.0)
+    stem.bias.copy_(-0.5 * stem.weight.sum((1, 2, 3)))
+    out.weight.mul_(0.2)
+    out.bias.fill_(0.5)
+
+
+def psnr(made: Tensor, wanted: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pixels in 0...1."""
+    return float(-10 * torch.log10((made - wanted).square().mean()))
+
+
+def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN:
+    """Train, or go on training, the VQ-GAN in `folder`; returns it in evaluation mode."""
+    run = Run(folder)
+    torch.manual_seed(recipe.seed)
+    model = VQGAN(config).to(memory_format=torch.channels_last)
+    initialize(model)
+    model.codebook.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    codes = Codebook(model, recipe.code_decay)
+    first = 0
+    if saved := run.resume():
+        first, tensors, _ = saved
+        model.load_state_dict(subset(tensors, "model"))
+        codes.count, codes.total = tensors["codes.count"], tensors["codes.total"]
+        restore_optimizer(optimizer, tensors, "optimizer")
+    for step in run.steps(first, recipe.steps):
+        torch.manual_seed(int(step_generator(recipe.seed, step, 1).initial_seed()))
+        left = (recipe.steps - step) / recipe.steps
+        rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.6 * left)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        wanted = crops(recipe, step).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = model.latents(wanted).float()
+        flat = latents.detach().flatten(0, 2)
+        commitment = torch.zeros(())
+        quantized = latents
+        if step >= recipe.plain_steps:
+            if step == recipe.plain_steps:
+                codes.seed_from(_many_latents(model, recipe, step))
+            tokens = model.nearest(flat)
+            chosen = model.codebook[tokens].view_as(latents)
+            commitment = (latents - chosen).square().mean()
+            quantized = latents + (chosen - latents).detach()
+            codes.update(flat, tokens, restart=step % recipe.restart_every == 0 and left > 0.1)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = model.decode_latents(quantized)
+        loss = reconstruction_loss(made.float(), wanted) + recipe.commitment * commitment
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if step % 50 == 0 or step == recipe.steps - 1:
+            used = int((codes.count > 0.03).sum())
+            run.log(step, loss=loss.item(), psnr=psnr(made.float().clamp(0, 1), wanted), codes=used, norm=norm.item())
+        if run.due() or step == recipe.steps - 1:
+            state = {"count": codes.count, "total": codes.total}
+            run.save(step + 1, {"model": model.state_dict(), "codes": state, "optimizer": optimizer_state(optimizer)})
+    return model.eval()
+
+
+@torch.no_grad()
+def _many_latents(model: VQGAN, recipe: VQGANRecipe, step: int) -> Tensor:
+    batches = [model.latents(crops(recipe, step + i)).float().flatten(0, 2) for i in range(12)]
+    return torch.cat(batches)

@@ -1,0 +1,72 @@
+"""A killed run that is started again is the same run: same data, same losses, same weights."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from amused_lite.training import build
+from amused_lite.training.run import Run
+torch.set_num_threads(1)
+Run.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
+plan = build.small(Path(sys.argv[1]))
+build.Build.run(replace(plan, uvit=replace(plan.uvit, steps=12, log_every=1)), "uvit")
+"""
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    lines = (folder / "uvit" / "log.jsonl").read_text().splitlines()
+    return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every stage before the U-ViT run for real, in miniature."""
+    from amused_lite.training import build
+
+    folder = tmp_path_factory.mktemp("build")
+    plan = build.small(folder)
+    for stage in ("tokenizer", "vqgan", "clip", "tokens"):
+        plan.run(stage)
+    return folder
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_resumed_equals_uninterrupted(prepared: Path, tmp_path: Path, how: signal.Signals) -> None:
+    folders = [tmp_path / "straight", tmp_path / "killed"]
+    for folder in folders:
+        folder.mkdir()
+        for name in ("tokenizer.json", "vqgan", "clip", "tokens"):
+            (folder / name).symlink_to(prepared / name)
+    command = [sys.executable, "-c", SCRIPT]
+    subprocess.run([*command, str(folders[0])], check=True, timeout=300)
+
+    kills = 0
+    moments = random.Random(how)
+    log = folders[1] / "uvit" / "log.jsonl"
+    while not log.exists() or len(losses(folders[1])) < 12:
+        process = subprocess.Popen([*command, str(folders[1])], stdout=subprocess.DEVNULL)
+        done = len(losses(folders[1])) if log.exists() else 0
+        while kills < 3 and process.poll() is None and (not log.exists() or len(losses(folders[1])) < done + 2):
+            time.sleep(0.02)
+        if kills < 3 and process.poll() is None:
+            time.sleep(moments.random() * 0.3)
+            process.send_signal(how)
+            kills += 1
+        process.wait(timeout=300)
+    assert kills == 3
+    assert losses(folders[1]) == losses(folders[0])
+    straight, killed = (load_file(folder / "uvit" / "checkpoint.safetensors") for folder in folders)
+    assert straight.keys() == killed.keys()
+    assert all(straight[key].equal(killed[key]) for key in straight)
