@@ -42,7 +42,7 @@ class Build:
     clip: CLIPRecipe = field(default_factory=CLIPRecipe)
     uvit: UViTRecipe = RECIPES["tiny"]
     pictures: int = 40_960
-    first_pictures: int = 6_144  # what the U-ViT starts with while the rest is still being encoded
+    first_pictures: int = 3_584  # what the U-ViT starts with while the rest is still being encoded
     pictures_per_step: float = 6.0
 
     def run(self, stage: str, stop_after: int | None = None) -> bool:

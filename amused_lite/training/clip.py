@@ -24,10 +24,10 @@ from amused_lite.training.run import Run, optimizer_state, restore_optimizer, st
 class CLIPRecipe:
     """How the small CLIP is trained."""
 
-    steps: int = 840
+    steps: int = 700
     batch: int = 64
-    image_size: int = 64
-    patch_size: int = 8
+    image_size: int = 96
+    patch_size: int = 12
     vision_width: int = 192
     vision_layers: int = 3
     wrong_captions: int = 2
@@ -44,7 +44,7 @@ def build_clip(config: TextConfig, recipe: CLIPRecipe) -> nn.Module:
     import open_clip
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-    return open_clip.CLIP(
+    model = open_clip.CLIP(
         embed_dim=config.projection_width,
         vision_cfg=CLIPVisionCfg(
             layers=recipe.vision_layers,
@@ -63,6 +63,11 @@ def build_clip(config: TextConfig, recipe: CLIPRecipe) -> nn.Module:
         ),
         quick_gelu=config.activation == "quick_gelu",
     )
+    # The U-ViT reads states, not the pooled vector. open_clip's 0.02 drowns a word in what the layers add: kind was
+    # then read from the states by a linear probe in 86 % of captions, and the U-ViT did not listen to it at all.
+    nn.init.normal_(model.token_embedding.weight, std=1.0)
+    nn.init.normal_(model.positional_embedding, std=0.3)
+    return model
 
 
 def clip_batch(recipe: CLIPRecipe, tokenizer: Tokenizer, step: int) -> tuple[Tensor, Tensor]:
