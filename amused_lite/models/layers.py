@@ -41,7 +41,8 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        response = x.float().square().sum((1, 2), keepdim=True).sqrt()  # (B, 1, 1, D)
+        # The floor keeps the gradient finite where GELU has silenced a whole channel: sqrt has none at 0.
+        response = x.float().square().sum((1, 2), keepdim=True).clamp_min(1e-24).sqrt()  # (B, 1, 1, D)
         relative = response / (response.mean(-1, keepdim=True) + 1e-6)
         return self.gamma.to(x.dtype) * (x * relative.to(x.dtype)) + self.beta.to(x.dtype) + x
 

@@ -52,9 +52,7 @@ class PromptSide(nn.Module):
         micro = sinusoids(micro_conditioning, self.config.micro_width).flatten(1)  # (B, 5 * micro_width)
         condition = torch.cat([pooled_text, micro.to(pooled_text.dtype)], dim=1)
         condition = F.silu(self.condition_out(F.silu(self.condition_in(condition))))  # (B, D), as every user wants it
-        block_texts = [
-            text if isinstance(mapper, nn.Identity) else mapper(F.silu(text)) for mapper in self.block_text
-        ]
+        block_texts = [text if isinstance(mapper, nn.Identity) else mapper(F.silu(text)) for mapper in self.block_text]
         layers = self.config.layers
         return Conditioning(
             block_text=torch.stack([kv(block_texts[i // 2]) for i, kv in enumerate(self.block_key_value)], dim=1),

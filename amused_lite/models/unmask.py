@@ -1,0 +1,102 @@
+"""One unmask step (MaskGIT, Chang et al. 2022; aMUSEd, section 3): predict, draw, keep the confident, mask the rest.
+
+Knows logits and tokens; knows no text, no files, no loop and no random numbers: the host supplies standard Gumbel
+noise, and adding it before an argmax is an exact categorical draw. Ranks come from comparisons because sorting exports
+badly. Everything behind the head is float32 and owns no weights, so quantizers pass it by.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from amused_lite.conditioning import Conditioning
+from amused_lite.models.uvit import TokenSide
+
+KNOWN = 1e4  # confidence of tokens that are never masked again; fits float16
+
+
+def guide(negative: Tensor, prompted: Tensor, scale: Tensor) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022): away from `negative`, through `prompted` at scale 1."""
+    return negative + scale * (prompted - negative)
+
+
+def draw_tokens(log_probs: Tensor, token_temperature: Tensor, token_noise: Tensor) -> Tensor:
+    """log_probs (B, N, K), token_temperature (1,), token_noise (B, N, K) -> drawn codes (B, N).
+
+    Temperature 1 is the published law.
+    """
+    return (log_probs / token_temperature + token_noise).argmax(-1)
+
+
+def remask(confidence: Tensor, guess: Tensor, num_masked: Tensor, mask_token_id: int) -> Tensor:
+    """confidence (B, N), guess (B, N), num_masked (B,) -> the guess with its `num_masked` least confident masked.
+
+    Equal confidences at the edge stay unmasked together, as in the published cut-off rule.
+    """
+    # Counted in float32, which is exact below 2**24 tokens and runs on every accelerator.
+    rank = (confidence[:, None, :] <= confidence[:, :, None]).float().sum(-1)  # (B, N), 1 for the least confident
+    masked = rank <= num_masked[:, None].float()
+    return torch.where(masked, torch.full_like(guess, mask_token_id), guess)
+
+
+class UnmaskTail(nn.Module):
+    """From logits to the next tokens. No weights; a module so that its nodes carry its name in exported graphs."""
+
+    def __init__(self, mask_token_id: int) -> None:
+        super().__init__()
+        self.mask_token_id = mask_token_id
+
+    def forward(
+        self,
+        logits: Tensor,
+        tokens: Tensor,
+        token_temperature: Tensor,
+        mask_temperature: Tensor,
+        num_masked: Tensor,
+        token_noise: Tensor,
+        order_noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """logits (B, N, K) and the inputs of `UnmaskStep` -> (tokens, guess), both (B, N) int32."""
+        log_probs = logits.float().log_softmax(-1)
+        drawn = draw_tokens(log_probs, token_temperature, token_noise)  # (B, N)
+        # Confidence is the law's own log-probability, whatever temperature the token was drawn at.
+        confidence = log_probs.gather(-1, drawn[..., None])[..., 0] + mask_temperature * order_noise
+        unknown = tokens == self.mask_token_id
+        confidence = torch.where(unknown, confidence, torch.full_like(confidence, KNOWN))
+        guess = torch.where(unknown, drawn.to(torch.int32), tokens)
+        return remask(confidence, guess, num_masked, self.mask_token_id), guess
+
+
+class UnmaskStep(nn.Module):
+    """Predict every masked token, keep the confident ones, mask the rest again. Exported as one graph."""
+
+    def __init__(self, token_side: TokenSide) -> None:
+        super().__init__()
+        self.token_side = token_side
+        self.tail = UnmaskTail(token_side.config.mask_token_id)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        block_text: Tensor,
+        layer_text: Tensor,
+        block_modulation: Tensor,
+        layer_modulation: Tensor,
+        guidance_scale: Tensor,
+        token_temperature: Tensor,
+        mask_temperature: Tensor,
+        num_masked: Tensor,
+        token_noise: Tensor,
+        order_noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """One step for B pictures.
+
+        tokens (B, N) int32; the four arrays of `Conditioning` with 2B rows, negatives first; guidance_scale,
+        token_temperature and mask_temperature (1,); num_masked (B,) int32; token_noise (B, N, K); order_noise (B, N)
+        -> (tokens, guess), both (B, N) int32. The guess is every token as drawn, for previews.
+        """
+        conditioning = Conditioning(block_text, layer_text, block_modulation, layer_modulation)
+        features = self.token_side.features(torch.cat([tokens, tokens]), conditioning)
+        negative, prompted = features.chunk(2)
+        # The head is linear without a bias: guiding its input is guiding its logits, for half the largest product.
+        logits = self.token_side.head(guide(negative, prompted, guidance_scale))
+        return self.tail(logits, tokens, token_temperature, mask_temperature, num_masked, token_noise, order_noise)
