@@ -1,0 +1,218 @@
+"""The bundle: a folder with a model's exported modules, and the manifest that says what is in it. Knows no engine.
+
+    manifest.json        this contract, with the size and sha256 of every other file
+    tokenizer.json       the prompt tokenizer
+    colours.npy          (K, 3) uint8, the mean colour of each codebook entry, for previews
+    encode_prompt.onnx   unmask.onnx   decode_image.onnx   encode_image.onnx
+    weights.safetensors  the one copy of the weights; the graphs name slices of it
+
+Nothing is trusted before its hash was compared, nothing is unpickled and nothing outside the folder is read.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amused_lite.config import ModelConfig
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+COLOURS = "colours.npy"
+WEIGHTS = "weights.safetensors"
+MODULES = ("encode_prompt", "unmask", "decode_image", "encode_image")
+
+_REMEDY = "copy or download the bundle again"
+_REMEMBER_ABOVE = 256 * 2**20  # bytes; smaller bundles are hashed at every opening, which takes a tenth of a second
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of a bundle."""
+
+    sha256: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about itself. `write_manifest` fills in `files`."""
+
+    name: str
+    preset: str
+    config: dict[str, Any]  # ModelConfig.to_dict()
+    image_size: int  # side in pixels
+    precision: dict[str, str]  # module -> how its weights are stored, such as "float16"
+    inputs: dict[str, dict[str, list[Any]]]  # module -> input -> [dtype, shape]; a word in a shape is a free axis
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    parity: dict[str, float] = field(default_factory=dict)  # figures of the export's own comparison
+    defaults: dict[str, Any] = field(default_factory=dict)  # steps, guidance_scale, mask_temperature, ...
+    adapter: str | None = None  # name of the adapter that was merged in
+    weights_licence: str = ""
+    guidance: str = "pair"  # the unmask module takes (negative, prompt) rows together
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def model_hash(self) -> str:
+        """Hex sha256 that stands for the weights: of the weights file, or of all modules where there is none."""
+        if WEIGHTS in self.files:
+            return self.files[WEIGHTS].sha256
+        listing = "".join(f"{name} {record.sha256}\n" for name, record in sorted(self.files.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle folder."""
+
+    folder: Path
+    manifest: Manifest
+    config: ModelConfig
+
+    def path(self, name: str) -> Path:
+        """A file of the bundle.
+
+        Raises:
+            FileNotFoundError: the manifest does not list it.
+        """
+        if name not in self.manifest.files:
+            has = ", ".join(sorted(self.manifest.files))
+            raise FileNotFoundError(f"bundle {self.folder} has no {name}, only {has}; use a bundle exported with it")
+        return self.folder / name
+
+    def colours(self) -> np.ndarray:
+        """(K, 3) uint8: the mean colour of every codebook entry."""
+        table = np.load(self.path(COLOURS), allow_pickle=False)
+        expected = (self.config.uvit.codebook_size, 3)
+        if table.shape != expected or table.dtype != np.uint8:
+            got = f"{table.dtype} {table.shape}"
+            raise ValueError(f"{self.path(COLOURS)}: got {got}, expected uint8 {expected}; export the bundle again")
+        return table
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Record size and hash of every file in `folder` and write `manifest.json`, last and in one piece."""
+    files = {path.name: _record(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+    manifest = replace(manifest, files=files)
+    partial = folder / f".{MANIFEST}.part"
+    partial.write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, folder / MANIFEST)
+    return manifest
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read and check a bundle folder.
+
+    Raises:
+        FileNotFoundError: the folder, its manifest or a file that the manifest lists is missing.
+        ValueError: the manifest cannot be read or contradicts itself, or a file has another size or hash.
+    """
+    folder = Path(path)
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{folder} is not a bundle: it has no {MANIFEST}; give a bundle folder") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder / MANIFEST} is not text: {error}; {_REMEDY}") from error
+    manifest = _parse(folder / MANIFEST, text)
+    try:
+        config = ModelConfig.from_dict(manifest.config)
+    except (ValueError, ArithmeticError, AttributeError) as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}; {_REMEDY}") from error
+    if config.image_size != manifest.image_size:
+        sizes = f"image_size {manifest.image_size}, its own config gives {config.image_size}"
+        raise ValueError(f"{folder / MANIFEST} contradicts itself: {sizes}; export the bundle again")
+    _verify(folder, manifest.files)
+    return Bundle(folder, manifest, config)
+
+
+Specs = Mapping[str, tuple[str, tuple[Any, ...]]]  # input name -> (dtype, shape)
+
+
+def check_inputs(manifest: Manifest, module: str, found: Specs, source: str) -> None:
+    """Compare a loaded module's inputs with what the manifest says.
+
+    Raises:
+        ValueError: names, dtypes, ranks or fixed lengths differ.
+    """
+    expected = {name: (dtype, tuple(shape)) for name, (dtype, shape) in manifest.inputs.get(module, {}).items()}
+    if list(found) != list(expected):
+        raise ValueError(f"{source}: got inputs {list(found)}, the manifest says {list(expected)}; {_REMEDY}")
+    for name, (dtype, shape) in expected.items():
+        got_dtype, got_shape = found[name]
+        same_shape = len(shape) == len(got_shape) and all(
+            a == b or (isinstance(a, str) and not isinstance(b, int)) for a, b in zip(shape, got_shape, strict=True)
+        )
+        if got_dtype != dtype or not same_shape:
+            got = f"{got_dtype} {list(got_shape)}"
+            raise ValueError(f"{source}: input {name} is {got}, the manifest says {dtype} {list(shape)}; {_REMEDY}")
+
+
+def _parse(path: Path, text: str) -> Manifest:
+    try:
+        values = json.loads(text)
+        version = values["format_version"]
+        if version != FORMAT_VERSION:
+            remedy = "update amused-lite" if isinstance(version, int) and version > FORMAT_VERSION else _REMEDY
+            raise ValueError(f"bundle format {version!r}, this version reads {FORMAT_VERSION}; {remedy}")
+        unknown = sorted(set(values) - {item.name for item in fields(Manifest)})
+        if unknown:
+            raise ValueError(f"unknown entries {unknown}; {_REMEDY}")
+        files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
+        manifest = Manifest(files=files, **values)
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} cannot be read as a manifest ({reason}); {_REMEDY}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if manifest.guidance != "pair":
+        raise ValueError(f"{path}: guidance layout {manifest.guidance!r}, expected 'pair'; export the bundle again")
+    for name in files:
+        if Path(name).name != name or name in (".", ".."):
+            raise ValueError(f"{path} lists {name!r}, which is not a plain file name in its folder; {_REMEDY}")
+    return manifest
+
+
+def _record(path: Path) -> FileRecord:
+    with path.open("rb") as file:
+        return FileRecord(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def _verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Compare sizes first, since that costs nothing, then hashes."""
+    states = []
+    for name, record in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing although the manifest lists it; {_REMEDY}")
+        state = path.stat()
+        if state.st_size != record.size:
+            raise ValueError(f"{path} has {state.st_size} bytes, the manifest says {record.size}; {_REMEDY}")
+        states.append([str(path.resolve()), state.st_size, state.st_mtime_ns, record.sha256])
+    total = sum(record.size for record in files.values())
+    stamp = _stamp(states) if total > _REMEMBER_ABOVE else None
+    if stamp is not None and stamp.exists():
+        return
+    for name, record in files.items():
+        sha256 = _record(folder / name).sha256
+        if sha256 != record.sha256:
+            short = f"{sha256[:12]}..., the manifest says {str(record.sha256)[:12]}..."
+            raise ValueError(f"{folder / name} is damaged or was changed: sha256 {short}; {_REMEDY}")
+    if stamp is not None:
+        try:
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.touch()
+        except OSError:
+            return  # a read-only home costs the next opening some seconds, nothing else
+
+
+def _stamp(states: list[list[Any]]) -> Path:
+    """An empty file whose name says that exactly these files, sizes and times were hashed and found right."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "amused-lite" / "verified"
+    return cache / hashlib.sha256(json.dumps(states).encode()).hexdigest()

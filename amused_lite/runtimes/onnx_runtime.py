@@ -1,0 +1,114 @@
+"""ONNX Runtime: runs a bundle's modules on the processor. Knows no torch."""
+
+import os
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from amused_lite.bundle import MODULES, Bundle, check_inputs
+from amused_lite.conditioning import Conditioning
+from amused_lite.runtimes.base import (
+    StepControls,
+    StepNoise,
+    check_pixels,
+    check_prompt,
+    check_step,
+    check_tokens,
+)
+
+_ERRORS_ONLY = 3  # ONNX Runtime's log level
+
+
+def usable_threads() -> int:
+    """Processor cores this process may use, where the system restricts them; 0 leaves the choice to the engine."""
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+        return allowed if allowed < (os.cpu_count() or 1) else 0
+    return 0
+
+
+class OnnxRuntime:
+    """A bundle on ONNX Runtime. Each module is loaded at its first call."""
+
+    name = "onnx"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """threads: processor threads for one operation; None uses all that the system allows."""
+        self.config = bundle.config
+        self._bundle = bundle
+        self._threads = usable_threads() if threads is None else threads
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+
+    def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
+        """See `Runtime`."""
+        check_prompt(self.config, text_ids, micro_conditioning)
+        return Conditioning(
+            *self._run("encode_prompt", {"text_ids": text_ids, "micro_conditioning": micro_conditioning})
+        )
+
+    def unmask(
+        self, tokens: np.ndarray, conditioning: Conditioning, controls: StepControls, noise: StepNoise
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Runtime`."""
+        check_step(self.config, tokens, conditioning, controls, noise)
+        scalars = dict(zip(StepControls._fields[:3], controls[:3], strict=True))
+        next_tokens, guess = self._run(
+            "unmask",
+            {
+                "tokens": tokens,
+                **conditioning._asdict(),
+                **{name: np.array([value], np.float32) for name, value in scalars.items()},
+                "num_masked": controls.num_masked,
+                **noise._asdict(),
+            },
+        )
+        return next_tokens, guess
+
+    def decode_image(self, tokens: np.ndarray) -> np.ndarray:
+        """See `Runtime`."""
+        check_tokens(self.config, tokens)
+        return self._run("decode_image", {"tokens": tokens})[0]
+
+    def encode_image(self, pixels: np.ndarray) -> np.ndarray:
+        """See `Runtime`."""
+        check_pixels(self.config, pixels)
+        return self._run("encode_image", {"pixels": pixels})[0]
+
+    def release(self, module: str) -> None:
+        """See `Runtime`.
+
+        Raises:
+            ValueError: there is no such module.
+        """
+        if module not in MODULES:
+            raise ValueError(f"no module {module!r} to release; expected one of {', '.join(MODULES)}")
+        self._sessions.pop(module, None)
+
+    def _run(self, module: str, inputs: dict[str, np.ndarray]) -> list[Any]:
+        return list(self._session(module).run(None, inputs))
+
+    def _session(self, module: str) -> onnxruntime.InferenceSession:
+        if module in self._sessions:
+            return self._sessions[module]
+        path = self._bundle.path(f"{module}.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except MemoryError:
+            raise
+        except Exception as error:  # ONNX Runtime's own exceptions share no other base
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
+        found = {
+            item.name: (_DTYPES.get(str(item.type), str(item.type)), tuple(item.shape)) for item in session.get_inputs()
+        }
+        check_inputs(self._bundle.manifest, module, found, str(path))
+        self._sessions[module] = session
+        return session
+
+
+_DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
