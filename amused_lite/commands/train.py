@@ -1,0 +1,60 @@
+"""`amused-lite train`: rebuild the bundled model from nothing, stage by stage."""
+
+import argparse
+from pathlib import Path
+
+from amused_lite.extras import require_extra
+
+STAGES = ("tokenizer", "vqgan", "clip", "tokens", "uvit", "decoder", "bundle")
+EXAMPLES = """
+stages, in order (each resumes where it stopped; Ctrl-C saves first):
+  tokenizer   byte-pair merges from captions                  seconds
+  vqgan       pictures to tokens and back                     15 minutes on one core
+  clip        a small CLIP; its text tower is then frozen     15 minutes
+  tokens      scenes encoded once                             25 minutes
+  uvit        the masked transformer                          hours
+  decoder     the decoder alone, for finer edges              20 minutes
+  bundle      everything in one folder that generate opens    2 minutes
+
+examples:
+  amused-lite train runs/tiny                       all of it
+  amused-lite train runs/tiny --stage uvit          only that stage, or go on with it
+  amused-lite generate "a red star" -m runs/tiny/bundle
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `train`."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("folder", type=Path, help="where the runs live, for example runs/tiny")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="run only this stage (may be repeated)")
+    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
+    parser.add_argument("--stop-after", type=int, metavar="STEPS", help="end this session of the U-ViT early")
+    parser.add_argument("--steps", type=int, help="train the U-ViT for so many steps in all (default: the preset's)")
+    parser.add_argument("--small", action="store_true", help="minutes instead of hours, to see that everything works")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stages asked for."""
+    for name in ("threads", "stop_after", "steps"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
+    require_extra("train", "train", "torch", "skia", "open_clip", "matplotlib")
+    from dataclasses import replace
+
+    from amused_lite.export.to_onnx import export_onnx
+    from amused_lite.training.build import Build, small
+    from amused_lite.training.run import use_threads
+
+    use_threads(args.threads)
+    build = small(args.folder) if args.small else Build(args.folder)
+    if args.steps:
+        build = replace(build, uvit=replace(build.uvit, steps=args.steps))
+    for stage in args.stage or STAGES:
+        print(f"stage {stage}", flush=True)
+        if stage == "bundle":
+            export_onnx(build.networks(), args.folder / "tokenizer.json", args.folder / "bundle", precision="float16")
+        elif not build.run(stage, args.stop_after):
+            print("stopped early; the same command goes on from here")
+            return 130
+    return 0
