@@ -44,8 +44,5 @@ def stack_pair(negative: Conditioning, prompt: Conditioning) -> Conditioning:
     """
     count = prompt.block_text.shape[0]
     return Conditioning(
-        *(
-            np.concatenate([np.broadcast_to(n, (count, *n.shape[1:])), p])
-            for n, p in zip(negative, prompt, strict=True)
-        )
+        *(np.concatenate([np.broadcast_to(n, (count, *n.shape[1:])), p]) for n, p in zip(negative, prompt, strict=True))
     )

@@ -51,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
     prompts = heldout_prompts()[: args.count]
     options = {"steps": args.steps}
     options |= {
-        name: value
-        for name in ("guidance_scale", "token_temperature")
-        if (value := getattr(args, name)) is not None
+        name: value for name in ("guidance_scale", "token_temperature") if (value := getattr(args, name)) is not None
     }
     drawn = tqdm(evaluate.draw_prompts(amused, prompts, **options), total=len(prompts), unit="picture")
     pictures = list(drawn)

@@ -6,7 +6,8 @@ import numpy as np
 
 # Largest error over the largest value. Float32 engines differ from each other in the order of their sums only.
 FLOAT_BOUND = 1e-4
-PIXEL_BOUND = 1e-3  # of 0...1, absolute
+# Of 0...1, absolute: half a grey level. Torch itself is 6e-4 from float64 on a full-size random decoder at 512 pixels.
+PIXEL_BOUND = 2e-3
 # Share of tokens that may differ: where two candidates are as good as equal, rounding decides.
 TOKEN_BOUND = 0.01
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.models.checkpoint import text_from_open_clip
@@ -43,7 +44,7 @@ class Build:
     uvit: UViTRecipe = RECIPES["tiny"]
     pictures: int = 40_960
     first_pictures: int = 3_584  # what the U-ViT starts with while the rest is still being encoded
-    pictures_per_step: float = 6.0
+    pictures_per_step: float = 2.5
 
     def run(self, stage: str, stop_after: int | None = None) -> bool:
         """Run one stage of `STAGES`; returns whether it came to its end.
@@ -95,7 +96,7 @@ class Build:
         return model
 
     def _vqgan_as_trained(self) -> VQGAN:
-        model = VQGAN(self.config.vqgan).to(memory_format=torch.channels_last)
+        model = convert_conv2d_weight_memory_format(VQGAN(self.config.vqgan), torch.channels_last)
         model.load_state_dict(self._weights("vqgan"))
         return model.eval()
 
@@ -119,7 +120,8 @@ class Build:
     def networks(self) -> Networks:
         """Everything trained so far in one model, with the U-ViT's averaged weights."""
         networks = Networks(self.config)
-        networks.text, networks.vqgan = self.text_model(), self.vqgan_model().to(memory_format=torch.contiguous_format)
+        networks.text = self.text_model()
+        networks.vqgan = convert_conv2d_weight_memory_format(self.vqgan_model(), torch.contiguous_format)
         networks.uvit.load_state_dict(self._weights("uvit", "ema"))
         return networks.eval()
 

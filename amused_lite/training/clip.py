@@ -65,8 +65,9 @@ def build_clip(config: TextConfig, recipe: CLIPRecipe) -> nn.Module:
     )
     # The U-ViT reads states, not the pooled vector. open_clip's 0.02 drowns a word in what the layers add: kind was
     # then read from the states by a linear probe in 86 % of captions, and the U-ViT did not listen to it at all.
-    nn.init.normal_(model.token_embedding.weight, std=1.0)
-    nn.init.normal_(model.positional_embedding, std=0.3)
+    parameters = dict(model.named_parameters())
+    nn.init.normal_(parameters["token_embedding.weight"], std=1.0)
+    nn.init.normal_(parameters["positional_embedding"], std=0.3)
     return model
 
 
@@ -128,7 +129,7 @@ def train_clip(config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer, fol
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, 4.6052)  # CLIP's own limit of 100
+            dict(model.named_parameters())["logit_scale"].clamp_(0, 4.6052)  # CLIP's own limit of 100
         if step % 50 == 0 or step == recipe.steps - 1:
             run.log(step, loss=loss.item(), **scores)
         if run.due() or step == recipe.steps - 1:

@@ -1,6 +1,6 @@
 """Go on with the decoder alone. The codes stay, so every token grid made before still means the same picture.
 
-Muse (Chang et al. 2023, appendix A) fine-tunes its decoder this way for finer detail. It may run while the U-ViT trains.
+Muse (Chang et al. 2023) fine-tunes its decoder this way for finer detail. It may run while the U-ViT trains.
 """
 
 from dataclasses import dataclass, replace

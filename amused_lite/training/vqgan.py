@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN, ConvResBlock
@@ -121,13 +122,15 @@ def initialize(model: VQGAN) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         if isinstance(module, ConvResBlock):
             module.conv1.weight.mul_(2**0.5)
     for module in model.modules():
         if isinstance(module, ConvResBlock):  # residual branches start silent
             nn.init.zeros_(module.conv2.weight)
     stem, out = model.encoder.stem, model.decoder.out
+    assert stem.bias is not None and out.bias is not None
     stem.weight.mul_(3.0)
     stem.bias.copy_(-0.5 * stem.weight.sum((1, 2, 3)))
     out.weight.mul_(0.2)
@@ -143,7 +146,7 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
     """Train, or go on training, the VQ-GAN in `folder`; returns it in evaluation mode."""
     run = Run(folder)
     torch.manual_seed(recipe.seed)
-    model = VQGAN(config).to(memory_format=torch.channels_last)
+    model = convert_conv2d_weight_memory_format(VQGAN(config), torch.channels_last)
     initialize(model)
     model.codebook.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]

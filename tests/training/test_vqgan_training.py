@@ -13,8 +13,14 @@ from amused_lite.training.tokens import SHARD, TokenPool, encode_scenes, shard_p
 from amused_lite.training.vqgan import Codebook, VQGANRecipe, crops, initialize
 
 SMALL = VQGANConfig(
-    channels=(8, 8, 8), layers_per_block=1, latent_channels=4, codebook_size=8, norm="none", patch_size=4, spherical=True
-)  # fmt: skip
+    channels=(8, 8, 8),
+    layers_per_block=1,
+    latent_channels=4,
+    codebook_size=8,
+    norm="none",
+    patch_size=4,
+    spherical=True,
+)
 
 
 def on_sphere(x: torch.Tensor) -> torch.Tensor:
