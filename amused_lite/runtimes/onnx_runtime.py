@@ -44,37 +44,41 @@ class OnnxRuntime:
     def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
         """See `Runtime`."""
         check_prompt(self.config, text_ids, micro_conditioning)
-        return Conditioning(
-            *self._run("encode_prompt", {"text_ids": text_ids, "micro_conditioning": micro_conditioning})
-        )
+        rows = [
+            {"text_ids": text_ids[i : i + 1], "micro_conditioning": micro_conditioning[i : i + 1]}
+            for i in range(len(text_ids))
+        ]
+        return Conditioning(*self._run("encode_prompt", rows))
 
     def unmask(
         self, tokens: np.ndarray, conditioning: Conditioning, controls: StepControls, noise: StepNoise
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Runtime`."""
         check_step(self.config, tokens, conditioning, controls, noise)
-        scalars = dict(zip(StepControls._fields[:3], controls[:3], strict=True))
-        next_tokens, guess = self._run(
-            "unmask",
+        count = len(tokens)
+        scalars = {name: np.array([getattr(controls, name)], np.float32) for name in StepControls._fields[:3]}
+        rows = [
             {
-                "tokens": tokens,
-                **conditioning._asdict(),
-                **{name: np.array([value], np.float32) for name, value in scalars.items()},
-                "num_masked": controls.num_masked,
-                **noise._asdict(),
-            },
-        )
+                "tokens": tokens[i : i + 1],
+                **{name: array[[i, count + i]] for name, array in conditioning._asdict().items()},
+                **scalars,
+                "num_masked": controls.num_masked[i : i + 1],
+                **{name: array[i : i + 1] for name, array in noise._asdict().items()},
+            }
+            for i in range(count)
+        ]
+        next_tokens, guess = self._run("unmask", rows)
         return next_tokens, guess
 
     def decode_image(self, tokens: np.ndarray) -> np.ndarray:
         """See `Runtime`."""
         check_tokens(self.config, tokens)
-        return self._run("decode_image", {"tokens": tokens})[0]
+        return self._run("decode_image", [{"tokens": row[None]} for row in tokens])[0]
 
     def encode_image(self, pixels: np.ndarray) -> np.ndarray:
         """See `Runtime`."""
         check_pixels(self.config, pixels)
-        return self._run("encode_image", {"pixels": pixels})[0]
+        return self._run("encode_image", [{"pixels": row[None]} for row in pixels])[0]
 
     def release(self, module: str) -> None:
         """See `Runtime`.
@@ -86,8 +90,11 @@ class OnnxRuntime:
             raise ValueError(f"no module {module!r} to release; expected one of {', '.join(MODULES)}")
         self._sessions.pop(module, None)
 
-    def _run(self, module: str, inputs: dict[str, np.ndarray]) -> list[Any]:
-        return list(self._session(module).run(None, inputs))
+    def _run(self, module: str, rows: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+        """The graphs take one picture, so that none depends on its neighbours; rows run one after the other."""
+        session = self._session(module)
+        outputs: list[Any] = [session.run(None, row) for row in rows]
+        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
     def _session(self, module: str) -> onnxruntime.InferenceSession:
         if module in self._sessions:

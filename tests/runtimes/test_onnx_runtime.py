@@ -127,3 +127,26 @@ def test_a_manifest_that_promises_other_inputs(copied: Bundle, step: dict[str, A
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"input tokens is int32 .* the manifest says int64"):
         OnnxRuntime(open_bundle(copied.folder), 1).decode_image(np.zeros_like(step["tokens"]))
+
+
+def test_rows_of_a_batch_equal_themselves_alone(runtime: OnnxRuntime, step: dict[str, Any]) -> None:
+    rng = np.random.default_rng(5)
+    single = [{**step, "tokens": step["tokens"]} for _ in range(2)]
+    for row in single:  # two pictures that differ in conditioning and noise
+        row["conditioning"] = Conditioning(*(rng.normal(size=a.shape).astype(np.float32) for a in step["conditioning"]))
+        row["noise"] = StepNoise(*(rng.gumbel(size=a.shape).astype(np.float32) for a in step["noise"]))
+    both = {
+        "tokens": np.concatenate([row["tokens"] for row in single]),
+        "conditioning": Conditioning(
+            *(np.stack(pair, axis=1).reshape(4, *pair[0].shape[1:])
+              for pair in zip(*(row["conditioning"] for row in single), strict=True))
+        ),
+        "controls": step["controls"]._replace(num_masked=np.repeat(step["controls"].num_masked, 2)),
+        "noise": StepNoise(*(np.concatenate(pair) for pair in zip(*(row["noise"] for row in single), strict=True))),
+    }  # fmt: skip
+    together = runtime.unmask(**both)
+    for i, row in enumerate(single):
+        for ours, alone in zip(together, runtime.unmask(**row), strict=True):
+            assert np.array_equal(ours[i], alone[0])
+    tokens = together[1]
+    assert np.array_equal(runtime.decode_image(tokens)[1], runtime.decode_image(tokens[1:])[0])
