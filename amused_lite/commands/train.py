@@ -20,6 +20,7 @@ examples:
   amused-lite train runs/tiny                       all of it
   amused-lite train runs/tiny --stage uvit          only that stage, or go on with it
   amused-lite generate "a red star" -m runs/tiny/bundle
+  amused-lite train runs/more --from tiny           go on from the bundled model
 """
 
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="processor threads (default: all)")
     parser.add_argument("--stop-after", type=int, metavar="STEPS", help="end this session of the U-ViT early")
     parser.add_argument("--steps", type=int, help="train the U-ViT for so many steps in all (default: the preset's)")
+    parser.add_argument("--from", dest="source", metavar="MODEL", help="go on from a bundle's weights, such as tiny")
     parser.add_argument("--small", action="store_true", help="minutes instead of hours, to see that everything works")
 
 
@@ -42,18 +44,22 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train", "train", "torch", "skia", "open_clip", "matplotlib")
     from dataclasses import replace
 
+    from amused_lite.bundle import open_bundle
     from amused_lite.export.to_onnx import export_onnx
+    from amused_lite.runtimes.open import find_model
     from amused_lite.training.build import Build, small
     from amused_lite.training.run import use_threads
 
     use_threads(args.threads)
     build = small(args.folder) if args.small else Build(args.folder)
+    if args.source:
+        build = replace(build, source=open_bundle(find_model(args.source)))
     if args.steps:
         build = replace(build, uvit=replace(build.uvit, steps=args.steps))
     for stage in args.stage or STAGES:
         print(f"stage {stage}", flush=True)
         if stage == "bundle":
-            export_onnx(build.networks(), args.folder / "tokenizer.json", args.folder / "bundle", precision="float16")
+            export_onnx(build.networks(), build.tokenizer_file(), args.folder / "bundle", precision="float16")
         elif not build.run(stage, args.stop_after):
             print("stopped early; the same command goes on from here")
             return 130

@@ -9,15 +9,18 @@ finishing the decoder leaves the codes alone.
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from amused_lite.bundle import TOKENIZER, WEIGHTS, Bundle
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.models.checkpoint import text_from_open_clip
 from amused_lite.models.clip_text import CLIPText
-from amused_lite.models.networks import Networks
+from amused_lite.models.networks import Networks, SavedWeights
+from amused_lite.models.uvit import UViT
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
@@ -25,7 +28,7 @@ from amused_lite.training.clip import CLIPRecipe, train_clip
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
 from amused_lite.training.run import Run, subset
 from amused_lite.training.tokens import TokenPool, encode_scenes
-from amused_lite.training.uvit import RECIPES, Batches, UViTRecipe, train_uvit
+from amused_lite.training.uvit import RECIPES, Batches, UViTRecipe, initialize, train_uvit
 from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
 
 STAGES = ("tokenizer", "vqgan", "clip", "tokens", "uvit", "decoder")
@@ -37,6 +40,7 @@ class Build:
     """Where the runs live and how much of everything; the defaults made the bundled model."""
 
     folder: Path
+    source: Bundle | None = None  # go on from this model: only `tokens`, `uvit` and `decoder` are left to do
     config: ModelConfig = PRESETS["tiny"]
     vqgan: VQGANRecipe = field(default_factory=VQGANRecipe)
     decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
@@ -52,6 +56,8 @@ class Build:
         Args:
             stop_after: end this session of the U-ViT after so many steps.
         """
+        if self.source and stage in ("tokenizer", "vqgan", "clip"):
+            return True
         match stage:
             case "tokenizer":
                 self.train_tokenizer()
@@ -84,8 +90,7 @@ class Build:
 
     def tokenizer(self) -> Tokenizer:
         text = self.config.text
-        path = self._made("tokenizer", "tokenizer.json")
-        return Tokenizer.from_file(path, text.context_length, text.start_token_id, text.end_token_id)
+        return Tokenizer.from_file(self.tokenizer_file(), text.context_length, text.start_token_id, text.end_token_id)
 
     def vqgan_model(self) -> VQGAN:
         """With the finished decoder once there is one."""
@@ -96,12 +101,32 @@ class Build:
         return model
 
     def _vqgan_as_trained(self) -> VQGAN:
+        if self.source:
+            return convert_conv2d_weight_memory_format(self._source_part("vqgan"), torch.channels_last)
         model = convert_conv2d_weight_memory_format(VQGAN(self.config.vqgan), torch.channels_last)
         model.load_state_dict(self._weights("vqgan"))
         return model.eval()
 
     def text_model(self) -> CLIPText:
+        if self.source:
+            return self._source_part("text")
         return text_from_open_clip(self._weights("clip"), self.config.text, "clip run").eval()
+
+    def uvit_model(self) -> UViT:
+        """What the U-ViT's training starts from."""
+        torch.manual_seed(self.uvit.seed)
+        model = UViT(self.config.uvit)
+        if self.source:
+            model.prompt_side, model.token_side = (
+                self._source_part(f"uvit.{side}") for side in ("prompt_side", "token_side")
+            )
+        else:
+            initialize(model)
+        return model.train()
+
+    def _source_part(self, name: str) -> Any:
+        assert self.source is not None
+        return SavedWeights(self.source.path(WEIGHTS), self.config).part(name)
 
     def train_uvit(self, stop_after: int | None = None) -> None:
         self._made("tokens", "tokens")
@@ -114,8 +139,12 @@ class Build:
             reserved=lambda index: scenes.meaning(scenes.random_scene(SCENE_SEED, index, "train")) in scored,
         )
         batches = Batches(self.config, self.uvit, pool, self.text_model(), self.tokenizer())
-        train_uvit(self.config, self.uvit, batches, SCENE_SEED, self.folder / "uvit", stop_after)
+        train_uvit(self.uvit_model(), self.uvit, batches, SCENE_SEED, self.folder / "uvit", stop_after)
         Run(self.folder / "uvit").plot("loss", "norm")
+
+    def tokenizer_file(self) -> Path:
+        """Where `tokenizer` reads from."""
+        return self.source.path(TOKENIZER) if self.source else self._made("tokenizer", "tokenizer.json")
 
     def networks(self) -> Networks:
         """Everything trained so far in one model, with the U-ViT's averaged weights."""

@@ -171,7 +171,7 @@ class Batches:
 
 
 def train_uvit(
-    config: ModelConfig,
+    model: UViT,
     recipe: UViTRecipe,
     batches: Batches,
     scene_seed: int,
@@ -181,12 +181,10 @@ def train_uvit(
     """Train, or go on training, the U-ViT in `folder`; returns the averaged weights in evaluation mode.
 
     Args:
+        model: what a new run starts from; a run that is there already brings its own weights.
         stop_after: end this session after so many steps; the schedule stays that of `recipe.steps`.
     """
     run = Run(folder)
-    torch.manual_seed(recipe.seed)
-    model = UViT(config.uvit)
-    initialize(model)
     optimizers = Optimizers(model, recipe)
     ema = Ema(model, recipe.ema_decay)
     first, losses = 0, []  # losses since the last line of the log

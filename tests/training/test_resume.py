@@ -70,3 +70,21 @@ def test_killed_and_resumed_equals_uninterrupted(prepared: Path, tmp_path: Path,
     straight, killed = (load_file(folder / "uvit" / "checkpoint.safetensors") for folder in folders)
     assert straight.keys() == killed.keys()
     assert all(straight[key].equal(killed[key]) for key in straight)
+
+
+def test_training_goes_on_from_a_bundle(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    import torch
+
+    from amused_lite.bundle import open_bundle
+    from amused_lite.runtimes.open import find_model
+    from amused_lite.training import build
+
+    plan = build.small(tmp_path)
+    plan = replace(plan, source=open_bundle(find_model("tiny")), uvit=replace(plan.uvit, steps=1))
+    for stage in build.STAGES[:-1]:
+        assert plan.run(stage)
+    assert losses(tmp_path)[0][1] < 4.0  # a random start answers ln(1024) = 6.9
+    ours, bundled = plan.networks(), build.Build(tmp_path, source=plan.source)
+    assert torch.equal(ours.text.embedding.weight, bundled.text_model().embedding.weight)
