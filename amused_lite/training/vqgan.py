@@ -187,7 +187,8 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
         optimizer.step()
         if step % 50 == 0 or step == recipe.steps - 1:
             used = int((codes.count > 0.03).sum())
-            run.log(step, loss=loss.item(), psnr=psnr(made.detach().float().clamp(0, 1), wanted), codes=used, norm=norm.item())
+            fit = psnr(made.detach().float().clamp(0, 1), wanted)
+            run.log(step, loss=loss.item(), psnr=fit, codes=used, norm=norm.item())
         if run.due() or step == recipe.steps - 1:
             state = {"count": codes.count, "total": codes.total}
             run.save(step + 1, {"model": model.state_dict(), "codes": state, "optimizer": optimizer_state(optimizer)})
