@@ -56,7 +56,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Softmax attention. query (B, N, D), key and value (B, T, D) -> (B, N, D)."""
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     if torch.is_grad_enabled() and query.device.type == "cpu":
-        # Plain products train 1.6x faster than the fused kernel at the tiny preset's sizes (docs/log.md).
+        # The tiny preset's training step takes 1.2x as long with the fused kernel (docs/log.md).
         weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
         mixed = weights.to(value.dtype) @ value
     else:

@@ -1,7 +1,7 @@
 """The VQ-GAN (Esser et al. 2021): pixels to codebook indices and back. Knows no text and no U-ViT.
 
 aMUSEd's has no attention, pixels in 0...1, and plain nearest codes. The tiny preset adds three things the published
-one does not have, each measured in docs/log.md: a patch stem, no norms, and codes on the unit-RMS sphere.
+one does not have, to be trained on a CPU: a patch stem, no norms, and codes on the unit-RMS sphere.
 """
 
 import torch
