@@ -1,148 +1,22 @@
-"""Prompt in, picture out: the host loop. NumPy only; knows no engine beyond the `Runtime` protocol."""
+"""Prompt in, picture out: the one object people hold. NumPy only; knows no engine beyond the `Runtime` protocol."""
 
-import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
-from amused_lite import noise
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
-from amused_lite.config import ModelConfig
-from amused_lite.masking import mask_schedule
-from amused_lite.png import Recipe, save_png
-from amused_lite.runtimes.base import ModelInfo, Runtime, StepControls, StepNoise
+from amused_lite.options import GenerateOptions
+from amused_lite.png import Edit, Recipe, save_png
+from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.unmasking import Step, mask_least_sure, sureness, unmask_tokens
 
 MAX_PROMPT = 5000  # characters: far more than any model reads, and short enough to be meant
-
-
-@dataclass(frozen=True)
-class GenerateOptions:
-    """How to make a picture. None stands for the model's own default.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
-
-    steps: int = 12
-    guidance_scale: float | None = None
-    mask_temperature: tuple[float, float] = (2.0, 0.0)  # at the first and at the last step
-    token_temperature: float | None = None
-    seed: int = 0
-    micro_conditioning: MicroConditioning | None = None  # None: the model's own size, no crop, score 6
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be 1 or more, got {self.steps}")
-        if not 0 <= self.seed <= noise.MAX_SEED:
-            raise ValueError(f"seed must be 0 to {noise.MAX_SEED}, got {self.seed}")
-        if self.guidance_scale is not None:
-            _check_number("guidance_scale", self.guidance_scale, 0, 100)
-        if self.token_temperature is not None:
-            _check_number("token_temperature", self.token_temperature, 0.01, 10)
-        for value in self.mask_temperature:
-            _check_number("mask_temperature", value, 0, 1000)
-
-    def complete(self, config: ModelConfig) -> "Settings":
-        """With this model's defaults in the place of None.
-
-        Raises:
-            ValueError: there are more steps than this model has tokens.
-        """
-        if self.steps > config.uvit.num_tokens:
-            most = f"at most {config.uvit.num_tokens} for this model (one token each)"
-            raise ValueError(f"steps must be {most}, got {self.steps}")
-        size = config.image_size
-        return Settings(
-            steps=self.steps,
-            guidance_scale=config.guidance_scale if self.guidance_scale is None else self.guidance_scale,
-            mask_temperature=self.mask_temperature,
-            token_temperature=config.token_temperature if self.token_temperature is None else self.token_temperature,
-            seed=self.seed,
-            micro_conditioning=self.micro_conditioning or MicroConditioning(size, size),
-        )
-
-
-class Settings(NamedTuple):
-    """`GenerateOptions` with nothing left open."""
-
-    steps: int
-    guidance_scale: float
-    mask_temperature: tuple[float, float]
-    token_temperature: float
-    seed: int
-    micro_conditioning: MicroConditioning
-
-
-def _check_number(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(f"{name} must be {low:g} to {high:g}, got {value:g}")
-
-
-class Step(NamedTuple):
-    """The state after one unmask step."""
-
-    index: int  # from 0
-    steps: int
-    tokens: np.ndarray  # (B, N) int32, with mask tokens until the last step
-    guess: np.ndarray  # (B, N) int32, every token as drawn; decodes to a preview
-
-
-def _draw_noise(config: ModelConfig, seed: int, picture: int, rows: int, step: int) -> StepNoise:
-    n, k = config.uvit.num_tokens, config.uvit.codebook_size
-    pictures = range(picture, picture + rows)
-    return StepNoise(
-        np.stack([noise.token_noise(seed, number, step, n, k) for number in pictures]),
-        np.stack([noise.order_noise(seed, number, step, n) for number in pictures]),
-    )
-
-
-def unmask_tokens(
-    runtime: Runtime,
-    conditioning: Conditioning,
-    options: GenerateOptions,
-    picture: int = 0,
-    tokens: np.ndarray | None = None,
-) -> Iterator[Step]:
-    """Run all unmask steps, yielding after each (aMUSEd, section 3; the law is MaskGIT's parallel decoding).
-
-    The next step's noise is drawn on a thread while a step runs. Closing the iterator stops the work.
-
-    Args:
-        runtime: any engine.
-        conditioning: 2B rows, negatives first.
-        options: None in it stands for the model's default.
-        picture: number of the first row's picture within the seed; the rows after it count on.
-        tokens: (B, N) int32 to start from, mask tokens where something is to be drawn; all masked when None.
-
-    Raises:
-        ValueError: an array or a number does not fit the model.
-    """
-    config = runtime.config
-    settings = options.complete(config)
-    if tokens is None:
-        rows = conditioning.block_text.shape[0] // 2
-        tokens = np.full((rows, config.uvit.num_tokens), config.uvit.mask_token_id, np.int32)
-    masked = (tokens == config.uvit.mask_token_id).sum(-1)
-    steps = settings.steps
-    schedules = [mask_schedule(int(count), steps) if count else [0] * steps for count in masked]
-    temperatures = np.linspace(*settings.mask_temperature, steps, dtype=np.float32)
-    with ThreadPoolExecutor(1, "noise") as pool:
-        drawing = pool.submit(_draw_noise, config, settings.seed, picture, len(tokens), 0)
-        for index, num_masked in enumerate(np.array(schedules, np.int32).T):
-            step_noise = drawing.result()
-            if index + 1 < steps:
-                drawing = pool.submit(_draw_noise, config, settings.seed, picture, len(tokens), index + 1)
-            controls = StepControls(
-                settings.guidance_scale, settings.token_temperature, float(temperatures[index]), num_masked.copy()
-            )
-            tokens, guess = runtime.unmask(tokens, conditioning, controls, step_noise)
-            yield Step(index, steps, tokens, guess)
+REFINE_SHARE = 0.3  # of the tokens, the least sure ones, are drawn again when a picture is refined
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,15 +80,59 @@ class Amused:
         return self.finish(last.tokens[0], prompt, negative_prompt, picture, chosen)
 
     def steps(
-        self, prompt: str, negative_prompt: str = "", picture: int = 0, options: GenerateOptions | None = None
+        self,
+        prompt: str,
+        negative_prompt: str = "",
+        picture: int = 0,
+        options: GenerateOptions | None = None,
+        look: bool = False,
     ) -> Iterator[Step]:
-        """The unmask steps of one picture, for progress, previews and cancelling; hand the last to `finish`."""
+        """The unmask steps of one picture, for progress, previews and cancelling; hand the last to `finish`.
+
+        look: have every step carry its log-probabilities.
+        """
         options = options or GenerateOptions()
-        micro = options.complete(self.runtime.config).micro_conditioning
-        return unmask_tokens(self.runtime, self._conditioning(prompt, negative_prompt, micro), options, picture)
+        return self._all_steps(self.condition(prompt, negative_prompt, options), picture, options, look)
+
+    def _all_steps(
+        self, conditioning: Conditioning, picture: int, options: GenerateOptions, look: bool
+    ) -> Iterator[Step]:
+        total = options.steps + options.refine
+        tokens = None
+        for step in unmask_tokens(self.runtime, conditioning, options, picture, look=look):
+            tokens = step.tokens
+            yield step._replace(steps=total)
+        if options.refine:
+            assert tokens is not None
+            again = replace(options, steps=options.refine, refine=0)
+            for step in self.redraw(tokens, REFINE_SHARE, conditioning, again, picture, options.steps, look):
+                yield step._replace(index=options.steps + step.index, steps=total)
+
+    def redraw(
+        self,
+        tokens: np.ndarray,
+        share: float,
+        conditioning: Conditioning,
+        options: GenerateOptions,
+        picture: int = 0,
+        noise_step: int = 0,
+        look: bool = False,
+    ) -> Iterator[Step]:
+        """Mask the `share` of tokens (B, N) that the model finds least likely, and draw them again."""
+        uvit = self.runtime.config.uvit
+        scale = options.complete(self.runtime.config).guidance_scale
+        sure = sureness(self.runtime, conditioning, tokens, scale)
+        start = mask_least_sure(tokens, sure, max(1, int(share * uvit.num_tokens)), uvit.mask_token_id)
+        return unmask_tokens(self.runtime, conditioning, options, picture, start, noise_step=noise_step, look=look)
 
     def finish(
-        self, tokens: np.ndarray, prompt: str, negative_prompt: str, picture: int, options: GenerateOptions
+        self,
+        tokens: np.ndarray,
+        prompt: str,
+        negative_prompt: str,
+        picture: int,
+        options: GenerateOptions,
+        edit: Edit | None = None,
     ) -> Picture:
         """Decode tokens (N,) without masks; the other arguments are what they were made from."""
         config = self.runtime.config
@@ -222,15 +140,12 @@ class Amused:
         if not self.keep_loaded:
             self.runtime.release("unmask")
         image = to_image(self.runtime.decode_image(tokens[None].astype(np.int32, copy=False))[0])
+        values = {name: value for name, value in settings._asdict().items() if name != "micro_conditioning"}
         recipe = Recipe(
             prompt=prompt,
             negative_prompt=negative_prompt,
-            seed=settings.seed,
             picture=picture,
-            steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            mask_temperature=settings.mask_temperature,
-            token_temperature=settings.token_temperature,
+            **values,
             micro_conditioning=astuple(settings.micro_conditioning),
             width=image.width,
             height=image.height,
@@ -239,6 +154,7 @@ class Amused:
             runtime=self.runtime.name,
             codebook_size=config.uvit.codebook_size,
             tokens=tokens,
+            edit=edit,
         )
         return Picture(image, recipe)
 
@@ -246,9 +162,14 @@ class Amused:
         """The end of a prompt that the model cannot read, usually empty."""
         return self.tokenizer.dropped(prompt)
 
-    def _conditioning(self, prompt: str, negative_prompt: str, micro: MicroConditioning) -> Conditioning:
-        """The (negative, prompt) pair; the last pair and the empty prompt's half are remembered."""
+    def condition(self, prompt: str, negative_prompt: str, options: GenerateOptions) -> Conditioning:
+        """The (negative, prompt) pair of rows; the last pair and the empty prompt's half are remembered.
+
+        Raises:
+            ValueError: the prompt is empty or too long.
+        """
         check_prompts(prompt, negative_prompt)
+        micro = options.complete(self.runtime.config).micro_conditioning
         key = (prompt, negative_prompt, micro)
         if self._last is None or self._last[0] != key:
             pair = stack_pair(self._encode(negative_prompt, micro), self._encode(prompt, micro))

@@ -6,37 +6,53 @@ Two texts go into a file: `parameters`, the line that AUTOMATIC1111's web interf
 
 import base64
 import binascii
-import errno
-import itertools
 import json
-import os
-import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from amused_lite import __version__
+from amused_lite.new_file import write_new
 
 SCHEMA = 1
 KEY = "amused_lite"
+_MAX_CODEBOOK = 2**24
+_LARGEST = 1e9  # of any number in a recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What was done to an earlier picture, and to which tokens: enough to do it again."""
+
+    operation: str  # as the command is called: "vary", "inpaint", "outpaint", "edit", "reroll"
+    settings: dict[str, Any]  # the operation's own numbers, such as strength
+    tokens: np.ndarray  # (N,) the earlier picture's
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """Everything that made a picture."""
+    """Everything that made a picture. The fields from `steps` to `micro_conditioning` are those of `Settings`."""
 
     prompt: str
     negative_prompt: str
-    seed: int
     picture: int  # number of the picture within its seed
     steps: int
     guidance_scale: float
+    guidance_schedule: str
+    guidance_interval: tuple[float, float]
     mask_temperature: tuple[float, float]
+    mask_schedule: str
+    order: str
     token_temperature: float
+    top_k: int | None
+    top_p: float | None
+    refine: int
+    seed: int
     micro_conditioning: tuple[float, ...]  # width, height, crop_top, crop_left, aesthetic_score
     width: int  # pixels
     height: int
@@ -45,6 +61,7 @@ class Recipe:
     runtime: str
     codebook_size: int
     tokens: np.ndarray  # (N,) integers below codebook_size
+    edit: Edit | None = None
     version: str = __version__
 
     def parameters(self) -> str:
@@ -65,30 +82,42 @@ class Recipe:
     def to_json(self) -> str:
         """As JSON text; tokens as base64 of their bits, most significant first."""
         values = asdict(self)
-        values["tokens"] = _pack(self.tokens, self.codebook_size)
+        values["tokens"] = _to_text(self.tokens, self.codebook_size)
+        if self.edit is not None:
+            values["edit"]["tokens"] = _to_text(self.edit.tokens, self.codebook_size)
         return json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> "Recipe":
-        """The inverse of `to_json`.
+    def from_json(cls, text: str, tokens: np.ndarray | None = None) -> "Recipe":
+        """The inverse of `to_json`; of a text without tokens where they are given.
 
         Raises:
-            ValueError: the text is of another schema or not whole.
+            ValueError: the text is of another schema or not whole, or a value has not the type it should have.
         """
         try:
             values: dict[str, Any] = json.loads(text)
             schema = values.pop("schema")
             if schema != SCHEMA:
                 raise ValueError(f"recipe schema {schema!r}, this version reads {SCHEMA}; update amused-lite")
-            values["tokens"] = _unpack(values["tokens"], int(values["codebook_size"]))
-            for name in ("mask_temperature", "micro_conditioning"):
+            codebook_size = values["codebook_size"]
+            values["tokens"] = _from_text(values["tokens"], codebook_size) if tokens is None else tokens
+            if values["edit"] is not None:
+                earlier = _from_text(values["edit"].pop("tokens"), codebook_size)
+                values["edit"] = Edit(**values["edit"], tokens=earlier)
+            for name in ("guidance_interval", "mask_temperature", "micro_conditioning"):
                 values[name] = tuple(values[name])
-            return cls(**values)
+            recipe = cls(**values)
         except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, binascii.Error) as error:
             raise ValueError(f"the recipe is not whole ({type(error).__name__}: {error})") from error
+        for item in fields(recipe):
+            value = getattr(recipe, item.name)
+            if not _fits(value, item.type):
+                shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
+                raise ValueError(f"the recipe's {item.name} is {shown}, expected {_said(item.type)}")
+        return recipe
 
 
-def save_png(image: Image.Image, path: str | Path, recipe: Recipe, metadata: bool = True) -> Path:
+def save_png(image: Image.Image, path: str | Path, recipe: Recipe | None, metadata: bool = True) -> Path:
     """Write a PNG and return where: never over another file, numbered instead (`cat.png`, `cat-2.png`, ...).
 
     The file appears under its name when it is complete: a full disk or an interruption leaves nothing behind.
@@ -96,33 +125,19 @@ def save_png(image: Image.Image, path: str | Path, recipe: Recipe, metadata: boo
     Args:
         image: the picture.
         path: ends in .png; missing folders are made.
-        recipe: what goes into the file's texts.
+        recipe: what goes into the file's texts, if anything.
         metadata: False leaves both texts out.
 
     Raises:
         OSError: the folder cannot be made or written, or the disk is full.
     """
-    target = Path(path)
     texts = PngImagePlugin.PngInfo()
-    if metadata:
+    if metadata and recipe is not None:
         texts.add_text("parameters", recipe.parameters())  # tEXt where Latin-1 can hold it, else iTXt
         texts.add_itxt(KEY, recipe.to_json())
     data = BytesIO()
     image.copy().save(data, "PNG", pnginfo=texts)  # Pillow keeps the texts on the object while it saves
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".amused-{os.getpid()}-{secrets.token_hex(4)}.part"
-    try:
-        with partial.open("xb") as file:
-            file.write(data.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        for number in itertools.count(1):
-            candidate = target if number == 1 else target.with_stem(f"{target.stem}-{number}")
-            if _claim(partial, candidate):
-                return candidate
-        raise AssertionError("unreachable")
-    finally:
-        partial.unlink(missing_ok=True)
+    return write_new(Path(path), data.getbuffer())
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -146,33 +161,59 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _claim(partial: Path, target: Path) -> bool:
-    """Give the finished file its name unless that is taken; a hard link makes test and rename one act."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        if target.exists():  # a file system without hard links: two programs at once could still collide here
-            return False
-        partial.rename(target)
-    return True
-
-
-def _pack(tokens: np.ndarray, codebook_size: int) -> str:
-    bits = max(1, (codebook_size - 1).bit_length())
+def pack_tokens(tokens: np.ndarray, codebook_size: int) -> bytes:
+    """Tokens (N,) as the bits they need, most significant first: 10 each for a codebook of 1024, 13 for 8192."""
+    bits = _bits(codebook_size)
     planes = (tokens.astype(np.uint32)[:, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint32)) & 1
-    return f"{len(tokens)}:{base64.b64encode(np.packbits(planes.astype(np.uint8)).tobytes()).decode()}"
+    return np.packbits(planes.astype(np.uint8)).tobytes()
 
 
-def _unpack(text: str, codebook_size: int) -> np.ndarray:
+def unpack_tokens(data: bytes, count: int, codebook_size: int) -> np.ndarray:
+    """The inverse of `pack_tokens`: (N,) int32.
+
+    Raises:
+        ValueError: there are too few bytes, or a token is not in the codebook.
+    """
+    bits = _bits(codebook_size)
+    raw = np.frombuffer(data, np.uint8)
+    if count < 1 or raw.size * 8 < count * bits:
+        raise ValueError(f"the tokens are cut short: {raw.size} bytes for {count} of {bits} bits")
+    planes = np.unpackbits(raw, count=count * bits).reshape(count, bits)
+    tokens = (planes.astype(np.int32) << np.arange(bits - 1, -1, -1, dtype=np.int32)).sum(1, dtype=np.int32)
+    if tokens.max() >= codebook_size:
+        raise ValueError(f"token {tokens.max()} is not in a codebook of {codebook_size}")
+    return tokens
+
+
+def _bits(codebook_size: int) -> int:
+    if not 1 <= codebook_size <= _MAX_CODEBOOK:
+        raise ValueError(f"codebook_size must be 1 to {_MAX_CODEBOOK}, got {codebook_size}")
+    return max(1, (codebook_size - 1).bit_length())
+
+
+def _to_text(tokens: np.ndarray, codebook_size: int) -> str:
+    return f"{len(tokens)}:{base64.b64encode(pack_tokens(tokens, codebook_size)).decode()}"
+
+
+def _from_text(text: str, codebook_size: int) -> np.ndarray:
     count, _, data = text.partition(":")
-    bits = max(1, (codebook_size - 1).bit_length())
-    raw = np.frombuffer(base64.b64decode(data, validate=True), np.uint8)
-    length = int(count)
-    if raw.size * 8 < length * bits or length < 1:
-        raise ValueError(f"the recipe's tokens are cut short: {raw.size} bytes for {length} of {bits} bits")
-    planes = np.unpackbits(raw, count=length * bits).reshape(length, bits)
-    return (planes.astype(np.int32) << np.arange(bits - 1, -1, -1, dtype=np.int32)).sum(1, dtype=np.int32)
+    return unpack_tokens(base64.b64decode(data, validate=True), int(count), codebook_size)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON is of a field's type; numbers must be finite, and true is no number."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        parts = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < _LARGEST  # written so that NaN fails
+    if kind is int:
+        return type(value) is int and abs(value) < 2**64
+    return isinstance(value, kind)
+
+
+def _said(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)

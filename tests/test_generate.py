@@ -8,8 +8,9 @@ import pytest
 
 from amused_lite.conditioning import Conditioning, MicroConditioning
 from amused_lite.config import ModelConfig, TextConfig, UViTConfig, VQGANConfig
-from amused_lite.generate import Amused, GenerateOptions, unmask_tokens
+from amused_lite.generate import Amused
 from amused_lite.masking import mask_schedule
+from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.base import (
     ModelInfo,
     StepControls,
@@ -20,6 +21,7 @@ from amused_lite.runtimes.base import (
     conditioning_shapes,
 )
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.unmasking import unmask_tokens
 
 CONFIG = ModelConfig(
     text=TextConfig(600, 16, 8, 2, 2, 16, 8, start_token_id=598, end_token_id=599),

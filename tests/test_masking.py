@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from amused_lite.masking import first_step_for, mask_ratio, mask_schedule
+from amused_lite.masking import SCHEDULES, first_step_for, mask_ratio, mask_schedule, start_masked
 
 PINNED = {
     (256, 4): [236, 181, 97, 0],
@@ -56,11 +56,33 @@ def test_impossible_schedules_are_refused(arguments: tuple[int, ...]) -> None:
         mask_schedule(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("strength", "first"), [(1.0, 0), (0.9, 2), (0.7, 4), (0.5, 6), (0.3, 9), (0.05, 11), (1e-9, 11)]
-)
-def test_strength_enters_late_and_always_leaves_a_step(strength: float, first: int) -> None:
+@pytest.mark.parametrize(("strength", "first"), [(1.0, 0), (0.9, 2), (0.7, 4), (0.5, 6), (0.3, 9), (1 / 12, 11)])
+def test_strength_enters_late(strength: float, first: int) -> None:
     assert first_step_for(strength, 12) == first
+
+
+@pytest.mark.parametrize(("strength", "masked"), [(1.0, 1024), (0.9, 989), (0.7, 886), (0.5, 724), (0.3, 391)])
+def test_strength_masks_what_the_published_schedule_says(strength: float, masked: int) -> None:
+    assert start_masked(1024, 12, first_step_for(strength, 12)) == masked
+
+
+def test_less_than_one_step_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"less than one step; give 0\.083 or more"):
+        first_step_for(0.08, 12)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_every_schedule_falls_from_one_to_zero(name: str) -> None:
+    ratios = mask_ratio(np.linspace(0, 1, 101), name)
+    np.testing.assert_allclose(ratios[[0, -1]], [1, 0], atol=1e-6)
+    assert (np.diff(ratios) < 0).all()
+    counts = mask_schedule(1024, 12, schedule=name)
+    assert counts == sorted(counts, reverse=True) and counts[-1] == 0
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(ValueError, match="'sine' is unknown; choose one of cosine, linear"):
+        mask_ratio(0.5, "sine")
 
 
 @pytest.mark.parametrize("strength", [0, -0.5, 1.01, math.nan])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from amused_lite.noise import MAX_SEED, gumbel, order_noise, token_noise
+from amused_lite.noise import MAX_SEED, gumbel, mask_noise, order_noise, token_noise
 
 
 def test_values_are_pinned() -> None:
@@ -13,6 +13,7 @@ def test_values_are_pinned() -> None:
     first = [[-1.2118838, -1.4954509, 0.7110986], [-0.3511371, -0.0065188, -0.7859070]]
     np.testing.assert_allclose(token_noise(0, 0, 0, 2, 3), first, rtol=0, atol=1e-6)
     np.testing.assert_allclose(order_noise(7, 3, 5, 4), [-0.4059378, 0.6823665, 4.6117969, 2.1705849], atol=1e-6)
+    np.testing.assert_allclose(mask_noise(7, 3, 5, 4), [-1.2795372, 0.0507750, 0.1410219, 1.4045688], atol=1e-6)
 
 
 def test_is_finite_and_standard_gumbel() -> None:
@@ -29,7 +30,8 @@ def test_a_shorter_draw_is_the_beginning_of_a_longer_one() -> None:
 
 
 def test_every_key_has_its_own_stream() -> None:
-    keys = [(s, p, t, stream) for s in (0, 1, MAX_SEED) for p in (0, 1, 2**32 - 1) for t in (0, 1) for stream in (0, 1)]
+    pictures = (0, 1, 2**32 - 1)
+    keys = [(s, p, t, stream) for s in (0, 1, MAX_SEED) for p in pictures for t in (0, 1) for stream in (0, 1, 2)]
     drawn = {gumbel(*key, (16,)).tobytes() for key in keys}
     assert len(drawn) == len(keys)
 

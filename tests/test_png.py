@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from amused_lite.png import Recipe, read_recipe, save_png
+from amused_lite.png import Edit, Recipe, read_recipe, save_png
 
 IMAGE = Image.effect_noise((64, 64), 40).convert("RGB")
 
@@ -22,8 +22,15 @@ def recipe(codebook_size: int = 1024, prompt: str = "a red balloon") -> Recipe:
         picture=3,
         steps=12,
         guidance_scale=3.0,
+        guidance_schedule="linear",
+        guidance_interval=(0.1, 0.9),
         mask_temperature=(2.0, 0.0),
+        mask_schedule="cosine",
+        order="halton",
         token_temperature=1.0,
+        top_k=3,
+        top_p=None,
+        refine=2,
         micro_conditioning=(64.0, 64.0, 0.0, 0.0, 6.0),
         width=64,
         height=64,
@@ -44,6 +51,14 @@ def test_everything_comes_back(tmp_path: Path, codebook_size: int, prompt: str) 
     for name in vars(wanted):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), name)
     np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(IMAGE))
+
+
+def test_an_edit_comes_back_with_the_tokens_it_started_from(tmp_path: Path) -> None:
+    earlier = np.random.default_rng(1).integers(0, 1024, 257, np.int32)
+    wanted = replace(recipe(), edit=Edit("vary", {"strength": 0.5}, earlier))
+    found = read_recipe(save_png(IMAGE, tmp_path / "a.png", wanted)).edit
+    assert found is not None and (found.operation, found.settings) == ("vary", {"strength": 0.5})
+    np.testing.assert_array_equal(found.tokens, earlier)
 
 
 def test_parameters_are_what_other_tools_read(tmp_path: Path) -> None:

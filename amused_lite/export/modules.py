@@ -1,34 +1,38 @@
 """The modules of a bundle, whatever format they are exported to: names, inputs, examples. Knows no format.
 
-Shapes are fixed: one picture, and for `unmask` its (negative, prompt) pair. Accelerators compile fixed shapes best, and
-pictures are made one by one anyway, so that picture k of a batch equals the same picture made alone.
+Shapes are fixed at one picture: accelerators compile fixed shapes best, and pictures are made one by one anyway, so
+that picture k of a batch equals the same picture made alone. One axis may stay free: the rows of the conditioning that
+`unmask` takes, two for guidance (the negative prompt's, the prompt's), one without.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from amused_lite.conditioning import Conditioning
-from amused_lite.models.networks import Networks
-from amused_lite.models.unmask import UnmaskStep
+from amused_lite.models.networks import Weights
+from amused_lite.models.unmask import UnmaskStep, guide
 
 OUTPUTS = {  # graphs cannot give an output the name of an input
     "encode_prompt": Conditioning._fields,
-    "unmask": ("next_tokens", "guess"),
+    "unmask": ("next_tokens", "guess", "log_probs"),
     "decode_image": ("image",),
     "encode_image": ("image_tokens",),
 }
+MOST_PICTURES = 64  # in a flexible batch
+_SCALARS = ("guidance_scale", "token_temperature", "mask_temperature")  # one number for all pictures
 
 
 class EncodePrompt(nn.Module):
     """The text tower and all of the U-ViT that never sees a token."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, weights: Weights) -> None:
         super().__init__()
-        self.text = networks.text
-        self.prompt_side = networks.uvit.prompt_side
+        self.text = weights.part("text")
+        self.prompt_side = weights.part("uvit.prompt_side")
 
     def forward(self, text_ids: Tensor, micro_conditioning: Tensor) -> Conditioning:
         """text_ids (B, T) int32, micro_conditioning (B, 5) -> `Conditioning`."""
@@ -38,9 +42,9 @@ class EncodePrompt(nn.Module):
 class DecodeImage(nn.Module):
     """Tokens to pixels."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, weights: Weights) -> None:
         super().__init__()
-        self.vqgan = networks.vqgan
+        self.vqgan = weights.part("vqgan")
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (B, N) int32 -> pixels (B, 3, H, W) in 0...1."""
@@ -50,13 +54,24 @@ class DecodeImage(nn.Module):
 class EncodeImage(nn.Module):
     """Pixels to tokens."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, weights: Weights) -> None:
         super().__init__()
-        self.vqgan = networks.vqgan
+        self.vqgan = weights.part("vqgan")
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in 0...1 -> tokens (B, N) int32."""
         return self.vqgan.encode_image(pixels).to(torch.int32)
+
+
+class FlexibleUnmaskStep(UnmaskStep):
+    """`UnmaskStep` for a number of pictures that is not known when the graph is made."""
+
+    def predict(self, tokens: Tensor, conditioning: Conditioning, guidance_scale: Tensor) -> Tensor:
+        """See `UnmaskStep`. Tokens are gathered by row: a graph cannot know that repeating them gives as many rows."""
+        pictures, rows = tokens.shape[0], conditioning.block_text.shape[0]
+        features = self.token_side.features(tokens[torch.arange(rows) % pictures], conditioning)
+        negative, prompted = features[:pictures], features[rows - pictures :]
+        return self.token_side.head(guide(negative, prompted, guidance_scale))
 
 
 class SteadyGroupNorm(nn.Module):
@@ -92,66 +107,97 @@ def exportable(module: nn.Module) -> nn.Module:
     return copied
 
 
-def modules(networks: Networks) -> dict[str, nn.Module]:
+def load_module(name: str, weights: Weights, flexible: bool = False) -> nn.Module:
+    """One module of a bundle with its weights and no other's; flexible ones take any number of pictures."""
+    match name:
+        case "encode_prompt":
+            return EncodePrompt(weights).eval()
+        case "unmask":
+            step = FlexibleUnmaskStep if flexible else UnmaskStep
+            return step(weights.part("uvit.token_side")).eval()
+        case "decode_image":
+            return DecodeImage(weights).eval()
+        case "encode_image":
+            return EncodeImage(weights).eval()
+    raise ValueError(f"no module {name!r} in a bundle; expected one of {', '.join(OUTPUTS)}")
+
+
+def modules(weights: Weights) -> dict[str, nn.Module]:
     """The four modules of a bundle, sharing the networks' weights."""
-    return {
-        "encode_prompt": EncodePrompt(networks).eval(),
-        "unmask": UnmaskStep(networks.uvit.token_side).eval(),
-        "decode_image": DecodeImage(networks).eval(),
-        "encode_image": EncodeImage(networks).eval(),
-    }
+    return {name: load_module(name, weights) for name in OUTPUTS}
 
 
 @torch.no_grad()
-def examples(networks: Networks, seed: int = 0) -> dict[str, dict[str, Tensor]]:
+def examples(weights: Weights, seed: int = 0, pictures: int = 1) -> dict[str, dict[str, Tensor]]:
     """Random inputs for every module, of the kind they meet: module -> input name -> array."""
-    config = networks.config
+    config = weights.config
     text, uvit, size = config.text, config.uvit, config.image_size
     generator = torch.Generator().manual_seed(seed)
 
     def gumbel(*shape: int) -> Tensor:
         return -torch.empty(shape).exponential_(generator=generator).log()
 
-    text_ids = torch.full((2, text.context_length), text.end_token_id, dtype=torch.int32)
+    text_ids = torch.full((2 * pictures, text.context_length), text.end_token_id, dtype=torch.int32)
     text_ids[:, 0] = text.start_token_id
-    length = text.context_length // 2  # the first row stays the empty prompt
-    text_ids[1, 1:length] = torch.randint(0, text.start_token_id, (length - 1,), generator=generator).int()
-    micro = torch.tensor([[size, size, 0, 0, 6]], dtype=torch.float32)
-    pair = EncodePrompt(networks)(text_ids, micro.repeat(2, 1))
-    codes = torch.randint(0, uvit.codebook_size, (1, uvit.num_tokens), generator=generator, dtype=torch.int32)
-    unknown = torch.rand(1, uvit.num_tokens, generator=generator) < 0.6
+    words = (pictures, text.context_length // 2 - 1)  # the first half of the rows stays the empty prompt
+    text_ids[pictures:, 1 : 1 + words[1]] = torch.randint(0, text.start_token_id, words, generator=generator).int()
+    micro = torch.tensor([[size, size, 0, 0, 6]], dtype=torch.float32).repeat(2 * pictures, 1)
+    pairs = EncodePrompt(weights)(text_ids, micro)
+    shape = (pictures, uvit.num_tokens)
+    codes = torch.randint(0, uvit.codebook_size, shape, generator=generator, dtype=torch.int32)
+    unknown = torch.rand(shape, generator=generator) < 0.6
     return {
-        "encode_prompt": {"text_ids": text_ids[1:], "micro_conditioning": micro},
+        "encode_prompt": {"text_ids": text_ids[pictures:], "micro_conditioning": micro[pictures:]},
         "unmask": {
             "tokens": codes.masked_fill(unknown, uvit.mask_token_id),
-            **pair._asdict(),
+            **pairs._asdict(),
             "guidance_scale": torch.tensor([config.guidance_scale]),
             "token_temperature": torch.tensor([config.token_temperature]),
             "mask_temperature": torch.tensor([1.0]),
             "num_masked": (unknown.sum(1) // 2).int(),
-            "token_noise": gumbel(1, uvit.num_tokens, uvit.codebook_size),
-            "order_noise": gumbel(1, uvit.num_tokens),
+            "token_noise": gumbel(*shape, uvit.codebook_size),
+            "order_noise": gumbel(*shape),
         },
         "decode_image": {"tokens": codes},
-        "encode_image": {"pixels": torch.rand(1, 3, size, size, generator=generator)},
+        "encode_image": {"pixels": torch.rand(pictures, 3, size, size, generator=generator)},
     }
 
 
-def input_specs(inputs: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, list]]:
-    """As the manifest writes them: module -> input name -> [dtype, shape]."""
-    return {
-        module: {name: [str(array.dtype).removeprefix("torch."), list(array.shape)] for name, array in arrays.items()}
-        for module, arrays in inputs.items()
-    }
+def axis_names(name: str, flexible: bool = False) -> str | None:
+    """What the first axis of an input counts, where that may vary: "rows", "pictures", or None for a fixed one."""
+    if name in Conditioning._fields:
+        return "rows"
+    return "pictures" if flexible and name not in _SCALARS else None
+
+
+def free_axes(inputs: dict[str, Tensor], flexible: bool = False) -> dict[str, dict[int, Any] | None]:
+    """A module's inputs as torch.export wants its dynamic shapes.
+
+    The conditioning may have one row or two of each picture; a flexible batch takes any number of pictures.
+    """
+    most = MOST_PICTURES if flexible else 1
+    dims = {"rows": torch.export.Dim("rows", min=1, max=2 * most), "pictures": torch.export.Dim("pictures", max=most)}
+    axes = {name: axis_names(name, flexible) for name in inputs}
+    return {name: {0: dims[axis]} if axis else None for name, axis in axes.items()}
+
+
+def input_specs(inputs: dict[str, dict[str, Tensor]], flexible: bool = False) -> dict[str, dict[str, list]]:
+    """As the manifest writes them: module -> input name -> [dtype, shape]; a word in a shape is a free axis."""
+
+    def spec(name: str, array: Tensor) -> list[Any]:
+        first = axis_names(name, flexible) or array.shape[0]
+        return [str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]]
+
+    return {module: {name: spec(name, array) for name, array in arrays.items()} for module, arrays in inputs.items()}
 
 
 @torch.no_grad()
-def colour_table(networks: Networks, side: int = 3, batch: int = 64) -> Tensor:
+def colour_table(weights: Weights, side: int = 3, batch: int = 64) -> Tensor:
     """(K, 3) uint8: the mean colour that each code decodes to in the middle of a `side` x `side` grid of itself.
 
     Costs a decoding of side * side * K tokens: seconds for the tiny preset, many minutes for the published size.
     """
-    vqgan = networks.vqgan
+    vqgan = weights.part("vqgan")
     cell, middle = vqgan.config.downsample_factor, side // 2
     span = slice(middle * cell, (middle + 1) * cell)
     codes = torch.arange(vqgan.config.codebook_size).split(batch)

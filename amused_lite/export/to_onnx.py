@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from amused_lite.bundle import COLOURS, MANIFEST, TOKENIZER, WEIGHTS, Manifest, open_bundle, write_manifest
 from amused_lite.config import PRESETS, ModelConfig
-from amused_lite.export.modules import OUTPUTS, colour_table, examples, exportable, input_specs, modules
+from amused_lite.export.modules import (
+    OUTPUTS,
+    colour_table,
+    examples,
+    exportable,
+    free_axes,
+    input_specs,
+    modules,
+)
 from amused_lite.export.parity import compare
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import Networks, SavedWeights, load_networks, save_networks
@@ -149,6 +157,7 @@ def _write_graph(
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(outputs),
+            dynamic_shapes=free_axes(inputs),
             dynamo=True,
             opset_version=OPSET,
             optimize=False,

@@ -54,8 +54,8 @@ class UnmaskTail(nn.Module):
         num_masked: Tensor,
         token_noise: Tensor,
         order_noise: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """logits (B, N, K) and the inputs of `UnmaskStep` -> (tokens, guess), both (B, N) int32."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """logits (B, N, K) and the inputs of `UnmaskStep` -> (tokens, guess, log_probs); the first two (B, N) int32."""
         log_probs = logits.float().log_softmax(-1)
         drawn = draw_tokens(log_probs, token_temperature, token_noise)  # (B, N)
         # Confidence is the law's own log-probability, whatever temperature the token was drawn at.
@@ -63,7 +63,7 @@ class UnmaskTail(nn.Module):
         unknown = tokens == self.mask_token_id
         confidence = torch.where(unknown, confidence, torch.full_like(confidence, KNOWN))
         guess = torch.where(unknown, drawn.to(torch.int32), tokens)
-        return remask(confidence, guess, num_masked, self.mask_token_id), guess
+        return remask(confidence, guess, num_masked, self.mask_token_id), guess, log_probs
 
 
 class UnmaskStep(nn.Module):
@@ -73,6 +73,17 @@ class UnmaskStep(nn.Module):
         super().__init__()
         self.token_side = token_side
         self.tail = UnmaskTail(token_side.config.mask_token_id)
+
+    def predict(self, tokens: Tensor, conditioning: Conditioning, guidance_scale: Tensor) -> Tensor:
+        """tokens (B, N), conditioning of 2B rows (negatives first) or of B, guidance_scale (1,) -> logits (B, N, K).
+
+        With B rows there is nothing to guide away from: half the work, and the scale is of no account.
+        """
+        pictures, rows = tokens.shape[0], conditioning.block_text.shape[0]
+        features = self.token_side.features(tokens.repeat(rows // pictures, 1), conditioning)
+        # The head is linear without a bias: guiding its input is guiding its logits, for half the largest product.
+        negative, prompted = features[:pictures], features[rows - pictures :]  # the same rows when there are only B
+        return self.token_side.head(guide(negative, prompted, guidance_scale))
 
     def forward(
         self,
@@ -87,16 +98,14 @@ class UnmaskStep(nn.Module):
         num_masked: Tensor,
         token_noise: Tensor,
         order_noise: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One step for B pictures.
 
-        tokens (B, N) int32; the four arrays of `Conditioning` with 2B rows, negatives first; guidance_scale,
-        token_temperature and mask_temperature (1,); num_masked (B,) int32; token_noise (B, N, K); order_noise (B, N)
-        -> (tokens, guess), both (B, N) int32. The guess is every token as drawn, for previews.
+        tokens (B, N) int32; the four arrays of `Conditioning` with 2B rows, negatives first, or B rows to go unguided;
+        guidance_scale, token_temperature and mask_temperature (1,); num_masked (B,) int32; token_noise (B, N, K);
+        order_noise (B, N) -> (tokens, guess, log_probs). Tokens and guess (B, N) int32: the guess is every token as
+        drawn, for previews. log_probs (B, N, K): the law after guidance, before the temperature.
         """
         conditioning = Conditioning(block_text, layer_text, block_modulation, layer_modulation)
-        features = self.token_side.features(torch.cat([tokens, tokens]), conditioning)
-        negative, prompted = features.chunk(2)
-        # The head is linear without a bias: guiding its input is guiding its logits, for half the largest product.
-        logits = self.token_side.head(guide(negative, prompted, guidance_scale))
+        logits = self.predict(tokens, conditioning, guidance_scale)
         return self.tail(logits, tokens, token_temperature, mask_temperature, num_masked, token_noise, order_noise)

@@ -53,7 +53,15 @@ class Runtime(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """tokens (B, N), conditioning of 2B rows (negatives, then prompts) -> (tokens, guess), both (B, N).
 
-        Known tokens are kept. The guess is every token as drawn, before the least confident are masked again.
+        With B rows of conditioning (prompts only) the step is unguided and costs half. Known tokens are kept. The guess
+        is every token as drawn, before the least confident are masked again.
+        """
+        ...
+
+    def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:
+        """tokens (B, N), conditioning of 2B or B rows -> log-probabilities of every token (B, N, K) after guidance.
+
+        What `unmask` draws from; for laws that the host draws from by itself (`sampling`), and for looking inside.
         """
         ...
 
@@ -112,10 +120,10 @@ def conditioning_shapes(config: ModelConfig, rows: int) -> Conditioning:
     )
 
 
-def check_step(
-    config: ModelConfig, tokens: np.ndarray, conditioning: Conditioning, controls: StepControls, noise: StepNoise
+def check_prediction(
+    config: ModelConfig, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float
 ) -> None:
-    """Check the inputs of `unmask`.
+    """Check the inputs of `predict`.
 
     Raises:
         ValueError: a shape, dtype or value is not what this model takes.
@@ -125,13 +133,29 @@ def check_step(
     known = tokens[tokens != uvit.mask_token_id]
     if known.size:
         _check_range("tokens that are not masked", known, 0, uvit.codebook_size - 1)
-    rows = tokens.shape[0]
-    shapes = conditioning_shapes(config, 2 * rows)
+    pictures = tokens.shape[0]
+    guided = len(conditioning.block_text) != pictures
+    shapes = conditioning_shapes(config, 2 * pictures if guided else pictures)
     for name, array, shape in zip(Conditioning._fields, conditioning, shapes, strict=True):
         check_array(f"conditioning.{name}", array, "float32", shape)
+    if not (np.isfinite(guidance_scale) and guidance_scale >= 0):
+        raise ValueError(f"guidance_scale: got {guidance_scale}, expected a finite number, not negative")
+
+
+def check_step(
+    config: ModelConfig, tokens: np.ndarray, conditioning: Conditioning, controls: StepControls, noise: StepNoise
+) -> None:
+    """Check the inputs of `unmask`.
+
+    Raises:
+        ValueError: a shape, dtype or value is not what this model takes.
+    """
+    uvit = config.uvit
+    check_prediction(config, tokens, conditioning, controls.guidance_scale)
+    rows = tokens.shape[0]
     check_array("num_masked", controls.num_masked, "int32", (rows,))
     _check_range("num_masked", controls.num_masked, 0, uvit.num_tokens)
-    for name, value in zip(StepControls._fields[:3], controls[:3], strict=True):
+    for name, value in zip(StepControls._fields[1:3], controls[1:3], strict=True):
         if not (np.isfinite(value) and value >= 0) or (name == "token_temperature" and value == 0):
             raise ValueError(f"{name}: got {value}, expected a finite number, not negative; see GenerateOptions")
     check_array("token_noise", noise.token_noise, "float32", (rows, uvit.num_tokens, uvit.codebook_size))

@@ -12,6 +12,7 @@ from amused_lite.runtimes.base import (
     StepControls,
     StepNoise,
     check_pixels,
+    check_prediction,
     check_prompt,
     check_step,
     check_tokens,
@@ -55,20 +56,35 @@ class OnnxRuntime:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Runtime`."""
         check_step(self.config, tokens, conditioning, controls, noise)
-        count = len(tokens)
-        scalars = {name: np.array([getattr(controls, name)], np.float32) for name in StepControls._fields[:3]}
         rows = [
             {
-                "tokens": tokens[i : i + 1],
-                **{name: array[[i, count + i]] for name, array in conditioning._asdict().items()},
-                **scalars,
-                "num_masked": controls.num_masked[i : i + 1],
-                **{name: array[i : i + 1] for name, array in noise._asdict().items()},
+                **self._prediction_inputs(row, tokens, conditioning, controls.guidance_scale),
+                "token_temperature": np.array([controls.token_temperature], np.float32),
+                "mask_temperature": np.array([controls.mask_temperature], np.float32),
+                "num_masked": controls.num_masked[row : row + 1],
+                **{name: array[row : row + 1] for name, array in noise._asdict().items()},
             }
-            for i in range(count)
+            for row in range(len(tokens))
         ]
-        next_tokens, guess = self._run("unmask", rows)
+        next_tokens, guess = self._run("unmask", rows, ["next_tokens", "guess"])
         return next_tokens, guess
+
+    def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:
+        """See `Runtime`. The same graph as `unmask`, run up to the law; what only the draw needs is fed as zeros."""
+        check_prediction(self.config, tokens, conditioning, guidance_scale)
+        count, codes = tokens.shape[1], self.config.uvit.codebook_size
+        unused = {
+            "token_temperature": np.ones(1, np.float32),
+            "mask_temperature": np.zeros(1, np.float32),
+            "num_masked": np.zeros(1, np.int32),
+            "token_noise": np.zeros((1, count, codes), np.float32),
+            "order_noise": np.zeros((1, count), np.float32),
+        }
+        rows = [
+            {**self._prediction_inputs(row, tokens, conditioning, guidance_scale), **unused}
+            for row in range(len(tokens))
+        ]
+        return self._run("unmask", rows, ["log_probs"])[0]
 
     def decode_image(self, tokens: np.ndarray) -> np.ndarray:
         """See `Runtime`."""
@@ -90,11 +106,27 @@ class OnnxRuntime:
             raise ValueError(f"no module {module!r} to release; expected one of {', '.join(MODULES)}")
         self._sessions.pop(module, None)
 
-    def _run(self, module: str, rows: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    @staticmethod
+    def _prediction_inputs(
+        row: int, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float
+    ) -> dict[str, np.ndarray]:
+        """One picture's part: its own row of the conditioning, or its (negative, prompt) pair."""
+        rows = list(range(row, len(conditioning.block_text), len(tokens)))
+        return {
+            "tokens": tokens[row : row + 1],
+            **{name: array[rows] for name, array in conditioning._asdict().items()},
+            "guidance_scale": np.array([guidance_scale], np.float32),
+        }
+
+    def _run(
+        self, module: str, rows: list[dict[str, np.ndarray]], outputs: list[str] | None = None
+    ) -> list[np.ndarray]:
         """The graphs take one picture, so that none depends on its neighbours; rows run one after the other."""
         session = self._session(module)
-        outputs: list[Any] = [session.run(None, row) for row in rows]
-        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+        only_what_is_asked = onnxruntime.RunOptions()
+        only_what_is_asked.only_execute_path_to_fetches = True
+        results: list[Any] = [session.run(outputs, row, only_what_is_asked) for row in rows]
+        return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
     def _session(self, module: str) -> onnxruntime.InferenceSession:
         if module in self._sessions:

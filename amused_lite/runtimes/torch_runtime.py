@@ -17,6 +17,7 @@ from amused_lite.runtimes.base import (
     StepControls,
     StepNoise,
     check_pixels,
+    check_prediction,
     check_prompt,
     check_step,
     check_tokens,
@@ -99,8 +100,17 @@ class TorchRuntime:
         step = UnmaskStep(self._part("uvit.token_side"))
         scalars = [torch.tensor([value], dtype=torch.float32, device=self._device) for value in controls[:3]]
         arrays = [self._tensor(array) for array in (*conditioning, controls.num_masked, *noise)]
-        next_tokens, guess = step(self._tensor(tokens), *arrays[:4], *scalars, *arrays[4:])
+        next_tokens, guess, _ = step(self._tensor(tokens), *arrays[:4], *scalars, *arrays[4:])
         return next_tokens.cpu().numpy(), guess.cpu().numpy()
+
+    @torch.inference_mode()
+    def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:
+        """See `Runtime`."""
+        check_prediction(self.config, tokens, conditioning, guidance_scale)
+        step = UnmaskStep(self._part("uvit.token_side"))
+        scale = torch.tensor([guidance_scale], dtype=torch.float32, device=self._device)
+        arrays = Conditioning(*(self._tensor(array) for array in conditioning))
+        return step.predict(self._tensor(tokens), arrays, scale).float().log_softmax(-1).cpu().numpy()
 
     @torch.inference_mode()
     def decode_image(self, tokens: np.ndarray) -> np.ndarray:

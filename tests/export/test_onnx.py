@@ -18,12 +18,14 @@ from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.export import to_onnx
 from amused_lite.export.modules import colour_table, exportable
 from amused_lite.export.parity import compare
-from amused_lite.generate import Amused, GenerateOptions, unmask_tokens
+from amused_lite.generate import Amused
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
 from amused_lite.models.networks import Networks, SavedWeights, load_networks
+from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch_runtime import TorchRuntime
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.unmasking import unmask_tokens
 
 
 def small_config() -> ModelConfig:
@@ -147,7 +149,7 @@ def test_manifest_says_what_the_graphs_take(bundle: Bundle) -> None:
         found = {
             item.name: [
                 kinds[item.type.tensor_type.elem_type],
-                [axis.dim_value for axis in item.type.tensor_type.shape.dim],
+                [axis.dim_param or axis.dim_value for axis in item.type.tensor_type.shape.dim],
             ]
             for item in graph.input
         }

@@ -6,6 +6,7 @@ import torch
 from diffusers import AmusedScheduler
 from torch import Tensor
 
+from amused_lite.conditioning import Conditioning
 from amused_lite.config import PRESETS
 from amused_lite.masking import mask_schedule
 from amused_lite.models.networks import Networks
@@ -47,7 +48,7 @@ def test_every_grid_equals_diffusers_scheduler(tokens: int, steps: int) -> None:
             theirs = step.prev_sample
             token_noise, order_noise = noise.draw(batch, tokens, CODES, last=index == steps - 1)
             counts = torch.full((batch,), num_masked, dtype=torch.int32)
-            ours, guess = tail(
+            ours, guess, _ = tail(
                 model(ours.long()), ours, ONE, temperatures[index : index + 1], counts, token_noise, order_noise
             )
             different += int((ours != theirs).sum()) + int((guess != step.pred_original_sample).sum())
@@ -66,7 +67,7 @@ def test_known_tokens_are_never_masked_again() -> None:
     logits = torch.randn(3, 64, CODES, generator=generator) * 50
     order_noise = torch.randn(3, 64, generator=generator)
     token_noise = torch.randn(3, 64, CODES, generator=generator)
-    after, guess = UnmaskTail(MASK)(logits, tokens, ONE, ONE * 9, counts, token_noise, order_noise)
+    after, guess, _ = UnmaskTail(MASK)(logits, tokens, ONE, ONE * 9, counts, token_noise, order_noise)
     known = tokens != MASK
     assert torch.equal(after[known], tokens[known])
     assert torch.equal(guess[known], tokens[known])
@@ -118,4 +119,12 @@ def test_step_guides_features_as_if_they_were_logits() -> None:
     rest = (ONE, ONE, torch.tensor([300, 400], dtype=torch.int32), *noise)
     expected = UnmaskTail(config.uvit.mask_token_id)(logits, tokens, *rest)
     got = UnmaskStep(side)(tokens, *conditioning, ONE * 7, *rest)
-    assert [torch.equal(a, b) for a, b in zip(got, expected, strict=True)] == [True, True]
+    assert [torch.equal(a, b) for a, b in zip(got[:2], expected[:2], strict=True)] == [True, True]
+    torch.testing.assert_close(
+        got[2], expected[2], rtol=0, atol=1e-4
+    )  # of about -20
+
+    alone = Conditioning(*(array[2:] for array in conditioning))  # without the negative rows: half the work
+    unguided = UnmaskTail(config.uvit.mask_token_id)(side(tokens, alone), tokens, *rest)
+    got = UnmaskStep(side)(tokens, *alone, ONE * 7, *rest)
+    assert [torch.equal(a, b) for a, b in zip(got, unguided, strict=True)] == [True, True, True]

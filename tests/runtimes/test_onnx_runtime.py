@@ -73,7 +73,7 @@ WRONG: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = [
     (lambda s: {"tokens": s["tokens"][0]}, r"tokens: got shape \(1024,\)"),
     (lambda s: {"tokens": s["tokens"][:0]}, r"tokens: got shape \(0, 1024\)"),
     (lambda s: {"tokens": s["tokens"] - 1}, "tokens that are not masked: got 1086 to 1086, expected 0 to 1023"),
-    (lambda s: {"conditioning": Conditioning(*(a[:1] for a in s["conditioning"]))}, "conditioning.block_text: got"),
+    (lambda s: {"conditioning": Conditioning(*(a[:0] for a in s["conditioning"]))}, "conditioning.block_text: got"),
     (lambda s: {"controls": s["controls"]._replace(token_temperature=0.0)}, "token_temperature: got 0.0"),
     (lambda s: {"controls": s["controls"]._replace(guidance_scale=float("nan"))}, "guidance_scale: got nan"),
     (lambda s: {"controls": s["controls"]._replace(num_masked=np.array([2000], np.int32))}, "num_masked: got 2000"),

@@ -1,0 +1,179 @@
+"""Flags that several subcommands share, and what they mean. Importing it costs nothing but argparse."""
+
+import argparse
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amused_lite.generate import Amused
+    from amused_lite.options import GenerateOptions
+    from amused_lite.unmasking import Step
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """How the tokens are drawn; docs/sampling.md compares the choices."""
+    look = parser.add_argument_group("how it is drawn (docs/sampling.md compares)")
+    look.add_argument("-s", "--seed", type=int, default=-1, metavar="N", help="repeats a picture; -1: random (-1)")
+    look.add_argument(
+        "--picture", type=whole(0), default=0, metavar="K", help="number of the first picture within its seed (0)"
+    )
+    look.add_argument("--steps", type=int, default=12, metavar="N", help="unmask steps (12)")
+    look.add_argument("--guidance-scale", type=float, metavar="G", help="pull towards the prompt (the model's own)")
+    look.add_argument(
+        "--guidance-schedule", default="constant", metavar="NAME", help="constant, or linear: rising from 1 (constant)"
+    )
+    look.add_argument(
+        "--guidance-interval",
+        type=_interval,
+        default=(0.0, 1.0),
+        metavar="A,B",
+        help="share of the steps that are guided; the others cost half (0,1)",
+    )
+    look.add_argument(
+        "--mask-temperature",
+        type=_temperatures,
+        default=(2.0, 0.0),
+        metavar="A,B",
+        help="randomness of the order, first and last step (2,0)",
+    )
+    look.add_argument(
+        "--mask-schedule",
+        default="cosine",
+        metavar="NAME",
+        help="cosine, linear, square, cubic, sqrt or arccos (cosine)",
+    )
+    look.add_argument("--order", default="confidence", metavar="NAME", help="confidence or halton (confidence)")
+    look.add_argument(
+        "--token-temperature", type=float, metavar="T", help="randomness of the drawing (the model's own)"
+    )
+    look.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens only")
+    look.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest that together reach P")
+    look.add_argument("--refine", type=int, default=0, metavar="N", help="draw the least sure tokens again (0 steps)")
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """Which model, on what."""
+    engine = parser.add_argument_group("model and engine")
+    engine.add_argument(
+        "-m",
+        "--model",
+        default="tiny",
+        metavar="MODEL",
+        help="tiny (bundled), a bundle folder, a diffusers folder or a hub id (tiny)",
+    )
+    engine.add_argument("--runtime", default="auto", metavar="NAME", help="auto, onnx or torch (auto)")
+    engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """Where pictures go and what is printed."""
+    report = parser.add_argument_group("output")
+    report.add_argument("-o", "--output", default="outputs", metavar="PATH", help="a .png file, or a folder (outputs)")
+    report.add_argument("--no-metadata", action="store_true", help="leave the recipe out of the PNG")
+    report.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    report.add_argument("-q", "--quiet", action="store_true", help="no progress, and only paths are printed")
+
+
+def options_from(args: argparse.Namespace, **defaults: Any) -> "GenerateOptions":
+    """The sampling flags as options; seed -1 becomes a random one.
+
+    defaults: what an operation uses where the flag was left at None.
+
+    Raises:
+        ValueError: a number is out of range or a name is unknown.
+    """
+    from amused_lite.options import GenerateOptions
+
+    names = GenerateOptions.__dataclass_fields__.keys() - {"micro_conditioning"}
+    values = defaults | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if values.get("seed", -1) == -1:
+        values["seed"] = secrets.randbelow(2**32)
+    return GenerateOptions(**values)
+
+
+def check_output(output: str, *suffixes: str) -> tuple[Path, str]:
+    """Folder and file name (empty: to be made up) of -o. Finds out before the work that it cannot be written.
+
+    suffixes: those that a file may have; .png when none is given.
+
+    Raises:
+        ValueError: it can be neither such a file nor a folder, or may not be written.
+    """
+    target = Path(output).expanduser()
+    suffixes = suffixes or (".png",)
+    if target.is_dir() or output.endswith(("/", os.sep)) or not target.suffix:
+        folder, name = target, ""
+    elif target.suffix.lower() in suffixes:
+        folder, name = target.parent, target.name
+    else:
+        raise ValueError(f"output {output} must end in {' or '.join(suffixes)} or be a folder, got {target.suffix}")
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ValueError(f"output {output} cannot be made: {existing} is a file; choose another place with -o")
+    if not os.access(existing, os.W_OK):
+        raise ValueError(f"output {output}: {existing} may not be written; choose another place with -o")
+    return folder, name
+
+
+def warn_dropped(amused: "Amused", prompt: str, negative_prompt: str) -> None:
+    """Say on stderr which end of a prompt the model cannot read."""
+    for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
+        rest = amused.dropped(text)
+        if rest:
+            shown = rest if len(rest) <= 60 else rest[:57] + "..."
+            print(f"amused-lite: warning: the {name} is too long for this model; not read: {shown!r}", file=sys.stderr)
+
+
+def watched(steps: "Iterator[Step]", total: int, quiet: bool) -> "Iterator[Step]":
+    """The same steps, with a progress bar on stderr where someone can see it."""
+    from tqdm import tqdm
+
+    hidden = True if quiet else None  # None: hidden where stderr is no terminal
+    with tqdm(total=total, desc="unmasking", unit="step", leave=False, file=sys.stderr, disable=hidden) as bar:
+        for step in steps:
+            yield step
+            bar.update()
+
+
+def slug(prompt: str) -> str:
+    """A file name without its suffix."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
+    return words.encode()[:60].decode(errors="ignore").rstrip("-") or "picture"
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from error
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be {least} or more, got {value}")
+        return value
+
+    return parse
+
+
+def _temperatures(text: str) -> tuple[float, float]:
+    return _pair(text, "2,0", alone=0.01)  # one number falls to 0.01, as published
+
+
+def _interval(text: str) -> tuple[float, float]:
+    return _pair(text, "0.2,0.8", alone=1.0)
+
+
+def _pair(text: str, example: str, alone: float) -> tuple[float, float]:
+    first, comma, last = text.partition(",")
+    try:
+        return (float(first), float(last)) if comma else (float(first), alone)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be one number or two like {example}, got {text!r}") from error

@@ -1,0 +1,60 @@
+"""Files that appear under their name when they are complete, and never over another file. Knows no format."""
+
+import errno
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_new(target: Path, data: bytes | memoryview) -> Path:
+    """Write a file and return where: a name that is taken gets a number (`cat.png`, `cat-2.png`, ...).
+
+    A full disk or an interruption leaves nothing behind. Missing folders are made.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk is full.
+    """
+    with unfinished(target) as partial:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return name_finished(partial, target)
+
+
+@contextmanager
+def unfinished(target: Path) -> Iterator[Path]:
+    """A name beside `target`, with its suffix, to write to and then to `name_finished`; what is left there goes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".amused-{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix}"
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def name_finished(partial: Path, target: Path) -> Path:
+    """Give a finished file its name, or the first numbered one that is free; returns it."""
+    for number in itertools.count(1):
+        candidate = target if number == 1 else target.with_stem(f"{target.stem}-{number}")
+        if _claim(partial, candidate):
+            return candidate
+    raise AssertionError("unreachable")
+
+
+def _claim(partial: Path, target: Path) -> bool:
+    """Give the finished file its name unless that is taken; a hard link makes test and rename one act."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if target.exists():  # a file system without hard links: two programs at once could still collide here
+            return False
+        partial.rename(target)
+    return True

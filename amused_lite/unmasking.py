@@ -1,0 +1,162 @@
+"""The loop of unmask steps over any runtime: schedules, noise and what is left of a picture's masks. NumPy only.
+
+Every operation on tokens is this loop from another start: all masked for a new picture, some masked for an edit.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from amused_lite import noise, sampling
+from amused_lite.conditioning import Conditioning
+from amused_lite.config import ModelConfig
+from amused_lite.masking import mask_schedule
+from amused_lite.options import GenerateOptions, Settings
+from amused_lite.runtimes.base import Runtime, StepControls, StepNoise
+
+SURE_PASSES = 4  # `sureness` hides every token once, in so many parts
+
+
+class Step(NamedTuple):
+    """The state after one unmask step."""
+
+    index: int  # from 0
+    steps: int
+    tokens: np.ndarray  # (B, N) int32, with mask tokens until the last step
+    guess: np.ndarray  # (B, N) int32, every token as drawn; decodes to a preview
+    log_probs: np.ndarray | None = None  # (B, N, K) float32, the law that was drawn from, where it was asked for
+
+
+def unmask_tokens(
+    runtime: Runtime,
+    conditioning: Conditioning,
+    options: GenerateOptions,
+    picture: int = 0,
+    tokens: np.ndarray | None = None,
+    first_step: int = 0,
+    open_tokens: int | None = None,
+    noise_step: int | None = None,
+    look: bool = False,
+) -> Iterator[Step]:
+    """Run all unmask steps, yielding after each (aMUSEd, section 3; the law is MaskGIT's parallel decoding).
+
+    The next step's noise is drawn on a thread while a step runs. Closing the iterator stops the work.
+
+    Args:
+        runtime: any engine.
+        conditioning: 2B rows, negatives first.
+        options: None in it stands for the model's default.
+        picture: number of the first row's picture within the seed; the rows after it count on.
+        tokens: (B, N) int32 to start from, mask tokens where something is to be drawn; all masked when None. Tokens
+            that are known at the start are the same at the end.
+        first_step: enter the schedule late, for pictures that are partly known.
+        open_tokens: how many tokens a late entry's schedule started with; those that are masked now when None.
+        noise_step: number of the first step's noise; `first_step` when None.
+        look: have every step carry its log-probabilities.
+
+    Raises:
+        ValueError: an array or a number does not fit the model.
+    """
+    config = runtime.config
+    settings = options.complete(config)
+    if tokens is None:
+        rows = conditioning.block_text.shape[0] // 2
+        tokens = np.full((rows, config.uvit.num_tokens), config.uvit.mask_token_id, np.int32)
+    schedules = _schedules(tokens == config.uvit.mask_token_id, settings, first_step, open_tokens)
+    steps = schedules.shape[1]
+    controls = list(zip(settings.guidance_scales(), settings.mask_temperatures(), strict=True))[first_step:]
+    noise_step = first_step if noise_step is None else noise_step
+    count = len(tokens)
+
+    def draw(index: int) -> StepNoise:
+        return _draw_noise(config, settings, range(picture, picture + count), noise_step + index)
+
+    with ThreadPoolExecutor(1, "noise") as pool:
+        drawing = pool.submit(draw, 0)
+        for index, (scale, mask_temperature) in enumerate(controls):
+            step_noise = drawing.result()
+            if index + 1 < steps:
+                drawing = pool.submit(draw, index + 1)
+            if settings.order == "halton":
+                mask_temperature = 1.0
+            steering = StepControls(scale, settings.token_temperature, mask_temperature, schedules[:, index].copy())
+            rows = conditioning if scale != 1 else _without_negatives(conditioning, count)
+            if settings.law.is_plain and not look:
+                tokens, guess = runtime.unmask(tokens, rows, steering, step_noise)
+                yield Step(index, steps, tokens, guess)
+            else:
+                tokens, guess, log_probs = _unmask_here(runtime, tokens, rows, steering, step_noise, settings.law)
+                yield Step(index, steps, tokens, guess, log_probs if look else None)
+
+
+def sureness(runtime: Runtime, conditioning: Conditioning, tokens: np.ndarray, guidance_scale: float) -> np.ndarray:
+    """How likely the model finds each token given the others: log-probabilities (B, N), low where it would redraw.
+
+    A visible token cannot be judged, since training never asks for one. So the tokens are hidden in `SURE_PASSES`
+    parts, spread evenly by Halton's order, and each part is judged from the rest.
+    """
+    uvit = runtime.config.uvit
+    order = sampling.halton_order((uvit.grid, uvit.grid))
+    rows = conditioning if guidance_scale != 1 else _without_negatives(conditioning, len(tokens))
+    sure = np.empty(tokens.shape, np.float32)
+    for part in range(SURE_PASSES):
+        asked = order[part::SURE_PASSES]
+        hidden = tokens.copy()
+        hidden[:, asked] = uvit.mask_token_id
+        log_probs = runtime.predict(hidden, rows, guidance_scale)
+        sure[:, asked] = sampling.log_prob_of(log_probs, tokens)[:, asked]
+    return sure
+
+
+def mask_least_sure(tokens: np.ndarray, sure: np.ndarray, count: int, mask_token_id: int) -> np.ndarray:
+    """tokens and sure (B, N) -> the tokens with the `count` least sure masked, exactly so many in every row."""
+    least = np.argsort(sure, -1, kind="stable")[:, :count]
+    masked = tokens.copy()
+    np.put_along_axis(masked, least, mask_token_id, -1)
+    return masked
+
+
+def _schedules(masked: np.ndarray, settings: Settings, first_step: int, open_tokens: int | None) -> np.ndarray:
+    """Tokens still masked after each step (B, steps), for rows with different numbers of masked tokens."""
+    counts = masked.sum(-1).tolist()
+    rows = [
+        mask_schedule(open_tokens or count, settings.steps, first_step, settings.mask_schedule)
+        if count
+        else [0] * (settings.steps - first_step)
+        for count in counts
+    ]
+    return np.minimum(np.array(rows, np.int32), np.array(counts, np.int32)[:, None])
+
+
+def _unmask_here(
+    runtime: Runtime,
+    tokens: np.ndarray,
+    rows: Conditioning,
+    controls: StepControls,
+    noise: StepNoise,
+    law: sampling.Law,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One step whose draw is the host's."""
+    log_probs = runtime.predict(tokens, rows, controls.guidance_scale)
+    mask_token_id = runtime.config.uvit.mask_token_id
+    drawn = sampling.unmask(
+        tokens, log_probs, law, controls.mask_temperature, controls.num_masked, *noise, mask_token_id
+    )
+    return *drawn, log_probs
+
+
+def _without_negatives(conditioning: Conditioning, count: int) -> Conditioning:
+    return Conditioning(*(array[-count:] for array in conditioning))
+
+
+def _draw_noise(config: ModelConfig, settings: Settings, pictures: range, step: int) -> StepNoise:
+    uvit, seed = config.uvit, settings.seed
+    n, k = uvit.num_tokens, uvit.codebook_size
+    token_noise = np.stack([noise.token_noise(seed, number, step, n, k) for number in pictures])
+    if settings.order == "halton":
+        order_noise = np.tile(sampling.halton_noise((uvit.grid, uvit.grid)), (len(pictures), 1))
+    else:
+        order_noise = np.stack([noise.order_noise(seed, number, step, n) for number in pictures])
+    return StepNoise(token_noise, order_noise)
