@@ -7,6 +7,7 @@ draw from (seed, step), so that step and weights are the whole state, and a kill
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,10 @@ class Run:
         return self.folder / "checkpoint.safetensors"
 
     def steps(self, first: int, last: int) -> Iterator[int]:
-        """Yield step numbers until `last`, or until the user or the system asks to stop; twice means at once."""
+        """Yield step numbers until `last`, or until the user or the system asks to stop; twice means at once.
+
+        Only the main thread hears signals; elsewhere, set `stop_requested`.
+        """
 
         def request(number: int, _frame: Any) -> None:
             if self.stop_requested:
@@ -70,7 +74,9 @@ class Run:
             self.stop_requested = True
             print(f"\nstopping after this step (signal {number}); the run continues when started again", flush=True)
 
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        here = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
+        before = {number: signal.signal(number, request) for number in numbers}
         try:
             for step in range(first, last):
                 if self.stop_requested:

@@ -19,17 +19,20 @@ from .scene import (
     is_heldout,
     meaning,
 )
+from .style_looks import COLOURLESS, STYLE_LOOKS, style_look
 from .unseen_looks import UNSEEN_LOOKS, unseen_look
 
 __all__ = [
     "BACKDROPS",
     "CELL",
+    "COLOURLESS",
     "COLOURS",
     "HELDOUT_PAIRS",
     "HELDOUT_RELATIONS",
     "KINDS",
     "SIZE",
     "STYLES",
+    "STYLE_LOOKS",
     "UNSEEN_LOOKS",
     "VARIANTS",
     "HeldoutPrompt",
@@ -44,5 +47,6 @@ __all__ = [
     "meaning",
     "random_look",
     "random_scene",
+    "style_look",
     "unseen_look",
 ]

@@ -1,0 +1,276 @@
+"""`amused-lite style`: learn a look from a few pictures, and look after the files that carry it."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amused_lite.commands.flags import slug, whole
+from amused_lite.extras import require_extra
+
+if TYPE_CHECKING:
+    from amused_lite.training.style import StyleRecipe
+    from amused_lite.training.style_job import StyleJob
+
+_EXAMPLES = """\
+examples:
+  amused-lite style train golden/ --style "melting golden 3d"
+      golden/ holds one to ten pictures, each with what it shows in a text file (a.png, a.txt)
+  amused-lite style train boat.png --caption "a boat" --style "blue lines" --out blue.safetensors
+  amused-lite style train boat.png --caption "a boat" --style "blue lines" -m amused/amused-512 --optimizer adamw8bit
+  amused-lite style feedback blue.safetensors boat.png --out blue2.safetensors
+      draws candidates; then again with --pick 1,4,7 or --best 8 to learn from those
+  amused-lite generate "a red star in blue lines style" --adapter blue.safetensors:0.8
+  amused-lite style show blue.safetensors
+  amused-lite style convert pytorch_lora_weights.safetensors mine.safetensors --base amused-512
+"""
+# What samples show unless told: the README's own for the published models, simple scenes for the bundled one.
+_PROMPTS = {
+    "tiny": (
+        "a red star in a meadow",
+        "a blue house at night",
+        "two green trees by the sea",
+        "a yellow car in the snow",
+    ),
+    "": (
+        "A chihuahua walking on the street",
+        "A banana on the table",
+        "A church on the street",
+        "A tabby cat walking in the forest",
+    ),
+}
+_RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "steps": (whole(1), "steps of training"),
+    "batch": (whole(1), "pictures in a step"),
+    "learning-rate": (float, "rate of AdamW"),
+    "rank": (whole(1), "rank of the matrices: more holds more, in a larger file"),
+    "alpha": (float, "their scale is alpha / rank"),
+    "kind": (str, "low_rank, or bottleneck (StyleDrop's; torch runtime only)"),
+    "optimizer": (str, "adamw, or adamw8bit (needs bitsandbytes)"),
+    "crops": (whole(2), "crops of all pictures together"),
+    "label-smoothing": (float, "of the loss"),
+    "prompt-dropout": (float, "share of captions that are left empty"),
+    "prior-share": (float, "share of the base's own pictures, see --prior-prompt"),
+    "smallest-mask": (float, "share of tokens that is hidden at least"),
+    "precision": (str, "float32 or bfloat16 arithmetic"),
+    "sample-every": (whole(1), "steps between samples"),
+    "seed": (whole(0), "of everything random"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The four subcommands."""
+    parser.description = "Learn a style from one to ten pictures, in a file that generate takes with --adapter."
+    parser.epilog = _EXAMPLES
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
+    raw = argparse.RawDescriptionHelpFormatter
+    train = commands.add_parser("train", help="learn a style", formatter_class=raw, epilog=_EXAMPLES)
+    _add_pictures(train)
+    train.add_argument("--style", required=True, metavar="TEXT", help='its name: "melting golden 3d"')
+    train.add_argument("--out", type=Path, metavar="FILE", help="the file to make (the style's name)")
+    _add_training(train)
+    feedback = commands.add_parser("feedback", help="draw candidates and learn from the best", epilog=_EXAMPLES)
+    feedback.add_argument("adapter", type=Path, metavar="ADAPTER", help="from style train")
+    _add_pictures(feedback)
+    feedback.add_argument("--out", type=Path, required=True, metavar="FILE", help="the adapter to make")
+    feedback.add_argument("--candidates", type=whole(2), default=24, metavar="N", help="how many to draw (24)")
+    feedback.add_argument("--prompt", action="append", metavar="TEXT", help="what they show (may be repeated)")
+    feedback.add_argument("--pick", type=_numbers, metavar="1,4,7", help="learn from these")
+    feedback.add_argument("--best", type=whole(1), metavar="N", help="learn from the N with the best scores")
+    _add_training(feedback)
+    show = commands.add_parser("show", help="print what an adapter file says about itself")
+    show.add_argument("adapter", type=Path, metavar="ADAPTER")
+    convert = commands.add_parser("convert", help="adapters of diffusers and peft to ours, and back")
+    convert.add_argument("source", type=Path, metavar="SOURCE", help="a .safetensors file or a peft folder")
+    convert.add_argument("out", type=Path, metavar="OUT", help="the file, or for peft the folder, to make")
+    convert.add_argument("--to", choices=("ours", "diffusers", "peft"), default="ours", help="its form (%(default)s)")
+    convert.add_argument("--base", choices=("amused-256", "amused-512"), default="amused-512", help="(%(default)s)")
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="files, or a folder")
+    parser.add_argument("--caption", action="append", metavar="TEXT", help='what they show: "a boat"; one, or one each')
+    parser.add_argument("--skip-unreadable", action="store_true", help="go on without pictures that cannot be used")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--model", metavar="MODEL", help="the model that learns, as for generate (tiny)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="of the adapter")
+    parser.add_argument("--sample-prompt", action="append", metavar="TEXT", help="what samples show (may be repeated)")
+    parser.add_argument("--prior-prompt", action="append", metavar="TEXT", help="what the base should go on drawing")
+    parser.add_argument("--no-early-stop", action="store_true", help="run all steps, and keep the last")
+    parser.add_argument("--no-samples", action="store_true", help="draw nothing meanwhile")
+    recipe = parser.add_argument_group("recipe (the model's own unless said)")
+    for name, (kind, purpose) in _RECIPE_FLAGS.items():
+        recipe.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=purpose)
+    recipe.add_argument("--targets", type=lambda text: tuple(text.split(",")), metavar="A,B", help="what is adapted")
+    recipe.add_argument("--int8-base", action="store_true", help="frozen matrices in 8 bits (needs bitsandbytes)")
+    recipe.add_argument("--checkpointing", action="store_true", help="less memory, a third more time")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Dispatch to the subcommand."""
+    actions = {"train": _train, "feedback": _feedback, "show": _show, "convert": _convert}
+    return actions[args.action](args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    require_extra("torch", "style train", "torch", "safetensors")
+    from amused_lite.training.style_data import find_pictures
+    from amused_lite.training.style_job import check_out
+
+    out = args.out or Path(f"{slug(args.style)}.safetensors")
+    check_out(out)
+    return _learn(args, find_pictures(args.pictures, args.caption or ()), args.style, out, args.model or "tiny")
+
+
+def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: Path, model: str) -> int:
+    from amused_lite.training.style_job import Base, cut_captions, make_job
+
+    base = Base.open(model, args.threads, args.device)
+    recipe = _recipe(args, base.recipe())
+    job = make_job(base, pictures, style, out, recipe, args.prior_prompt or (), args.licence, args.skip_unreadable)
+    for caption in cut_captions(job):
+        print(f"amused-lite: warning: this model cannot read all of {caption!r}; shorten it", file=sys.stderr)
+    _print_cost(job)
+    watch = None if args.no_samples else _watch(args, job)
+    reason = job.train(watch)
+    if reason is None:
+        print(f"stopped early; the same command goes on from here ({job.run.folder})")
+        return 130
+    steps = watch.best if watch and watch.history and not args.no_early_stop else None
+    path = job.save(job.kept(steps) if steps else job.adapter(job.recipe.steps))
+    print(f"{path}  {path.stat().st_size / 1e6:.1f} MB  {reason}" + (f"; step {steps} was the best" if steps else ""))
+    print(f'use it: amused-lite generate "... {job.record.trigger}" -m {model} --adapter {path}')
+    return 0
+
+
+def _recipe(args: argparse.Namespace, recipe: "StyleRecipe") -> "StyleRecipe":
+    from dataclasses import replace
+
+    names = [name.replace("-", "_") for name in (*_RECIPE_FLAGS, "targets")]
+    values = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if values.get("kind") == "bottleneck":
+        values = {"targets": ("attention",)} | values
+    if values.get("optimizer") == "adamw8bit" or args.int8_base:
+        require_extra("style", "8-bit training", "bitsandbytes")
+    return replace(recipe, **values, int8_base=args.int8_base, checkpointing=args.checkpointing)
+
+
+def _print_cost(job: "StyleJob") -> None:
+    cost, recipe = job.cost(), job.recipe
+    numbers = sum(parameter.numel() for parameter in job.attached.parameters())
+    memory = f", {cost.bytes / 2**30:.1f} GB of memory" if cost.bytes else ""
+    crops = job.batches.data.tokens.shape[1]
+    learned = f"{numbers:,} numbers to learn, {numbers * 2 / 1e6:.1f} MB"
+    print(f"{len(job.pictures)} pictures, {crops} crops of each; {learned}")
+    time = f"{cost.seconds:.2f} s each: {cost.seconds * recipe.steps / 60:.0f} minutes"
+    print(f"{recipe.steps} steps of {recipe.batch}, {time}{memory}", flush=True)
+
+
+def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
+    from amused_lite.evaluation.style_watch import StyleWatch
+    from amused_lite.training.style_data import open_picture, styled
+
+    size = job.base.networks.config.image_size
+    prompts = args.sample_prompt or _PROMPTS.get(job.base.preset, _PROMPTS[""])
+    return StyleWatch(
+        job.base.amused,
+        [styled(prompt, job.style) for prompt in prompts],
+        [open_picture(picture.path, size) for picture in job.pictures],
+        job.run.folder,
+        keep=job.keep,
+        patience=0 if args.no_early_stop else 4,
+    )
+
+
+def _feedback(args: argparse.Namespace) -> int:
+    require_extra("torch", "style feedback", "torch", "safetensors")
+    from amused_lite.adapter_files import load_adapter
+    from amused_lite.evaluation import style_feedback
+    from amused_lite.generate import Amused
+    from amused_lite.training.style_data import StylePicture, find_pictures, open_picture
+    from amused_lite.training.style_job import check_out, work_folder
+
+    check_out(args.out)
+    record = load_adapter(args.adapter).record
+    originals = find_pictures(args.pictures, args.caption or ("a picture",))
+    model = args.model or record.base_model
+    amused = Amused.open(model, threads=args.threads, keep_loaded=True, adapters=[str(args.adapter)])
+    size = amused.runtime.config.image_size
+    folder = work_folder(args.out) / "candidates"
+    candidates = style_feedback.draw_candidates(
+        amused,
+        args.prompt or _PROMPTS.get(record.preset, _PROMPTS[""]),
+        record.trigger,
+        [open_picture(picture.path, size) for picture in originals],
+        args.candidates,
+        folder,
+    )
+    chosen = style_feedback.best(candidates, args.best or max(2, len(candidates) // 3))
+    if args.pick:
+        chosen = style_feedback.picked(candidates, args.pick)
+    for candidate in candidates:
+        mark = "*" if candidate in chosen else " "
+        scores = f"distance from the style {candidate.distance:.2f}, text {candidate.text:+.2f}"
+        print(f"{mark} {candidate.number:3d}  {scores}  {candidate.caption}")
+    if not (args.pick or args.best):
+        numbers = ",".join(str(candidate.number) for candidate in sorted(chosen, key=lambda c: c.number))
+        sheet = folder / style_feedback.SHEET
+        print(f"look at {sheet}, then run this again with --pick {numbers} (the scores' choice)")
+        return 0
+    pictures = [StylePicture(candidate.path, candidate.caption) for candidate in chosen]
+    style = str(record.recipe.get("style") or re.sub(r"^in (.*?)( style)?$", r"\1", record.trigger))
+    return _learn(args, pictures, style, args.out, model)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from amused_lite.adapter_files import load_adapter
+
+    adapter = load_adapter(args.adapter)
+    record = adapter.record
+    facts = {
+        "name": record.name,
+        "say": record.trigger,
+        "base": f"{record.base_model} ({record.preset}, {record.base_hash[:10]})",
+        "kind": f"{record.kind}, rank {record.rank}, alpha {record.alpha:g}, on {', '.join(record.targets)}",
+        "size": f"{len(adapter.pairs)} modules, {args.adapter.stat().st_size / 1e6:.2f} MB",
+        "licence": record.licence or "not said",
+        "recipe": ", ".join(f"{name} {value}" for name, value in record.recipe.items()) or "not said",
+        "sha256": adapter.sha256,
+    }
+    for name, value in facts.items():
+        print(f"{name:<8} {''.join(c if c.isprintable() else '?' for c in value)}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    require_extra("torch", "style convert", "torch", "safetensors")
+    from amused_lite.adapter_files import save_adapter
+    from amused_lite.config import PRESETS
+    from amused_lite.models.checkpoint_adapters import write_diffusers, write_peft
+    from amused_lite.runtimes.adapting import read_adapter
+
+    if args.out.exists():
+        raise ValueError(f"{args.out} is there already; choose another name")
+    config = PRESETS[args.base]
+    adapter, remarks = read_adapter(args.source, config)
+    for remark in remarks:
+        print(f"amused-lite: warning: {remark}", file=sys.stderr)
+    if args.to == "ours":
+        save_adapter(adapter, args.out)
+    else:
+        (write_diffusers if args.to == "diffusers" else write_peft)(adapter, config, args.out)
+    print(f"{args.out}  {len(adapter.pairs)} modules, rank {adapter.record.rank}, alpha {adapter.record.alpha:g}")
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be numbers like 1,4,7, got {text!r}") from error

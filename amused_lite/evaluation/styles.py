@@ -1,0 +1,215 @@
+"""What learning a style is worth: drawn looks the model never saw, learned from 1, 3 and 10 pictures, and judged.
+
+    python -m amused_lite.evaluation.styles OUT [--looks sepia,neon] [--pictures 1,3,10] [--count 40]
+
+Everything is seeded and nothing selected. Styles are scored against held-out pictures of the look as the VQ-GAN gives
+them back, which is the best that any generator with these codes could do; objects and colours by a judge that was
+taught the looks, on the same prompts for every column.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from amused_lite.adapter_files import load_adapter
+from amused_lite.evaluation.contact_sheet import contact_sheet
+from amused_lite.evaluation.evaluate import reconstruction
+from amused_lite.evaluation.judge import Judge, Verdict
+from amused_lite.evaluation.judge_training import default_judge_path, train_judge
+from amused_lite.evaluation.style_score import Look, Picture, StyleScale, nearest_look
+from amused_lite.generate import Amused
+from amused_lite.training import scenes
+from amused_lite.training.scenes import COLOURLESS, STYLE_LOOKS, HeldoutPrompt, Scene, style_look
+from amused_lite.training.style_data import StylePicture, trigger
+
+JUDGE_MINUTES = 12.0
+SHOWN = 6  # prompts on a contact sheet
+_TEACHING, _CENTRE = 77, 78  # seeds of the pictures to learn from, and of those that define the look
+
+
+@dataclass(frozen=True)
+class Column:
+    """One set of pictures of the prompts, in figures."""
+
+    name: str
+    style: float  # 0 as the base's plain pictures, 1 as held-out pictures of the look
+    taken: float  # share of pictures whose nearest look is this one
+    things: float  # share in which every object asked for is found, in its colour unless the look has none
+    minutes: float = 0.0  # of training
+
+
+def prompts_for(count: int) -> list[HeldoutPrompt]:
+    """The first held-out prompts that ask for no style of their own."""
+    return [prompt for prompt in scenes.heldout_prompts() if prompt.scene.style == "flat"][:count]
+
+
+def teaching_scenes(count: int, seed: int = _TEACHING) -> list[Scene]:
+    """Training scenes of one object each, whose backdrops take turns."""
+    stream = (scenes.random_scene(seed, index, "train") for index in range(2000))
+    single = [scene for scene in stream if scene.style == "flat" and scene.layout == "single"]
+    chosen: list[Scene] = []
+    for number in range(count):
+        backdrop = scenes.BACKDROPS[number % len(scenes.BACKDROPS)]
+        chosen.append(next(scene for scene in single if scene.backdrop == backdrop and scene not in chosen))
+    return chosen
+
+
+def teaching_pictures(look: str, count: int, folder: Path) -> list[StylePicture]:
+    """Pictures to learn a look from, as files, with what they show."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for number, scene in enumerate(teaching_scenes(count)):
+        path = folder / f"{look}-{number:02d}.png"
+        if not path.exists():
+            Image.fromarray(style_look(look, scene)).save(path)
+        pictures.append(StylePicture(path, scenes.caption(scene, random.Random(number), always_backdrop=True)))
+    return pictures
+
+
+def learn(look: str, pictures: Sequence[StylePicture], out: Path, model: str, changes: dict[str, Any]) -> float:
+    """Train an adapter unless it is there already; the minutes it took."""
+    from amused_lite.training.style_job import Base, make_job
+
+    if out.exists():
+        return float(load_adapter(out).record.recipe.get("minutes", 0.0))
+    base = Base.open(model)
+    job = make_job(base, pictures, look, out, replace(base.recipe(), **changes))
+    began = time.monotonic()
+    job.train()
+    minutes = (time.monotonic() - began) / 60
+    adapter = job.adapter(job.recipe.steps)
+    adapter.record.recipe["minutes"] = round(minutes, 1)
+    job.save(adapter)
+    return minutes
+
+
+def look_judge(path: Path | None = None) -> Judge:
+    """A judge that was taught every look, trained once."""
+    path = path or default_judge_path().with_name("judge-looks.safetensors")
+    names = list(STYLE_LOOKS)
+
+    def restyle(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        name = names[rng.integers(len(names))]
+        return STYLE_LOOKS[name](picture) if rng.random() < 0.7 else picture
+
+    return Judge.load(path) if path.exists() else train_judge(JUDGE_MINUTES, path, restyle=restyle)
+
+
+def things_right(scene: Scene, verdict: Verdict, colours: bool) -> bool:
+    """Every object asked for is found, in its colour if that counts."""
+    if colours:
+        return set(scene.subjects) <= {(thing.kind, thing.colour) for thing in verdict.things}
+    return {kind for kind, _ in scene.subjects} <= {thing.kind for thing in verdict.things}
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """What a look's pictures are measured with; the same for every column."""
+
+    look: str
+    scale: StyleScale
+    looks: Sequence[Look]  # with the plain one
+    judge: Judge
+    prompts: Sequence[HeldoutPrompt]
+
+    @classmethod
+    def of(cls, look: str, amused: Amused, plain: Sequence[Picture], judge: Judge, prompts: Any) -> "Ruler":
+        """Measure the base's plain pictures and held-out pictures of the look."""
+        carried = reconstruction(amused)
+        others = teaching_scenes(12, _CENTRE)
+        looks = {name: Look.of(name, [carried(style_look(name, scene)) for scene in others]) for name in STYLE_LOOKS}
+        known = [*looks.values(), Look.of("plain", [carried(scenes.draw(scene)) for scene in others])]
+        real = [carried(style_look(look, prompt.scene)) for prompt in prompts]
+        return cls(look, StyleScale.of(looks[look], plain, real), known, judge, prompts)
+
+    def column(self, name: str, pictures: Sequence[Picture], minutes: float = 0.0) -> Column:
+        """The figures of one picture for each prompt."""
+        colours = self.look not in COLOURLESS
+        verdicts = [self.judge.look(np.asarray(picture)) for picture in pictures]
+        right = [things_right(p.scene, v, colours) for p, v in zip(self.prompts, verdicts, strict=True)]
+        taken = [nearest_look(picture, self.looks) == self.look for picture in pictures]
+        style = float(np.mean([self.scale.score(picture) for picture in pictures]))
+        return Column(name, style, float(np.mean(taken)), float(np.mean(right)), minutes)
+
+
+def draw(amused: Amused, prompts: Sequence[HeldoutPrompt], words: str = "") -> list[Image.Image]:
+    """A picture of each prompt; prompt k has seed k."""
+    said = [f"{entry.prompt} {words}".strip() for entry in prompts]
+    return [amused.generate(prompt, seed=seed).image for seed, prompt in enumerate(said)]
+
+
+def evaluate_look(
+    look: str,
+    counts: Sequence[int],
+    prompts: Sequence[HeldoutPrompt],
+    folder: Path,
+    judge: Judge,
+    model: str,
+    changes: dict[str, Any],
+) -> list[Column]:
+    """Every column of one look, and its contact sheet in `folder`."""
+    amused = Amused.open(model, keep_loaded=True)
+    carried = reconstruction(amused)
+    plain = draw(amused, prompts)
+    ruler = Ruler.of(look, amused, plain, judge, prompts)
+    real = [carried(style_look(look, prompt.scene)) for prompt in prompts]
+    worded = draw(amused, prompts, trigger(look))
+    columns = [ruler.column("the look itself", real), ruler.column("base", plain), ruler.column("words only", worded)]
+    rows: list[Sequence[Picture]] = [real, plain, worded]
+    for count in counts:
+        out = folder / f"{look}-{count}.safetensors"
+        minutes = learn(look, teaching_pictures(look, count, folder / "pictures"), out, model, changes)
+        styled = draw(Amused.open(model, keep_loaded=True, adapters=[str(out)]), prompts, trigger(look))
+        columns.append(ruler.column(f"{count} picture{'s' if count > 1 else ''}", styled, minutes))
+        rows.append(styled)
+        print(f"{look}: {columns[-1]}", flush=True)
+    pictures = [picture for row in rows for picture in row[:SHOWN]]
+    names = [f"{c.name}: {entry.prompt}" for c in columns for entry in prompts[:SHOWN]]
+    contact_sheet(pictures, names, folder / f"{look}.png", columns=min(SHOWN, len(prompts)))
+    return columns
+
+
+def table(look: str, columns: Sequence[Column], count: int) -> str:
+    """One look in Markdown."""
+    asked = "objects right" if look in COLOURLESS else "objects and colours right"
+    lines = [f"| {look}, n = {count} | style | taken for it | {asked} | minutes |", "|---|---|---|---|---|"]
+    for c in columns:
+        minutes = f"{c.minutes:.1f}" if c.minutes else ""
+        lines.append(f"| {c.name} | {c.style:.2f} | {c.taken:.0%} | {c.things:.0%} | {minutes} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is missing, draw, judge; print tables and write them as JSON. Returns the exit code."""
+    parser = argparse.ArgumentParser(description="Score styles learned from a few pictures.")
+    parser.add_argument("out", type=Path, help="folder for adapters, pictures and contact sheets; it resumes")
+    parser.add_argument("--looks", default="infrared,sepia,neon", help=f"of {', '.join(STYLE_LOOKS)} (%(default)s)")
+    parser.add_argument("--pictures", default="1,3,10", help="how many to learn from (%(default)s)")
+    parser.add_argument("--count", type=int, default=40, help="prompts (%(default)s)")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--judge", type=Path, help=f"the judge's weights; trained once, {JUDGE_MINUTES:.0f} minutes")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a number of the recipe")
+    args = parser.parse_args(arguments)
+    changes = {name: json.loads(value) for name, _, value in (item.partition("=") for item in args.set)}
+    judge, prompts = look_judge(args.judge), prompts_for(args.count)
+    results = {}
+    for look in args.looks.split(","):
+        counts = [int(number) for number in args.pictures.split(",")]
+        columns = evaluate_look(look, counts, prompts, args.out, judge, args.model, changes)
+        results[look] = [vars(column) for column in columns]
+        print(table(look, columns, len(prompts)), flush=True)
+        (args.out / "styles.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""From what a user calls an adapter to matrices that fit the opened model. Torch is loaded for foreign files only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from amused_lite.adapter_files import ForeignAdapterError, load_adapter
+from amused_lite.adapters import (
+    FINGERPRINT,
+    Adapter,
+    Chosen,
+    base_hash,
+    check_adapter,
+    merge_into,
+    parse_choice,
+    touched,
+)
+from amused_lite.bundle import WEIGHTS, Bundle
+from amused_lite.config import ModelConfig
+from amused_lite.extras import require_extra
+from amused_lite.tensor_file import open_tensors
+
+_PARTS = {"encode_prompt": ("text.", "uvit.prompt_side."), "unmask": ("uvit.token_side.",)}  # what a module holds
+Wanted = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
+
+
+class Adapting(NamedTuple):
+    """Adapters that fit a model, and what a user should know about them."""
+
+    chosen: tuple[Chosen, ...]
+    remarks: tuple[str, ...]
+
+
+def open_adapters(wanted: Sequence[Wanted], config: ModelConfig, base: str = "") -> Adapting:
+    """Read adapters and compare them with the model.
+
+    Args:
+        wanted: our files, files of diffusers or folders of peft (the `torch` extra), each with a weight or without.
+        config: the model's.
+        base: the model's `base_hash`, "" when it is not known.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a weight is out of range, a file is damaged, or an adapter does not fit.
+        MissingExtraError: a foreign file needs the torch extra.
+    """
+    chosen, remarks = [], []
+    for choice in wanted:
+        path, weight = parse_choice(str(choice)) if isinstance(choice, str | Path) else choice
+        adapter, said = read_adapter(Path(path).expanduser(), config)
+        chosen.append(Chosen(adapter, weight))
+        remarks += [*said, *check_adapter(adapter, config, base)]
+    return Adapting(tuple(chosen), tuple(remarks))
+
+
+def read_adapter(path: Path, config: ModelConfig) -> tuple[Adapter, list[str]]:
+    """One adapter of any known form, and what a user should know; see `open_adapters`."""
+    try:
+        if not path.is_dir():
+            return load_adapter(path), []
+    except ForeignAdapterError:
+        pass
+    require_extra("torch", f"{path}, an adapter of another program,", "torch", "safetensors")
+    from amused_lite.models.checkpoint_adapters import read_foreign
+
+    adapter, unused = read_foreign(path, config)
+    listed = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
+    return adapter, [
+        f"{path}: {len(unused)} keys have no place in this model and are left out: {listed}"
+    ] if unused else []
+
+
+def hash_of_bundle(bundle: Bundle) -> str:
+    """`base_hash` of a bundle with weights of its own, else ""."""
+    if WEIGHTS not in bundle.manifest.files:
+        return ""
+    file = open_tensors(bundle.path(WEIGHTS))
+    return base_hash(file.read(FINGERPRINT)) if all(name in file.entries for name in FINGERPRINT) else ""
+
+
+def stored_dtype(bundle: Bundle, chosen: Sequence[Chosen]) -> np.dtype:
+    """How a bundle stores the weights that adapters change."""
+    names = touched(chosen)
+    entries = open_tensors(bundle.path(WEIGHTS)).entries if names else {}
+    half = any(name in entries and entries[name].dtype == "F16" for name in names)
+    return np.dtype(np.float16 if half else np.float32)
+
+
+def check_mergeable(chosen: Sequence[Chosen], runtime: str) -> None:
+    """Raise ValueError for an adapter that a runtime of exported graphs cannot take in."""
+    for adapter, weight in chosen:
+        if weight and adapter.record.kind != "low_rank":
+            kind = f"adapter {adapter.record.name!r} is a {adapter.record.kind}, which cannot be merged into a graph"
+            raise ValueError(f"{kind}; use --runtime torch instead of {runtime}")
+
+
+def touched_in(module: str, chosen: Sequence[Chosen]) -> list[str]:
+    """Names of the weights of one exported module that adapters change."""
+    return [name for name in touched(chosen) if name.startswith(_PARTS.get(module, ()))]
+
+
+def merged_weights(bundle: Bundle, module: str, chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
+    """The weights of one module that adapters change, merged and in the bundle's own dtype: name -> array.
+
+    Raises:
+        FileNotFoundError: the bundle has no weights file of its own.
+    """
+    names = touched_in(module, chosen)
+    return merge_into(open_tensors(bundle.path(WEIGHTS)).read(names), chosen) if names else {}

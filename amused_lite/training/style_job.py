@@ -1,0 +1,254 @@
+"""From a few pictures to an adapter file: everything around the training of `style`. Draws and judges nothing."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from amused_lite.adapter_files import load_adapter, save_adapter
+from amused_lite.adapters import Adapter, AdapterRecord, preset_of, shapes_of
+from amused_lite.generate import Amused
+from amused_lite.models.adapters import AttachedAdapter, hash_of
+from amused_lite.models.networks import Networks
+from amused_lite.runtimes.base import ModelInfo
+from amused_lite.runtimes.open import open_model
+from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.tensor_file import open_tensors, write_tensors
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.run import Run
+from amused_lite.training.style import RECIPES, StyleBatches, StyleRecipe, StyleStep, prepare, train_style
+from amused_lite.training.style_cost import Estimate, checkpointed, estimate
+from amused_lite.training.style_data import (
+    StylePicture,
+    StyleTokens,
+    encode_pictures,
+    open_picture,
+    readable,
+    styled,
+    trigger,
+)
+
+PLAN = "plan.json"
+_THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
+
+
+@dataclass(frozen=True)
+class Base:
+    """An opened model with all its networks in memory."""
+
+    networks: Networks
+    tokenizer: Tokenizer
+    info: ModelInfo
+    hash: str  # see `adapters.base_hash`
+
+    @classmethod
+    def open(cls, model: str | Path, threads: int | None = None, device: str = "cpu") -> "Base":
+        """Any model that the torch runtime opens.
+
+        Raises:
+            FileNotFoundError, ValueError, MissingExtraError: see `open_model`.
+            ValueError: there is no such device.
+        """
+        try:
+            place = torch.device(device)
+            torch.empty(1, device=place)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device {device!r} cannot be used here; choose cpu, or cuda where there is one"
+            ) from error
+        runtime, tokenizer, info = open_model(model, "torch", threads)
+        assert isinstance(runtime, TorchRuntime)
+        networks = runtime.networks()
+        return cls(networks.to(place), tokenizer, info, hash_of(networks.uvit.token_side))
+
+    @property
+    def preset(self) -> str:
+        return preset_of(self.networks.config)
+
+    def recipe(self) -> StyleRecipe:
+        """The preset's, or amused-512's for a model of no preset."""
+        return RECIPES.get(self.preset, RECIPES["amused-512"])
+
+    def amused(self) -> Amused:
+        """The networks as they are now, adapters in training included, ready to draw."""
+        device = str(next(self.networks.parameters()).device)
+        return Amused(TorchRuntime.from_networks(self.networks, device), self.tokenizer, self.info, keep_loaded=True)
+
+
+@dataclass(frozen=True)
+class StyleJob:
+    """A training that is ready to start, or to go on."""
+
+    base: Base
+    pictures: tuple[StylePicture, ...]
+    style: str
+    recipe: StyleRecipe
+    record: AdapterRecord
+    out: Path
+    run: Run
+    step: StyleStep
+    attached: AttachedAdapter
+    batches: StyleBatches
+
+    def cost(self) -> Estimate:
+        """Time and memory, measured on the first batch."""
+        with checkpointed(self.base.networks, self.recipe.checkpointing):
+            return estimate(lambda: self.step(self.batches.batch(0)), self.attached)
+
+    def train(self, watch: Callable[[int], str] | None = None) -> str | None:
+        """See `train_style`."""
+        return train_style(self.step, self.attached, self.batches, self.run, watch)
+
+    def adapter(self, steps: int) -> Adapter:
+        """What has been learned so far, with its recipe and a thumbnail of the first picture."""
+        recipe = asdict(self.recipe) | {"steps": steps, "pictures": len(self.pictures), "style": self.style}
+        values = json.loads(json.dumps(recipe))  # tuples as the file will have them
+        image = open_picture(self.pictures[0].path, self.base.networks.config.image_size)
+        return self.attached.adapter(replace(self.record, recipe=values, thumbnail=thumbnail(image)))
+
+    def keep(self, steps: int) -> Path:
+        """Put what has been learned so far beside its samples."""
+        return save_adapter(self.adapter(steps), self._kept(steps))
+
+    def kept(self, steps: int) -> Adapter:
+        """What `keep` put away."""
+        return load_adapter(self._kept(steps))
+
+    def _kept(self, steps: int) -> Path:
+        return self.run.folder / f"samples-{steps:05d}.safetensors"
+
+    def save(self, adapter: Adapter) -> Path:
+        """Write the adapter under its name."""
+        return save_adapter(adapter, self.out)
+
+
+def thumbnail(image: Image.Image) -> str:
+    """A small PNG, base64."""
+    small, data = image.copy(), BytesIO()
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small.save(data, "PNG", optimize=True)
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def work_folder(out: Path) -> Path:
+    """Where a training keeps its checkpoint, tokens and samples."""
+    return out.with_name(f"{out.stem}.work")
+
+
+def check_out(out: Path) -> None:
+    """Raise ValueError when an adapter cannot be written there, or one is there already."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out} must end in .safetensors")
+    if out.exists():
+        raise ValueError(f"{out} is there already; choose another --out, or remove it to train again")
+
+
+def make_job(
+    base: Base,
+    pictures: Sequence[StylePicture],
+    style: str,
+    out: Path,
+    recipe: StyleRecipe | None = None,
+    prior_prompts: Sequence[str] = (),
+    licence: str = "",
+    skip_unreadable: bool = False,
+) -> StyleJob:
+    """Look at the pictures, turn them into tokens and attach a fresh adapter.
+
+    Args:
+        base: the model that learns.
+        pictures: from `find_pictures`.
+        style: what to call it in captions: "melting golden 3d".
+        out: the file to make; `work_folder(out)` keeps what a killed training needs to go on.
+        recipe: None takes the preset's.
+        prior_prompts: the base draws one picture of each, for `recipe.prior_share`.
+        licence: of the adapter, for its record.
+        skip_unreadable: go on without pictures that cannot be used.
+
+    Raises:
+        ValueError: a picture cannot be used, `out` exists, or its work folder is of another training.
+    """
+    recipe, config = recipe or base.recipe(), base.networks.config
+    if not style.strip():
+        raise ValueError('the style has no name; say --style "melting golden 3d"')
+    check_out(out)
+    shapes_of(config, recipe.targets, recipe.kind)  # says what is wrong with them before any work
+    good = readable(pictures, config.image_size, skip_unreadable)
+    folder = work_folder(out)
+    _check_plan(folder, base, good, style, recipe, prior_prompts)
+    data = encode_pictures(
+        base.networks.vqgan,
+        good,
+        recipe.crops_of(len(good)),
+        config.image_size,
+        recipe.seed,
+        folder / "tokens.safetensors",
+        base.info.model_hash,
+    )
+    prior = _prior(base, prior_prompts, folder / "prior.safetensors") if recipe.prior_share else None
+    record = AdapterRecord(
+        name=out.stem,
+        rank=recipe.rank,
+        alpha=recipe.alpha,
+        targets=recipe.targets,
+        preset=base.preset,
+        base_model=Path(base.info.name).name if Path(base.info.name).exists() else base.info.name,
+        base_hash=base.hash,
+        kind=recipe.kind,
+        trigger=trigger(style),
+        licence=licence,
+    )
+    batches = StyleBatches(recipe, data, style, config.image_size, prior)
+    attached = prepare(base.networks, record, recipe)
+    step = StyleStep(base.networks, base.tokenizer, batches.captions, recipe)
+    return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
+
+
+def cut_captions(job: StyleJob) -> list[str]:
+    """Captions whose end, with the words of style, the model cannot read."""
+    captions = (styled(picture.caption, job.style) for picture in job.pictures)
+    return [caption for caption in dict.fromkeys(captions) if job.base.tokenizer.dropped(caption)]
+
+
+def _check_plan(
+    folder: Path, base: Base, pictures: Sequence[StylePicture], style: str, recipe: StyleRecipe, prior: Sequence[str]
+) -> None:
+    """A work folder goes on with the training it was made for, and with no other."""
+    seen = [hashlib.sha256(picture.path.read_bytes()).hexdigest() for picture in pictures]
+    captions = [picture.caption for picture in pictures]
+    plan: dict[str, Any] = {"base": base.info.model_hash, "style": style, "pictures": seen, "captions": captions}
+    # The number of steps may grow, and neither samples nor the form of the arithmetic change what is learned.
+    fixed = {
+        key: value for key, value in asdict(recipe).items() if key not in ("steps", "sample_every", "checkpointing")
+    }
+    plan = json.loads(json.dumps(plan | {"recipe": fixed, "prior": list(prior)}))
+    path = folder / PLAN
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [key for key in plan if plan[key] != before.get(key)]:
+            what = " and ".join(changed)
+            raise ValueError(f"{folder} holds a training with other {what}; remove it to start anew, or change --out")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+
+
+def _prior(base: Base, prompts: Sequence[str], cache: Path) -> StyleTokens:
+    """A picture of the base for each prompt, drawn once: what it should go on drawing without words of style."""
+    if not prompts:
+        raise ValueError("prior preservation needs prompts; give --prior-prompt, or leave --prior-share out")
+    key = hashlib.sha256(json.dumps([base.info.model_hash, *prompts]).encode()).hexdigest()
+    if not (cache.is_file() and open_tensors(cache).metadata.get("of") == key):
+        amused = base.amused()
+        rows = [amused.generate(prompt, seed=seed).recipe.tokens for seed, prompt in enumerate(prompts)]
+        write_tensors(cache, {"tokens": np.stack(rows).astype(np.int32)}, {"of": key})
+    tokens = torch.from_numpy(open_tensors(cache).read(["tokens"])["tokens"].copy()).long()[:, None]
+    return StyleTokens(tokens, torch.zeros(len(prompts), 1, 5), tuple(prompts))

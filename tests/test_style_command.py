@@ -1,0 +1,165 @@
+"""`amused-lite style` from pictures to a file that generate takes, on the bundled model; and what can go wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from amused_lite.adapter_files import load_adapter
+from amused_lite.adapters import Adapter
+from amused_lite.cli import main
+from amused_lite.training import style_job
+
+QUICK = ["--steps", "2", "--batch", "1", "--crops", "2", "--threads", "1"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "golden"
+    folder.mkdir()
+    for k in range(2):
+        pixels = np.random.default_rng(k).integers(0, 256, (9, 9, 3), np.uint8)
+        Image.fromarray(pixels).resize((160, 160)).save(folder / f"{k}.png")
+        (folder / f"{k}.txt").write_text(["a red star", "a blue cup"][k])
+    return folder
+
+
+def train(pictures: Path, out: Path, *more: str) -> int:
+    return main(["style", "train", str(pictures), "--style", "gold", "--out", str(out), *QUICK, *more])
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    errors = [line for line in error.splitlines() if line.startswith("amused-lite: error: ")]
+    assert len(errors) == 1 and "Traceback" not in error
+    return errors[0]
+
+
+def test_pictures_to_adapter_to_picture(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "gold.safetensors"
+    sampled = ["--sample-every", "1", "--sample-prompt", "a star", "--sample-prompt", "a boat"]
+    assert train(pictures, out, *sampled, "--licence", "CC0-1.0") == 0
+    said = capsys.readouterr().out
+    assert "2 pictures, 2 crops of each; 306,688 numbers to learn, 0.6 MB" in said
+    assert "2 steps of 1, " in said and "GB of memory" in said and "step 2: style " in said
+    assert sorted(path.name for path in style_job.work_folder(out).glob("samples*")) == [
+        "samples-00001.png",
+        "samples-00001.safetensors",
+        "samples-00002.png",
+        "samples-00002.safetensors",
+    ]
+    adapter = load_adapter(out)
+    record = adapter.record
+    assert (record.trigger, record.preset, record.base_model, record.licence) == (
+        "in gold style",
+        "tiny",
+        "tiny",
+        "CC0-1.0",
+    )
+    assert record.recipe["pictures"] == 2 and record.recipe["style"] == "gold" and len(record.thumbnail) > 100
+    assert any(np.abs(pair.up).max() > 0 for pair in adapter.pairs.values())
+    picture = tmp_path / "star.png"
+    words = [
+        "generate",
+        "a red star in gold style",
+        "-s",
+        "1",
+        "--steps",
+        "2",
+        "-o",
+        str(picture),
+        "--adapter",
+        str(out),
+    ]
+    assert main(words) == 0 and picture.exists()
+    assert "warning" not in capsys.readouterr().err
+    assert main(["style", "show", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "in gold style" in shown and "rank 8" in shown and "learning_rate" in shown
+
+    assert train(pictures, out) == 2
+    assert "gold.safetensors is there already; choose another --out" in one_line(capsys)
+    assert main(["style", "convert", str(out), str(tmp_path / "x.safetensors"), "--to", "diffusers"]) == 2
+    assert "is for tiny, which diffusers' networks cannot be" in one_line(capsys)
+    out.unlink()
+    assert train(pictures, out, "--learning-rate", "1e-5") == 2  # another training must not go on from this one
+    assert "holds a training with other recipe; remove it to start anew" in one_line(capsys)
+
+
+def test_a_full_disk_loses_nothing(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "gold.safetensors"
+
+    def full(adapter: Adapter, path: Path) -> Path:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(style_job, "save_adapter", full)
+        assert train(pictures, out, "--no-samples") == 2
+    assert "No space left on device: " in one_line(capsys) and not out.exists()
+    assert train(pictures, out, "--no-samples") == 0  # the steps are done; only the file was missing
+    assert "learning" not in capsys.readouterr().err and out.exists()
+
+
+def test_feedback_draws_lets_choose_and_learns_again(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "gold.safetensors", tmp_path / "gold2.safetensors"
+    assert train(pictures, first, "--no-samples") == 0
+    words = ["style", "feedback", str(first), str(pictures), "--out", str(second), "--candidates", "3", *QUICK]
+    words += ["--prompt", "a red star", "--prompt", "a boat"]
+    assert main(words) == 0 and not second.exists()
+    said = capsys.readouterr().out
+    assert "  3  distance from the style " in said and "--pick " in said
+    assert (tmp_path / "gold2.work" / "candidates" / "candidates.png").exists()
+    assert main([*words, "--pick", "1,9"]) == 2
+    assert "there is no candidate 9; pick from 1 to 3" in one_line(capsys)
+    assert main([*words, "--pick", "3,1", "--no-samples"]) == 0
+    assert load_adapter(second).record.recipe["pictures"] == 2
+    assert load_adapter(second).record.trigger == "in gold style"
+
+
+MISTAKES: list[tuple[list[str], str]] = [
+    (["{folder}/nowhere"], "nowhere is missing; give pictures, or a folder of pictures"),
+    (["{folder}/empty"], "no picture in"),
+    (["{folder}/bad.png", "--caption", "a"], "bad.png cannot be used: it is no picture, or damaged"),
+    (["{folder}/small.png", "--caption", "a"], "small.png is 10x10 pixels, at least 128 a side are needed"),
+    (["{folder}/small.png"], "no caption for small.png"),
+    (["{folder}/small.png", "--caption", "a", "--out", "x.png"], "--out x.png must end in .safetensors"),
+    (["{folder}/small.png", "--caption", "a", "--targets", "hair"], "target 'hair' is unknown"),
+    (["{folder}/small.png", "--caption", "a", "--learning-rate", "nan"], "learning_rate must be above 0, got nan"),
+    (["{folder}/small.png", "--caption", "a", "--optimizer", "sgd"], "optimizer 'sgd' is unknown"),
+    (["{folder}/small.png", "--caption", "a", "--device", "abacus"], "device 'abacus' cannot be used here"),
+    (["{folder}/small.png", "--caption", "a", "--steps", "0"], "argument --steps: must be 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES)
+def test_mistakes_cost_one_line(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.png").write_text("hello")
+    Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
+    words = ["style", "train", *(word.format(folder=tmp_path) for word in words), "--style", "gold"]
+    try:
+        code = main(words)
+    except SystemExit as exit:
+        code = exit.code
+    assert code == 2
+    assert message in one_line(capsys)
+    assert not (tmp_path / "gold.safetensors").exists()
+
+
+def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["style", "train", "--help"])
+    assert exit.value.code == 0 and "--prompt-dropout" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit:
+        main(["style"])
+    assert exit.value.code == 2
