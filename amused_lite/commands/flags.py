@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from amused_lite.unmasking import Step
 
 
+def add_seed_flags(parser: argparse.ArgumentParser) -> None:
+    """Which of all pictures that a prompt can give."""
+    parser.add_argument("-s", "--seed", type=int, default=-1, metavar="N", help="repeats a picture; -1: random (-1)")
+    parser.add_argument(
+        "--picture", type=whole(0), default=0, metavar="K", help="number of the first picture within its seed (0)"
+    )
+
+
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """How the tokens are drawn; docs/sampling.md compares the choices."""
     look = parser.add_argument_group("how it is drawn (docs/sampling.md compares)")
-    look.add_argument("-s", "--seed", type=int, default=-1, metavar="N", help="repeats a picture; -1: random (-1)")
-    look.add_argument(
-        "--picture", type=whole(0), default=0, metavar="K", help="number of the first picture within its seed (0)"
-    )
     look.add_argument("--steps", type=int, default=12, metavar="N", help="unmask steps (12)")
     look.add_argument("--guidance-scale", type=float, metavar="G", help="pull towards the prompt (the model's own)")
     look.add_argument(
@@ -66,7 +70,16 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="tiny (bundled), a bundle folder, a diffusers folder or a hub id (tiny)",
     )
-    engine.add_argument("--runtime", default="auto", metavar="NAME", help="auto, onnx or torch (auto)")
+    engine.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="a style, from -1 to 2 times as strong as learned; may be repeated",
+    )
+    engine.add_argument(
+        "--runtime", default="auto", metavar="NAME", help="auto, onnx, openvino, coreml, executorch or torch (auto)"
+    )
     engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
 
 
@@ -80,7 +93,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def options_from(args: argparse.Namespace, **defaults: Any) -> "GenerateOptions":
-    """The sampling flags as options; seed -1 becomes a random one.
+    """The sampling and seed flags as options; seed -1 becomes a random one.
 
     defaults: what an operation uses where the flag was left at None.
 
@@ -129,6 +142,17 @@ def warn_dropped(amused: "Amused", prompt: str, negative_prompt: str) -> None:
         if rest:
             shown = rest if len(rest) <= 60 else rest[:57] + "..."
             print(f"amused-lite: warning: the {name} is too long for this model; not read: {shown!r}", file=sys.stderr)
+
+
+def warn_adapters(amused: "Amused", prompt: str) -> None:
+    """Say on stderr what a user should know about the adapters: that one fits badly, or that its words are missing."""
+    remarks = list(amused.info.remarks)
+    for adapter, weight in amused.info.adapters:
+        trigger = adapter.record.trigger
+        if weight > 0 and trigger and trigger not in prompt:
+            remarks.append(f"adapter {adapter.record.name!r} learned its look as {trigger!r}; say so in the prompt")
+    for remark in remarks:
+        print(f"amused-lite: warning: {remark}", file=sys.stderr)
 
 
 def watched(steps: "Iterator[Step]", total: int, quiet: bool) -> "Iterator[Step]":
