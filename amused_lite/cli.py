@@ -9,7 +9,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
@@ -28,6 +28,17 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "generate": Command("amused_lite.commands.generate", "make pictures from a prompt"),
+    "vary": Command("amused_lite.commands.vary", "make variations of a picture, or restyle it"),
+    "inpaint": Command("amused_lite.commands.inpaint", "draw a marked part of a picture anew"),
+    "outpaint": Command("amused_lite.commands.outpaint", "draw what lies beyond a picture's edges"),
+    "edit": Command("amused_lite.commands.edit", "change a picture by a new prompt, without a mask"),
+    "reroll": Command("amused_lite.commands.reroll", "draw the least sure parts of a picture again"),
+    "show": Command("amused_lite.commands.show", "print how a picture was made"),
+    "verify": Command("amused_lite.commands.verify", "make a picture again and compare"),
+    "video": Command("amused_lite.commands.video", "make a short video from prompts"),
+    "tokens": Command("amused_lite.commands.tokens", "turn pictures into files below 2 KB, and back"),
+    "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
+    "style": Command("amused_lite.commands.style", "learn a look from a few pictures"),
     "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),
     "evaluate": Command("amused_lite.commands.evaluate", "score a model on the held-out prompts"),
 }
@@ -99,9 +110,14 @@ class _Signals:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
+    return guard(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def guard(work: Callable[[], int]) -> int:
+    """Do something and return its exit code; what a user can cause becomes one line, and never a traceback."""
     signals = _Signals()
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        return work()
     except BaseException as error:
         if not signals.caught:
             if isinstance(error, OSError):

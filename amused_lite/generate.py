@@ -1,6 +1,6 @@
 """Prompt in, picture out: the one object people hold. NumPy only; knows no engine beyond the `Runtime` protocol."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
+from amused_lite.adapters import described
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
 from amused_lite.options import GenerateOptions
 from amused_lite.png import Edit, Recipe, save_png
@@ -62,12 +63,20 @@ class Amused:
 
     @classmethod
     def open(
-        cls, model: str | Path = "tiny", runtime: str = "auto", threads: int | None = None, keep_loaded: bool = False
+        cls,
+        model: str | Path = "tiny",
+        runtime: str = "auto",
+        threads: int | None = None,
+        keep_loaded: bool = False,
+        adapters: Sequence[str] = (),
     ) -> Self:
-        """Open a model: "tiny", a bundle folder, a diffusers folder or a hub id. See `runtimes.open.open_model`."""
+        """Open a model: "tiny", a bundle folder, a diffusers folder or a hub id. See `runtimes.open.open_model`.
+
+        adapters: styles, each as "FILE" or "FILE:WEIGHT".
+        """
         from amused_lite.runtimes.open import open_model
 
-        return cls(*open_model(model, runtime, threads), keep_loaded=keep_loaded)
+        return cls(*open_model(model, runtime, threads, adapters), keep_loaded=keep_loaded)
 
     def generate(self, prompt: str, negative_prompt: str = "", picture: int = 0, **options: Any) -> Picture:
         """Make one picture; `options` are the fields of `GenerateOptions`.
@@ -133,13 +142,15 @@ class Amused:
         picture: int,
         options: GenerateOptions,
         edit: Edit | None = None,
+        image: Image.Image | None = None,
     ) -> Picture:
-        """Decode tokens (N,) without masks; the other arguments are what they were made from."""
+        """Decode tokens (N,) without masks; the other arguments are what they were made from.
+
+        image: the finished picture, where it is not just the tokens decoded.
+        """
         config = self.runtime.config
         settings = options.complete(config)
-        if not self.keep_loaded:
-            self.runtime.release("unmask")
-        image = to_image(self.runtime.decode_image(tokens[None].astype(np.int32, copy=False))[0])
+        image = image or self.decode(tokens)
         values = {name: value for name, value in settings._asdict().items() if name != "micro_conditioning"}
         recipe = Recipe(
             prompt=prompt,
@@ -155,8 +166,19 @@ class Amused:
             codebook_size=config.uvit.codebook_size,
             tokens=tokens,
             edit=edit,
+            adapters=tuple(described(choice) for choice in self.info.adapters),
         )
         return Picture(image, recipe)
+
+    def decode(self, tokens: np.ndarray) -> Image.Image:
+        """Tokens (N,) without masks to a picture."""
+        self.release("unmask")
+        return to_image(self.runtime.decode_image(tokens[None].astype(np.int32, copy=False))[0])
+
+    def release(self, module: str) -> None:
+        """Free a module that this picture no longer needs, unless everything is to stay loaded."""
+        if not self.keep_loaded:
+            self.runtime.release(module)
 
     def dropped(self, prompt: str) -> str:
         """The end of a prompt that the model cannot read, usually empty."""
@@ -174,8 +196,7 @@ class Amused:
         if self._last is None or self._last[0] != key:
             pair = stack_pair(self._encode(negative_prompt, micro), self._encode(prompt, micro))
             self._last = (key, pair)
-            if not self.keep_loaded:
-                self.runtime.release("encode_prompt")
+            self.release("encode_prompt")
         return self._last[1]
 
     def _encode(self, text: str, micro: MicroConditioning) -> Conditioning:

@@ -55,11 +55,11 @@ def mask_schedule(num_masked: int, steps: int, first_step: int = 0, schedule: st
         raise ValueError(f"first_step must be 0 to {steps - 1}, got {first_step}")
     counts: list[int] = []
     left = num_masked
-    for step in range(1, steps):
+    for step in range(first_step + 1, steps):
         wanted = math.floor(np.float32(num_masked) * mask_ratio(step / steps, schedule))
         left = max(1, min(left - 1, wanted))
         counts.append(left)
-    return [*counts, 0][first_step:]
+    return [*counts, 0]
 
 
 def start_masked(num_tokens: int, steps: int, first_step: int, schedule: str = "cosine") -> int:

@@ -62,6 +62,7 @@ class Recipe:
     codebook_size: int
     tokens: np.ndarray  # (N,) integers below codebook_size
     edit: Edit | None = None
+    adapters: tuple[str, ...] = ()  # such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256
     version: str = __version__
 
     def parameters(self) -> str:
@@ -74,8 +75,10 @@ class Recipe:
             "Size": f"{self.width}x{self.height}",
             "Model hash": self.model_hash[:10],
             "Model": self.model if "," not in self.model else json.dumps(self.model),
+            "Lora hashes": json.dumps(", ".join(self.adapters), ensure_ascii=False) if self.adapters else "",
             "Version": f"amused-lite {self.version}",
         }
+        settings = {name: value for name, value in settings.items() if value != ""}
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
         return "\n".join([self.prompt, *negative, ", ".join(f"{key}: {value}" for key, value in settings.items())])
 
@@ -104,8 +107,9 @@ class Recipe:
             if values["edit"] is not None:
                 earlier = _from_text(values["edit"].pop("tokens"), codebook_size)
                 values["edit"] = Edit(**values["edit"], tokens=earlier)
-            for name in ("guidance_interval", "mask_temperature", "micro_conditioning"):
-                values[name] = tuple(values[name])
+                _check_edit(values["edit"])
+            for name in ("guidance_interval", "mask_temperature", "micro_conditioning", "adapters"):
+                values[name] = tuple(values.get(name, ()))
             recipe = cls(**values)
         except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, binascii.Error) as error:
             raise ValueError(f"the recipe is not whole ({type(error).__name__}: {error})") from error
@@ -189,6 +193,14 @@ def _bits(codebook_size: int) -> int:
     if not 1 <= codebook_size <= _MAX_CODEBOOK:
         raise ValueError(f"codebook_size must be 1 to {_MAX_CODEBOOK}, got {codebook_size}")
     return max(1, (codebook_size - 1).bit_length())
+
+
+def _check_edit(edit: Edit) -> None:
+    """Raise ValueError unless an edit out of JSON says words, numbers and lists of them, and nothing deeper."""
+    for value in (edit.operation, *edit.settings.values()):
+        parts = value if isinstance(value, list) else [value]
+        if not all(part is None or _fits(part, str | bool | int | float) for part in parts):
+            raise ValueError(f"the recipe's edit says {str(value)[:40]!r}, expected words, numbers or lists of them")
 
 
 def _to_text(tokens: np.ndarray, codebook_size: int) -> str:

@@ -27,6 +27,7 @@ class Step(NamedTuple):
     tokens: np.ndarray  # (B, N) int32, with mask tokens until the last step
     guess: np.ndarray  # (B, N) int32, every token as drawn; decodes to a preview
     log_probs: np.ndarray | None = None  # (B, N, K) float32, the law that was drawn from, where it was asked for
+    drawn: np.ndarray | None = None  # (B, N) bool, which tokens this step had to draw; likewise
 
 
 def unmask_tokens(
@@ -54,7 +55,7 @@ def unmask_tokens(
         first_step: enter the schedule late, for pictures that are partly known.
         open_tokens: how many tokens a late entry's schedule started with; those that are masked now when None.
         noise_step: number of the first step's noise; `first_step` when None.
-        look: have every step carry its log-probabilities.
+        look: have every step carry its log-probabilities and what it had to draw.
 
     Raises:
         ValueError: an array or a number does not fit the model.
@@ -87,8 +88,9 @@ def unmask_tokens(
                 tokens, guess = runtime.unmask(tokens, rows, steering, step_noise)
                 yield Step(index, steps, tokens, guess)
             else:
+                drawn = tokens == config.uvit.mask_token_id
                 tokens, guess, log_probs = _unmask_here(runtime, tokens, rows, steering, step_noise, settings.law)
-                yield Step(index, steps, tokens, guess, log_probs if look else None)
+                yield Step(index, steps, tokens, guess, *((log_probs, drawn) if look else ()))
 
 
 def sureness(runtime: Runtime, conditioning: Conditioning, tokens: np.ndarray, guidance_scale: float) -> np.ndarray:
@@ -120,14 +122,18 @@ def mask_least_sure(tokens: np.ndarray, sure: np.ndarray, count: int, mask_token
 
 def _schedules(masked: np.ndarray, settings: Settings, first_step: int, open_tokens: int | None) -> np.ndarray:
     """Tokens still masked after each step (B, steps), for rows with different numbers of masked tokens."""
-    counts = masked.sum(-1).tolist()
-    rows = [
-        mask_schedule(open_tokens or count, settings.steps, first_step, settings.mask_schedule)
-        if count
-        else [0] * (settings.steps - first_step)
-        for count in counts
-    ]
-    return np.minimum(np.array(rows, np.int32), np.array(counts, np.int32)[:, None])
+    return np.array([_schedule(int(count), settings, first_step, open_tokens) for count in masked.sum(-1)], np.int32)
+
+
+def _schedule(left: int, settings: Settings, first_step: int, open_tokens: int | None) -> list[int]:
+    """One row's, with `left` tokens masked at first. Each step but the last unmasks one or more, as published."""
+    if left == 0:
+        return [0] * (settings.steps - first_step)
+    counts = []
+    for wanted in mask_schedule(open_tokens or left, settings.steps, first_step, settings.mask_schedule)[:-1]:
+        left = max(1, min(left - 1, wanted))
+        counts.append(left)
+    return [*counts, 0]
 
 
 def _unmask_here(

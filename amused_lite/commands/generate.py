@@ -2,24 +2,36 @@
 
 import argparse
 import json
+import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_output_flags,
     add_sampling_flags,
+    add_seed_flags,
     check_output,
     options_from,
     slug,
+    warn_adapters,
     warn_dropped,
     watched,
     whole,
 )
+from amused_lite.commands.recorded import open_recorded, printable, read_recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
     from amused_lite.generate import Amused, Picture
+    from amused_lite.look import Decode, Trace
     from amused_lite.options import GenerateOptions
+    from amused_lite.png import Recipe
+    from amused_lite.ranking import Ranker
+    from amused_lite.unmasking import Step
 
 _EXAMPLES = """\
 examples:
@@ -31,78 +43,264 @@ examples:
       four pictures; number 2 alone, later: -s SEED --picture 2
   amused-lite generate "a boat at night" -n "red" --steps 16 --guidance-scale 4
       away from the negative prompt, with more steps and a stronger pull to the prompt
+  amused-lite generate --from star.png --steps 24
+      that picture's prompt, seed and settings, but for what is said
+  amused-lite generate "a blue cup" --best-of 8 --draft-steps 4
+      eight quick drafts; the one that fits the prompt best is finished
+  amused-lite generate "a yellow star" --maps look/ --film look/star.gif
+      how it came about: when each token was fixed, how sure it was, and a film
   amused-lite generate "a cat" -m amused/amused-512
       the published 512x512 model, downloaded once (3.5 GB; needs the torch extra)
 
 Existing files are never overwritten: a name that is taken gets a number.
 """
+_MOST = 256  # candidates, which are all in memory until the best is known
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, named as other programs of this kind name them."""
     parser.description = "Make pictures from a prompt, with the bundled model unless another is named."
     parser.epilog = _EXAMPLES
-    parser.add_argument("prompt", metavar="PROMPT", help="what to draw, in quotes")
-    parser.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="what to keep away from")
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to draw, in quotes")
+    parser.add_argument("-n", "--negative-prompt", metavar="TEXT", help="what to keep away from")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="take settings from a picture; flags override")
     parser.add_argument("--count", type=whole(1), default=1, metavar="N", help="how many pictures (1)")
     parser.add_argument("-W", "--width", type=int, metavar="PX", help="only the model's own size is possible")
     parser.add_argument("-H", "--height", type=int, metavar="PX", help="likewise")
+    others = {action.dest for action in parser._actions}
+    add_seed_flags(parser)
     add_sampling_flags(parser)
+    settings = {action.dest for action in parser._actions} - others
+    best = parser.add_argument_group("the best of several (docs/pictures.md)")
+    best.add_argument("--best-of", type=whole(1), default=1, metavar="N", help="make N and keep the best (1)")
+    best.add_argument("--draft-steps", type=whole(1), metavar="N", help="make drafts of N steps, and finish the best")
+    best.add_argument("--grid", action="store_true", help="write one picture of all candidates instead of the best")
+    best.add_argument("--ranker", metavar="ARCH:FILE", help="an open_clip architecture and its safetensors weights")
+    look = parser.add_argument_group("a look inside (docs/pictures.md)")
+    look.add_argument("--maps", metavar="FOLDER", help="write when and how surely each token was fixed, and what else")
+    look.add_argument("--film", metavar="FILE", help="write the steps as a .gif, or as a strip into a .png")
+    look.add_argument("--quick-film", action="store_true", help="frames from the colour table, which cost nothing")
     add_engine_flags(parser)
     add_output_flags(parser)
+    # What was not said is then known, so that a file can stand in for it.
+    parser.set_defaults(**dict.fromkeys((*settings, "model", "runtime")))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be drawn."""
+
+    args: argparse.Namespace
+    amused: "Amused"
+    prompt: str
+    negative_prompt: str
+    options: "GenerateOptions"
+    first_picture: int
+
+    def watch(self, steps: "Iterable[Step]", total: int) -> "Iterator[Step]":
+        return watched(iter(steps), total, self.args.quiet)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the pictures and print a line for each, or one JSON object."""
     started = time.perf_counter()
     folder, name = check_output(args.output)
-
-    from amused_lite.generate import Amused, check_prompts
-
-    check_prompts(args.prompt, args.negative_prompt)
-    options = options_from(args)
-    seed = options.seed
-    amused = Amused.open(args.model, args.runtime, args.threads, keep_loaded=args.count > 1)
-    _check_size(args.width, args.height, amused.runtime.config.image_size)
-    warn_dropped(amused, args.prompt, args.negative_prompt)
+    _check_look(args)
+    job = _prepare(args)
+    ranker = _ranker(job) if args.best_of > 1 else None
     made = []
-    for picture in range(args.picture, args.picture + args.count):
-        result = _draw(amused, args, picture, options)
-        path = result.save(folder / (name or f"{slug(args.prompt)}-{seed}.png"), metadata=not args.no_metadata)
+    for number in range(args.count):
+        made.append(_make(job, ranker, job.first_picture + number * args.best_of, folder, name))
         now = time.perf_counter()
-        made.append({"path": str(path), "seed": seed, "picture": picture, "seconds": round(now - started, 3)})
+        made[-1]["seconds"] = round(now - started, 3)
         started = now
         if not args.json:
-            _print_line(made[-1], args)
+            _print_line(made[-1], job)
     if args.json:
-        print(json.dumps(_report(made, result)))
+        print(json.dumps(_report(made, job)))
     return 0
 
 
-def _draw(amused: "Amused", args: argparse.Namespace, picture: int, options: "GenerateOptions") -> "Picture":
-    steps = amused.steps(args.prompt, args.negative_prompt, picture, options)
-    tokens = None
-    for step in watched(steps, options.steps + options.refine, args.quiet):
-        tokens = step.tokens
-    assert tokens is not None
-    return amused.finish(tokens[0], args.prompt, args.negative_prompt, picture, options)
+def _prepare(args: argparse.Namespace) -> _Job:
+    """Settle what is to be drawn, out of flags and file, and open the model."""
+    recipe = read_recorded(args.source)[0] if args.source else None
+    if recipe is None and args.prompt is None:
+        raise ValueError("the following arguments are required: PROMPT, or --from FILE")
+
+    from amused_lite.generate import Amused, check_prompts
+
+    prompt, negative_prompt = args.prompt, args.negative_prompt
+    if recipe is not None:
+        _warn_incomplete(recipe, args)
+        prompt = recipe.prompt if prompt is None else prompt
+        negative_prompt = recipe.negative_prompt if negative_prompt is None else negative_prompt
+    negative_prompt = negative_prompt or ""
+    check_prompts(prompt, negative_prompt)
+    options = options_from(args, **_recorded_options(recipe))
+    _check_best(args, options)
+    many = args.count * args.best_of > 1 or bool(args.film)
+    if recipe is None:
+        model, runtime = args.model or "tiny", args.runtime or "auto"
+        amused = Amused.open(model, runtime, args.threads, keep_loaded=many, adapters=args.adapter)
+    else:
+        amused = open_recorded(recipe.model, recipe.runtime, args, keep_loaded=many)
+    _check_size(args.width, args.height, amused.runtime.config.image_size)
+    warn_dropped(amused, prompt, negative_prompt)
+    warn_adapters(amused, prompt)
+    first = args.picture if args.picture is not None else recipe.picture if recipe is not None else 0
+    return _Job(args, amused, prompt, negative_prompt, options, first)
 
 
-def _print_line(made: dict[str, Any], args: argparse.Namespace) -> None:
-    if args.quiet:
-        print(made["path"], flush=True)
-        return
-    number = f"  picture {made['picture']}" if args.count > 1 or args.picture else ""
-    print(f"{made['path']}  seed {made['seed']}{number}  {made['seconds']:.1f} s", flush=True)
+def _warn_incomplete(recipe: "Recipe", args: argparse.Namespace) -> None:
+    """Say on stderr what a file's settings alone do not bring back."""
+    remarks = []
+    if recipe.edit is not None:
+        remarks.append(f"it was made by {recipe.edit.operation}; a new picture takes its settings only")
+    if recipe.adapters and not args.adapter:
+        remarks.append(f"it was made with the adapters {', '.join(recipe.adapters)}; give their files with --adapter")
+    for remark in remarks:
+        print(f"amused-lite: warning: {args.source}: {printable(remark)}", file=sys.stderr)
 
 
-def _report(made: list[dict[str, Any]], last: "Picture") -> dict[str, Any]:
+def _recorded_options(recipe: "Recipe | None") -> dict[str, Any]:
+    if recipe is None:
+        return {}
     from amused_lite.options import GenerateOptions
 
-    recipe = last.recipe
+    return dict(vars(GenerateOptions.from_recipe(recipe)))
+
+
+def _make(job: _Job, ranker: "Ranker | None", number: int, folder: "Path", name: str) -> dict[str, Any]:
+    """One picture, or the best of several from this number on, with what else was asked for; its record."""
+    path = folder / (name or f"{slug(job.prompt)}-{job.options.seed}.png")
+    if ranker is not None:
+        return _best(job, ranker, number, path)
+    args, options = job.args, job.options
+    look = bool(args.maps or args.film)
+    steps = job.amused.steps(job.prompt, job.negative_prompt, number, options, look)
+    seen = job.watch(steps, options.steps + options.refine)
+    record: dict[str, Any] = {}
+    if look:
+        from amused_lite.look import Trace
+
+        trace = Trace.of(seen, job.amused.runtime.config.uvit.mask_token_id)
+        record = _look(job, trace)
+        tokens = trace.tokens
+    else:
+        *_, last = seen
+        tokens = last.tokens[0]
+    picture = job.amused.finish(tokens, job.prompt, job.negative_prompt, number, options)
+    return {**_save(job, picture, path), **record}
+
+
+def _save(job: _Job, picture: "Picture", path: "Path") -> dict[str, Any]:
+    saved = picture.save(path, metadata=not job.args.no_metadata)
+    return {"path": str(saved), "seed": job.options.seed, "picture": picture.recipe.picture, "recipe": picture.recipe}
+
+
+def _best(job: _Job, ranker: "Ranker", number: int, path: "Path") -> dict[str, Any]:
+    from amused_lite.png import save_png
+    from amused_lite.ranking import as_draft, candidates, finish_draft, grid_picture
+
+    args, options, drafts = job.args, job.options, job.args.draft_steps
+    numbers = range(number, number + args.best_of)
+    first = as_draft(options, drafts) if drafts else options
+    ranked = candidates(job.amused, ranker, job.prompt, job.negative_prompt, numbers, first, job.watch)
+    scores = {candidate.picture.recipe.picture: round(candidate.score, 4) for candidate in ranked}
+    best = ranked[0].picture
+    if args.grid:
+        grid = save_png(grid_picture(ranked), path, None)
+        return {"path": str(grid), "seed": options.seed, "picture": number, "recipe": best.recipe, "scores": scores}
+    if drafts:
+        best = finish_draft(job.amused, best, options, drafts, job.watch)
+    return {**_save(job, best, path), "scores": scores}
+
+
+def _ranker(job: _Job) -> "Ranker":
+    if job.args.ranker is None:
+        from amused_lite.ranking import OwnRanker
+
+        return OwnRanker(job.amused)
+    from amused_lite.extras import require_extra
+
+    require_extra("train", "ranking by open_clip", "torch", "open_clip")
+    from amused_lite.models.open_clip_ranker import OpenClipRanker
+
+    return OpenClipRanker(job.args.ranker)
+
+
+def _look(job: _Job, trace: "Trace") -> dict[str, Any]:
+    """Write maps and film; returns where."""
+    from amused_lite.look import film_frames, write_film, write_maps
+
+    record: dict[str, Any] = {}
+    decode = job.amused.decode
+    if job.args.maps:
+        record["maps"] = [str(path) for path in write_maps(trace, decode, job.args.maps)]
+    if job.args.film:
+        frames = film_frames(trace, _film_decode(job), job.amused.runtime.config.uvit.mask_token_id)
+        record["film"] = str(write_film(list(frames), job.args.film))
+    return record
+
+
+def _film_decode(job: _Job) -> "Decode":
+    if not job.args.quick_film:
+        return job.amused.decode
+    from amused_lite.bundle import MANIFEST, open_bundle
+    from amused_lite.look import colour_preview
+    from amused_lite.runtimes.open import find_model
+
+    folder = find_model(job.args.model or job.amused.info.name)
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(f"{folder} is no bundle and has no colour table; leave out --quick-film")
+    size = job.amused.runtime.config.image_size
+    return colour_preview(open_bundle(folder).colours(), (size, size))
+
+
+def _print_line(made: dict[str, Any], job: _Job) -> None:
+    if job.args.quiet:
+        print(made["path"], flush=True)
+        return
+    many = job.args.count * job.args.best_of > 1 or job.first_picture
+    number = f"  picture {made['picture']}" if many and not job.args.grid else ""
+    score = f"  score {made['scores'][made['picture']]:.3f}" if "scores" in made and not job.args.grid else ""
+    print(f"{made['path']}  seed {made['seed']}{number}{score}  {made['seconds']:.1f} s", flush=True)
+    for path in [*made.get("maps", []), *([made["film"]] if "film" in made else [])]:
+        print(path, flush=True)
+
+
+def _report(made: list[dict[str, Any]], job: _Job) -> dict[str, Any]:
+    from amused_lite.options import GenerateOptions
+
+    recipe = made[-1]["recipe"]
     names = (*GenerateOptions.__dataclass_fields__, "prompt", "negative_prompt", "width", "height")
     about = ("model", "model_hash", "runtime", "version")
-    return {"pictures": made, **{name: getattr(recipe, name) for name in (*names, *about)}}
+    pictures = [{key: value for key, value in one.items() if key != "recipe"} for one in made]
+    return {"pictures": pictures, **{name: getattr(recipe, name) for name in (*names, *about)}}
+
+
+def _check_look(args: argparse.Namespace) -> None:
+    """Find out before the work what cannot be written or does not go together."""
+    if args.film:
+        check_output(args.film, ".gif", ".png")
+    if args.maps:
+        check_output(f"{args.maps}/")
+    if args.quick_film and not args.film:
+        raise ValueError("--quick-film says how a film is made; add --film FILE")
+    if (args.maps or args.film) and args.best_of > 1:
+        raise ValueError("--maps and --film look at one picture; leave out --best-of, and give --picture of the best")
+
+
+def _check_best(args: argparse.Namespace, options: "GenerateOptions") -> None:
+    if args.best_of > _MOST:
+        raise ValueError(f"--best-of must be at most {_MOST}, got {args.best_of}")
+    for flag, given in (("--draft-steps", args.draft_steps), ("--grid", args.grid), ("--ranker", args.ranker)):
+        if given and args.best_of == 1:
+            raise ValueError(f"{flag} is for choosing among several pictures; add --best-of N")
+    if args.draft_steps:
+        from amused_lite.ranking import as_draft
+
+        as_draft(options, args.draft_steps)
 
 
 def _check_size(width: int | None, height: int | None, size: int) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from amused_lite.extras import require_extra
 
-STAGES = ("tokenizer", "vqgan", "clip", "tokens", "uvit", "decoder", "bundle")
+STAGES = ("tokenizer", "vqgan", "clip", "ranker", "tokens", "uvit", "decoder", "bundle")
 EXAMPLES = """
 stages, in order (each resumes where it stopped; Ctrl-C saves first):
   tokenizer   byte-pair merges from captions                  seconds
   vqgan       pictures to tokens and back                     15 minutes on one core
   clip        a small CLIP; its text tower is then frozen     15 minutes
+  ranker      its image tower again, smaller, to rank pictures 12 minutes
   tokens      scenes encoded once                             25 minutes
   uvit        the masked transformer                          hours
   decoder     the decoder alone, for finer edges              20 minutes
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from amused_lite.bundle import open_bundle
-    from amused_lite.export.to_onnx import export_onnx
+    from amused_lite.export.export import export_bundle
+    from amused_lite.export.options import ExportOptions
+    from amused_lite.export.weights import Source
     from amused_lite.runtimes.open import find_model
     from amused_lite.training.build import Build, small
     from amused_lite.training.run import use_threads
@@ -59,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     for stage in args.stage or STAGES:
         print(f"stage {stage}", flush=True)
         if stage == "bundle":
-            export_onnx(build.networks(), build.tokenizer_file(), args.folder / "bundle", precision="float16")
+            source = Source(build.networks(), build.tokenizer_file())
+            export_bundle(source, args.folder / "bundle", ExportOptions())
         elif not build.run(stage, args.stop_after):
             print("stopped early; the same command goes on from here")
             return 130

@@ -23,6 +23,8 @@ from amused_lite.training.scenes.draw import INK
 
 from .judge import GRID, INPUT, STRIDE, Detector, Judge
 
+Restyle = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # of a picture (256, 256, 3) uint8
+
 BATCH = 32
 PEAK_WIDTH = 0.7  # of a centre in the target, in cells
 SMALLEST, LARGEST = 104, 288  # sides of things, px
@@ -46,11 +48,16 @@ def default_judge_path() -> Path:
 
 
 def train_judge(
-    minutes: float, path: str | os.PathLike[str] | None = None, seed: int = 0, bfloat16: bool = True
+    minutes: float,
+    path: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    bfloat16: bool = True,
+    restyle: Restyle | None = None,
 ) -> Judge:
     """Train a judge for so many minutes on lessons of the given seed and save it to `path` (default: the cache).
 
-    `bfloat16` doubles the speed on processors that multiply in it and should be off on others.
+    `bfloat16` doubles the speed on processors that multiply in it and should be off on others. `restyle` gives lessons
+    other looks, for a judge of pictures in them.
     """
     path = Path(path) if path else default_judge_path()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +69,7 @@ def train_judge(
     while (progress := (time.monotonic() - start) / (minutes * 60)) < 1:
         # One cycle over the time given: warm-up in the first twentieth, cosine to zero after it.
         optimizer.param_groups[0]["lr"] = 2e-3 * min(progress * 20 + 0.02, 0.5 + 0.5 * np.cos(np.pi * progress))
-        lessons = [make_lesson(rng) for _ in range(BATCH)]
+        lessons = [make_lesson(rng, restyle) for _ in range(BATCH)]
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             loss = _loss(detector, lessons)
         optimizer.zero_grad()
@@ -76,7 +83,7 @@ def train_judge(
     return judge
 
 
-def make_lesson(rng: np.random.Generator) -> Lesson:
+def make_lesson(rng: np.random.Generator, restyle: Restyle | None = None) -> Lesson:
     """One lesson: zero to four things, up to two distractors, wear."""
     backdrop, style = str(rng.choice(BACKDROPS)), str(rng.choice(STYLES, p=(0.6, 0.2, 0.2)))
     shown, false = int(rng.choice(5, p=(0.04, 0.36, 0.3, 0.15, 0.15))), int(rng.choice(3, p=(0.6, 0.3, 0.1)))
@@ -94,6 +101,8 @@ def make_lesson(rng: np.random.Generator) -> Lesson:
     for thing in things[:false]:
         if thing not in shuffled:
             _draw_blob(image, thing, rng)
+    if restyle is not None:
+        image = Image.fromarray(restyle(np.array(image), rng))
     pixels = np.array(image.reduce(2))
     for thing in shuffled:
         _shuffle_cells(pixels, thing, rng)

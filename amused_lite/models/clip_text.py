@@ -8,7 +8,7 @@ from amused_lite.config import TextConfig
 
 
 class TextLayer(nn.Module):
-    """Pre-norm transformer layer with causal self-attention."""
+    """Pre-norm transformer layer; of both towers."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -24,8 +24,8 @@ class TextLayer(nn.Module):
         self.widen = nn.Linear(width, config.feedforward_width)
         self.narrow = nn.Linear(config.feedforward_width, width)
 
-    def forward(self, x: Tensor, causal: Tensor) -> Tensor:
-        """x (B, T, D); causal (T, T), 0 where attention may look and -inf where not."""
+    def forward(self, x: Tensor, causal: Tensor | None) -> Tensor:
+        """x (B, T, D); causal (T, T), 0 where attention may look and -inf where not; None where it may everywhere."""
         y = self.attention_norm(x)
         query, key, value = (
             project(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.query, self.key, self.value)

@@ -1,9 +1,11 @@
 """The bundled model from nothing, stage by stage. Every stage resumes where it stopped and skips what is done.
 
-    tokenizer -> vqgan -> clip -> tokens -> uvit -> decoder, then the exporter makes a bundle of `Build.networks()`
+    tokenizer -> vqgan -> clip -> ranker -> tokens -> uvit -> decoder
+
+Then the exporter makes a bundle of `Build.networks()`.
 
 `tokens` and `decoder` may run in a second process while `uvit` trains: its pool of pictures grows with the steps, and
-finishing the decoder leaves the codes alone.
+finishing the decoder leaves the codes alone. `ranker` needs `clip` only, and nothing needs it.
 """
 
 import random
@@ -18,6 +20,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from amused_lite.bundle import TOKENIZER, WEIGHTS, Bundle
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.models.checkpoint import text_from_open_clip
+from amused_lite.models.clip_image import CLIPImage
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.networks import Networks, SavedWeights
 from amused_lite.models.uvit import UViT
@@ -26,12 +29,13 @@ from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
 from amused_lite.training.clip import CLIPRecipe, train_clip
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
+from amused_lite.training.ranker import RankerRecipe, train_ranker
 from amused_lite.training.run import Run, subset
 from amused_lite.training.tokens import TokenPool, encode_scenes
 from amused_lite.training.uvit import RECIPES, Batches, UViTRecipe, initialize, train_uvit
 from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
 
-STAGES = ("tokenizer", "vqgan", "clip", "tokens", "uvit", "decoder")
+STAGES = ("tokenizer", "vqgan", "clip", "ranker", "tokens", "uvit", "decoder")
 SCENE_SEED = 3  # scenes of this seed are the U-ViT's training set
 
 
@@ -40,11 +44,12 @@ class Build:
     """Where the runs live and how much of everything; the defaults made the bundled model."""
 
     folder: Path
-    source: Bundle | None = None  # go on from this model: only `tokens`, `uvit` and `decoder` are left to do
+    source: Bundle | None = None  # go on from this model: left are `tokens`, `uvit`, `decoder`, and `ranker` if missing
     config: ModelConfig = PRESETS["tiny"]
     vqgan: VQGANRecipe = field(default_factory=VQGANRecipe)
     decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
     clip: CLIPRecipe = field(default_factory=CLIPRecipe)
+    ranker: RankerRecipe = field(default_factory=RankerRecipe)
     uvit: UViTRecipe = RECIPES["tiny"]
     pictures: int = 40_960
     first_pictures: int = 3_584  # what the U-ViT starts with while the rest is still being encoded
@@ -67,6 +72,11 @@ class Build:
             case "clip":
                 train_clip(self.config.text, self.clip, self.tokenizer(), self.folder / "clip")
                 return self._steps("clip") == self.clip.steps
+            case "ranker":
+                if self.source and self.source.config.ranker:
+                    return True
+                train_ranker(self.text_model(), self.ranker, self.tokenizer(), self.folder / "ranker")
+                return self._steps("ranker") == self.ranker.steps
             case "tokens":
                 encode_scenes(self.vqgan_model(), self.folder / "tokens", SCENE_SEED, self.pictures)
             case "uvit":
@@ -112,6 +122,14 @@ class Build:
             return self._source_part("text")
         return text_from_open_clip(self._weights("clip"), self.config.text, "clip run").eval()
 
+    def ranker_model(self) -> CLIPImage | None:
+        """None where neither this build nor the model it goes on from has one."""
+        if self._steps("ranker"):
+            model = CLIPImage(self.config.text.projection_width)
+            model.load_state_dict(self._weights("ranker"))
+            return model.eval()
+        return self._source_part("ranker") if self.source and self.source.config.ranker else None
+
     def uvit_model(self) -> UViT:
         """What the U-ViT's training starts from."""
         torch.manual_seed(self.uvit.seed)
@@ -148,8 +166,9 @@ class Build:
 
     def networks(self) -> Networks:
         """Everything trained so far in one model, with the U-ViT's averaged weights."""
-        networks = Networks(self.config)
-        networks.text = self.text_model()
+        ranker = self.ranker_model()
+        networks = Networks(replace(self.config, ranker=ranker is not None))
+        networks.text, networks.ranker = self.text_model(), ranker
         networks.vqgan = convert_conv2d_weight_memory_format(self.vqgan_model(), torch.contiguous_format)
         networks.uvit.load_state_dict(self._weights("uvit", "ema"))
         return networks.eval()
@@ -179,6 +198,7 @@ def small(folder: Path) -> Build:
         vqgan=replace(tiny.vqgan, steps=30, whole_steps=2, plain_steps=10, batch=6),
         decoder=replace(tiny.decoder, steps=10),
         clip=replace(tiny.clip, steps=10, batch=8),
+        ranker=replace(tiny.ranker, steps=5, batch=4),
         uvit=replace(tiny.uvit, steps=20, batch=2, warmup=5, cooldown=5, compile=False),
         pictures=512,
         first_pictures=512,

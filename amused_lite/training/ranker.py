@@ -1,0 +1,172 @@
+"""Train an image tower against the frozen text tower, to rank pictures (LiT: Zhai et al. 2022).
+
+The bundle keeps the small CLIP's text tower only, since that is what the U-ViT reads. Ranking needs its other half, and
+locking the text leaves every picture of every prompt as it was. Each picture must find its caption among all captions
+of the batch and among wrong ones of its own. Each caption must find its picture among all pictures and among spoiled
+ones, with an object scrambled, missing or too many, since that is how generated pictures fail.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from amused_lite.config import RANKER_SIDE as SIDE
+from amused_lite.models.clip_image import CLIPImage
+from amused_lite.models.clip_text import CLIPText
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training import scenes
+from amused_lite.training.run import Run, optimizer_state, restore_optimizer, step_generator, subset
+
+_CELL = SIDE * scenes.CELL // scenes.SIZE  # side of a token in the pixels that are looked at
+
+
+@dataclass(frozen=True)
+class RankerRecipe:
+    """How the image tower is trained."""
+
+    steps: int = 1000
+    batch: int = 64
+    wrong_captions: int = 2
+    learning_rate: float = 1.5e-3
+    warmup: int = 100
+    seed: int = 5
+
+
+def ranker_batch(recipe: RankerRecipe, tokenizer: Tokenizer, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels and spoiled pixels (B, 3, S, S) in 0...1; text ids (B, 1 + wrong, T), the true caption first."""
+    pictures, spoiled, captions = [], [], []
+    for i in range(recipe.batch):
+        index = step * recipe.batch + i
+        scene = scenes.random_scene(recipe.seed, index, "train")
+        rng = random.Random(f"ranker/{recipe.seed}/{index}")
+        pictures.append(scenes.draw(scene, SIDE))
+        spoiled.append(spoil(scene, rng))
+        wrong = scenes.hard_negatives(scene, rng)
+        rng.shuffle(wrong)
+        wrong = (wrong * recipe.wrong_captions)[: recipe.wrong_captions]
+        captions += [scenes.caption(scene, rng), *wrong]
+    pixels = torch.from_numpy(np.stack([*pictures, *spoiled])).permute(0, 3, 1, 2).float() / 255
+    true, false = wear(pixels, step_generator(recipe.seed, step, 1)).chunk(2)
+    return true, false, torch.from_numpy(tokenizer.encode(captions)).long().unflatten(0, (recipe.batch, -1))
+
+
+def spoil(scene: scenes.Scene, rng: random.Random) -> np.ndarray:
+    """A picture that fails the scene's caption as generated pictures do: (S, S, 3) uint8."""
+    things = list(scene.things)
+    fault = rng.random()
+    if fault < 0.25 and len(things) > 1:
+        things.remove(rng.choice(things))
+    elif fault < 0.5:
+        x, y = (rng.randrange(64, scenes.SIZE - 64) for _ in range(2))
+        kind, colour = rng.choice(scenes.KINDS), rng.choice(list(scenes.COLOURS))
+        things.append(scenes.Thing(kind, colour, x, y, rng.choice((112, 128, 160))))
+    pixels = scenes.draw_things(scene.backdrop, scene.variant, scene.style, tuple(things), SIDE)
+    if len(things) == len(scene.things):
+        _scramble(pixels, rng.choice(things), rng)
+    return pixels
+
+
+def _scramble(pixels: np.ndarray, thing: scenes.Thing, rng: random.Random) -> None:
+    """Exchange pieces of one to three tokens within the thing's box, in place."""
+    piece = _CELL * rng.randint(1, 3)
+    left, top = (max(0, (place - thing.size // 2) * SIDE // scenes.SIZE) for place in (thing.x, thing.y))
+    count = min(thing.size * SIDE // scenes.SIZE, SIDE - left, SIDE - top) // piece
+    box = pixels[top : top + count * piece, left : left + count * piece]
+    pieces = box.reshape(count, piece, count, piece, 3).swapaxes(1, 2).reshape(count * count, piece, piece, 3)
+    order = list(range(count * count))
+    rng.shuffle(order)
+    box[:] = pieces[order].reshape(count, count, piece, piece, 3).swapaxes(1, 2).reshape(box.shape)
+
+
+def wear(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """What decoding does to a picture, mildly and at random: displaced tokens, blur, other colours."""
+    count = len(pixels)
+
+    def chance(*shape: int) -> Tensor:
+        return torch.rand(count, *shape, generator=generator)
+
+    grid = SIDE // _CELL
+    place = torch.arange(grid * grid).expand(count, -1)
+    step = torch.randint(0, 4, place.shape, generator=generator)
+    neighbour = place + torch.tensor([1, -1, grid, -grid])[step]
+    moved = chance(grid * grid) < 0.05 * chance(1)
+    source = torch.where(moved, neighbour, place).clamp(0, grid * grid - 1)
+    cells = F.unfold(pixels, _CELL, stride=_CELL)  # (B, 3 * cell * cell, cells)
+    cells = cells.gather(2, source[:, None].expand_as(cells))
+    x = F.fold(cells, SIDE, _CELL, stride=_CELL)
+    x = torch.where(chance(1, 1, 1) < 0.4, F.avg_pool2d(F.pad(x, (1, 1, 1, 1), "replicate"), 3, 1), x)
+    return (x * (0.92 + 0.16 * chance(3, 1, 1)) + 0.06 * (chance(3, 1, 1) - 0.5)).clamp(0, 1)
+
+
+def locked_text_loss(
+    image: Tensor, spoiled: Tensor, text: Tensor, logit_scale: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropies of pictures choosing captions and of captions choosing pictures.
+
+    Args:
+        image: vectors of the true pictures (B, P).
+        spoiled: vectors of the spoiled ones (B, P).
+        text: vectors of each picture's captions, the true one first (B, C, P).
+        logit_scale: logarithm of what cosines are multiplied by.
+    """
+    batch, choices, _ = text.shape
+    own = torch.arange(batch)
+    to_captions = logit_scale.exp() * image @ text.flatten(0, 1).T  # (B, B * C)
+    to_pictures = logit_scale.exp() * text[:, 0] @ torch.cat([image, spoiled]).T  # (B, 2B)
+    loss = F.cross_entropy(to_captions, own * choices) + F.cross_entropy(to_pictures, own)
+    with torch.no_grad():
+        among_own = to_captions.unflatten(1, (batch, choices))[own, own]
+        figures = {
+            "matched": (to_captions[:, ::choices].argmax(1) == own).float().mean().item(),
+            "resisted": (among_own.argmax(1) == 0).float().mean().item(),
+            "preferred": (to_pictures[own, own] > to_pictures[own, own + batch]).float().mean().item(),
+        }
+    return loss, figures
+
+
+def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, folder: Path) -> CLIPImage:
+    """Train, or go on training, the image tower in `folder`; returns it in evaluation mode."""
+    run = Run(folder)
+    torch.manual_seed(recipe.seed)
+    model = convert_conv2d_weight_memory_format(CLIPImage(text.config.projection_width), torch.channels_last)
+    logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's start
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), logit_scale], lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
+    )
+    text.requires_grad_(False).eval()
+    first = 0
+    if saved := run.resume():
+        first, tensors, _ = saved
+        model.load_state_dict(subset(tensors, "model"))
+        restore_optimizer(optimizer, tensors, "optimizer")
+        logit_scale.data = tensors["logit_scale"]
+    for step in run.steps(first, recipe.steps):
+        left = (recipe.steps - step) / recipe.steps
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.5 * left)
+        true, spoiled, ids = ranker_batch(recipe, tokenizer, step)
+        # Plain products for attention, as in clip.py: the fused kernel's backward is slow at these lengths.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            with torch.no_grad():
+                pooled = F.normalize(text(ids.flatten(0, 1))[1].float(), dim=-1).unflatten(0, ids.shape[:2])
+            image, false = model(torch.cat([true, spoiled])).float().chunk(2)
+        loss, figures = locked_text_loss(image, false, pooled, logit_scale)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        logit_scale.data.clamp_(0, math.log(100))  # CLIP's own limit
+        if step % 50 == 0 or step == recipe.steps - 1:
+            run.log(step, loss=loss.item(), **figures)
+        if run.due() or step == recipe.steps - 1:
+            state = {"model": model.state_dict(), "optimizer": optimizer_state(optimizer), "logit_scale": logit_scale}
+            run.save(step + 1, state)
+    return model.eval()
