@@ -3,8 +3,13 @@
     manifest.json        this contract, with the size and sha256 of every other file
     tokenizer.json       the prompt tokenizer
     colours.npy          (K, 3) uint8, the mean colour of each codebook entry, for previews
-    encode_prompt.onnx   unmask.onnx   decode_image.onnx   encode_image.onnx
-    weights.safetensors  the one copy of the weights; the graphs name slices of it
+
+and the four modules, encode_prompt, unmask, decode_image and encode_image, as the target has them:
+
+    onnx                 *.onnx and weights.safetensors, the one copy of the weights; the graphs name slices of it
+    openvino             *.xml with *.bin beside it
+    coreml               *.mlpackage, each a folder
+    executorch           *.pte
 
 Nothing is trusted before its hash was compared, nothing is unpickled and nothing outside the folder is read.
 """
@@ -27,6 +32,8 @@ TOKENIZER = "tokenizer.json"
 COLOURS = "colours.npy"
 WEIGHTS = "weights.safetensors"
 MODULES = ("encode_prompt", "unmask", "decode_image", "encode_image")
+RANKER_MODULES = ("embed_text", "embed_image")  # of models with a ranker
+TARGETS = ("onnx", "openvino", "coreml", "executorch")
 
 _REMEDY = "copy or download the bundle again"
 _REMEMBER_ABOVE = 256 * 2**20  # bytes; smaller bundles are hashed at every opening, which takes a tenth of a second
@@ -50,6 +57,8 @@ class Manifest:
     image_size: int  # side in pixels
     precision: dict[str, str]  # module -> how its weights are stored, such as "float16"
     inputs: dict[str, dict[str, list[Any]]]  # module -> input -> [dtype, shape]; a word in a shape is a free axis
+    target: str = "onnx"  # one of `TARGETS`: the format of the modules
+    options: dict[str, Any] = field(default_factory=dict)  # what the export was asked for: batch, opset, ...
     files: dict[str, FileRecord] = field(default_factory=dict)
     parity: dict[str, float] = field(default_factory=dict)  # figures of the export's own comparison
     defaults: dict[str, Any] = field(default_factory=dict)  # steps, guidance_scale, mask_temperature, ...
@@ -96,10 +105,15 @@ class Bundle:
         return table
 
 
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and hash of every file below `folder` but the manifest."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: _record(folder / name) for name in names if name != MANIFEST}
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Record size and hash of every file in `folder` and write `manifest.json`, last and in one piece."""
-    files = {path.name: _record(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
-    manifest = replace(manifest, files=files)
+    """Record size and hash of every file below `folder` and write `manifest.json`, last and in one piece."""
+    manifest = replace(manifest, files=record_files(folder))
     partial = folder / f".{MANIFEST}.part"
     partial.write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
     os.replace(partial, folder / MANIFEST)
@@ -173,10 +187,20 @@ def _parse(path: Path, text: str) -> Manifest:
         raise ValueError(f"{path}: {error}") from error
     if manifest.guidance != "pair":
         raise ValueError(f"{path}: guidance layout {manifest.guidance!r}, expected 'pair'; export the bundle again")
+    if manifest.target not in TARGETS:
+        raise ValueError(f"{path}: target {manifest.target!r}, expected one of {', '.join(TARGETS)}; {_REMEDY}")
+    if not isinstance(manifest.options, dict):
+        raise ValueError(f"{path}: options {manifest.options!r}, expected a table; {_REMEDY}")
     for name in files:
-        if Path(name).name != name or name in (".", ".."):
-            raise ValueError(f"{path} lists {name!r}, which is not a plain file name in its folder; {_REMEDY}")
+        if not _is_inside(name):
+            raise ValueError(f"{path} lists {name!r}, which is not a plain path inside its folder; {_REMEDY}")
     return manifest
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a relative path stays below its folder on every system; backslashes and drives are Windows' own."""
+    parts = name.split("/")
+    return not set(parts) & {"", ".", ".."} and not set(name) & {"\\", ":"}
 
 
 def _record(path: Path) -> FileRecord:

@@ -7,6 +7,8 @@ fields carry this project's names, and `models/checkpoint.py` holds the one tabl
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
+RANKER_SIDE = 128  # pixels of the square pictures that a ranker looks at; larger ones are averaged down to it
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
@@ -109,6 +111,7 @@ class ModelConfig:
     vqgan: VQGANConfig = field(default_factory=VQGANConfig)
     guidance_scale: float = 10.0  # the preset's default; the user's choice goes into GenerateOptions
     token_temperature: float = 1.0
+    ranker: bool = field(default=False, compare=False)  # an image tower comes along, which ranks and draws nothing
 
     def __post_init__(self) -> None:
         pairs = (
@@ -189,7 +192,7 @@ _TINY = ModelConfig(
         spherical=True,
     ),
     guidance_scale=3.0,
-    token_temperature=0.7,  # a network this small is unsure too often; at 1.0 stray codes speckle the picture
+    token_temperature=0.5,  # a network this small is unsure too often; at 1.0 stray codes speckle the picture
 )
 
 PRESETS: dict[str, ModelConfig] = {"amused-256": _AMUSED_256, "amused-512": _AMUSED_512, "tiny": _TINY}

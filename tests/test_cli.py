@@ -62,7 +62,7 @@ BAD_INPUT: list[tuple[list[str | bytes], str]] = [
     (["x", "-W", "256"], "this model makes 512x512 pictures, got -W 256"),
     (["x", "-W", "512", "-H", "768"], "this model makes 512x512 pictures, got -H 768"),
     (["x", "--threads", "0"], "must be 1 or more, got 0"),
-    (["x", "--runtime", "cuda"], "runtime 'cuda' is unknown; choose one of auto, onnx, torch"),
+    (["x", "--runtime", "cuda"], "runtime 'cuda' is unknown; choose one of auto, onnx, openvino, coreml,"),
     (["x", "-m", "nosuchmodel"], "model 'nosuchmodel' not found"),
     (["x", "-m", "empty"], "is no model"),
     (["x", "-m", "file.txt"], "is a file; give the folder"),

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("torch", "safetensors", "transformers", "diffusers", "open_clip", "accelerate", "onnx", "skia", "matplotlib")
+HEAVY = (
+    *("torch", "safetensors", "transformers", "diffusers", "open_clip", "accelerate"),
+    *("onnx", "skia", "matplotlib", "av"),
+)
 
 DRAW = """
 import json, sys

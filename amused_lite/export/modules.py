@@ -9,19 +9,17 @@ import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from amused_lite.bundle import MODULES, RANKER_MODULES
 from amused_lite.conditioning import Conditioning
+from amused_lite.config import RANKER_SIDE, ModelConfig
 from amused_lite.models.networks import Weights
 from amused_lite.models.unmask import UnmaskStep, guide
+from amused_lite.runtimes.graphs import OUTPUTS as OUTPUTS
 
-OUTPUTS = {  # graphs cannot give an output the name of an input
-    "encode_prompt": Conditioning._fields,
-    "unmask": ("next_tokens", "guess", "log_probs"),
-    "decode_image": ("image",),
-    "encode_image": ("image_tokens",),
-}
 MOST_PICTURES = 64  # in a flexible batch
 _SCALARS = ("guidance_scale", "token_temperature", "mask_temperature")  # one number for all pictures
 
@@ -63,13 +61,38 @@ class EncodeImage(nn.Module):
         return self.vqgan.encode_image(pixels).to(torch.int32)
 
 
+class EmbedText(nn.Module):
+    """Prompts to the vectors that the ranker compares."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.text = weights.part("text")
+
+    def forward(self, text_ids: Tensor) -> Tensor:
+        """text_ids (B, T) int32 -> vectors of length 1 (B, P)."""
+        return F.normalize(self.text(text_ids)[1], dim=-1)
+
+
+class EmbedImage(nn.Module):
+    """Pictures to the vectors that the ranker compares."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.ranker = weights.part("ranker")
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """pixels (B, 3, S, S) in 0...1, S = `config.RANKER_SIDE` -> vectors of length 1 (B, P)."""
+        return self.ranker(pixels)
+
+
 class FlexibleUnmaskStep(UnmaskStep):
     """`UnmaskStep` for a number of pictures that is not known when the graph is made."""
 
     def predict(self, tokens: Tensor, conditioning: Conditioning, guidance_scale: Tensor) -> Tensor:
         """See `UnmaskStep`. Tokens are gathered by row: a graph cannot know that repeating them gives as many rows."""
         pictures, rows = tokens.shape[0], conditioning.block_text.shape[0]
-        features = self.token_side.features(tokens[torch.arange(rows) % pictures], conditioning)
+        count = torch.ones_like(tokens[:, 0], dtype=torch.int64).sum()  # a tensor: ONNX knows no remainder by a length
+        features = self.token_side.features(tokens[torch.arange(rows) % count], conditioning)
         negative, prompted = features[:pictures], features[rows - pictures :]
         return self.token_side.head(guide(negative, prompted, guidance_scale))
 
@@ -119,12 +142,21 @@ def load_module(name: str, weights: Weights, flexible: bool = False) -> nn.Modul
             return DecodeImage(weights).eval()
         case "encode_image":
             return EncodeImage(weights).eval()
+        case "embed_text":
+            return EmbedText(weights).eval()
+        case "embed_image":
+            return EmbedImage(weights).eval()
     raise ValueError(f"no module {name!r} in a bundle; expected one of {', '.join(OUTPUTS)}")
 
 
+def module_names(config: ModelConfig) -> tuple[str, ...]:
+    """The modules of a model's bundle: four, and two more where it has a ranker."""
+    return (*MODULES, *RANKER_MODULES) if config.ranker else MODULES
+
+
 def modules(weights: Weights) -> dict[str, nn.Module]:
-    """The four modules of a bundle, sharing the networks' weights."""
-    return {name: load_module(name, weights) for name in OUTPUTS}
+    """The modules of a bundle, sharing the networks' weights."""
+    return {name: load_module(name, weights) for name in module_names(weights.config)}
 
 
 @torch.no_grad()
@@ -146,7 +178,7 @@ def examples(weights: Weights, seed: int = 0, pictures: int = 1) -> dict[str, di
     shape = (pictures, uvit.num_tokens)
     codes = torch.randint(0, uvit.codebook_size, shape, generator=generator, dtype=torch.int32)
     unknown = torch.rand(shape, generator=generator) < 0.6
-    return {
+    inputs = {
         "encode_prompt": {"text_ids": text_ids[pictures:], "micro_conditioning": micro[pictures:]},
         "unmask": {
             "tokens": codes.masked_fill(unknown, uvit.mask_token_id),
@@ -160,10 +192,18 @@ def examples(weights: Weights, seed: int = 0, pictures: int = 1) -> dict[str, di
         },
         "decode_image": {"tokens": codes},
         "encode_image": {"pixels": torch.rand(pictures, 3, size, size, generator=generator)},
+        "embed_text": {"text_ids": text_ids[pictures:]},
+        "embed_image": {"pixels": torch.rand(pictures, 3, RANKER_SIDE, RANKER_SIDE, generator=generator)},
     }
+    return {name: inputs[name] for name in module_names(config)}
 
 
-def axis_names(name: str, flexible: bool = False) -> str | None:
+def outputs_of(name: str, log_probs: bool = True) -> tuple[str, ...]:
+    """Names of a module's outputs, with or without the law of every token."""
+    return tuple(output for output in OUTPUTS[name] if log_probs or output != "log_probs")
+
+
+def free_axis(name: str, flexible: bool = False) -> str | None:
     """What the first axis of an input counts, where that may vary: "rows", "pictures", or None for a fixed one."""
     if name in Conditioning._fields:
         return "rows"
@@ -177,15 +217,17 @@ def free_axes(inputs: dict[str, Tensor], flexible: bool = False) -> dict[str, di
     """
     most = MOST_PICTURES if flexible else 1
     dims = {"rows": torch.export.Dim("rows", min=1, max=2 * most), "pictures": torch.export.Dim("pictures", max=most)}
-    axes = {name: axis_names(name, flexible) for name in inputs}
+    axes = {name: free_axis(name, flexible) for name in inputs}
     return {name: {0: dims[axis]} if axis else None for name, axis in axes.items()}
 
 
-def input_specs(inputs: dict[str, dict[str, Tensor]], flexible: bool = False) -> dict[str, dict[str, list]]:
+def input_specs(
+    inputs: dict[str, dict[str, Tensor]], flexible: bool = False, free_rows: bool = True
+) -> dict[str, dict[str, list]]:
     """As the manifest writes them: module -> input name -> [dtype, shape]; a word in a shape is a free axis."""
 
     def spec(name: str, array: Tensor) -> list[Any]:
-        first = axis_names(name, flexible) or array.shape[0]
+        first = (free_axis(name, flexible) if free_rows else None) or array.shape[0]
         return [str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]]
 
     return {module: {name: spec(name, array) for name, array in arrays.items()} for module, arrays in inputs.items()}

@@ -37,6 +37,7 @@ _STEMS = {
     "vqvae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+_PUBLISHED = tuple(part for part in PARTS if part != "ranker")  # which is this project's own
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 _DOWNLOAD = "download the whole model again, with every *.json, *.txt and *.safetensors file"
 
@@ -90,7 +91,7 @@ class PublishedWeights:
             for path in paths:
                 for name, shape in tensor_shapes(path).items():
                     found[name], files[name] = shape, path
-            published = [there for part in PARTS for there in self._names(part).values() if there.source == source]
+            published = [there for part in _PUBLISHED for there in self._names(part).values() if there.source == source]
             expected = {there.name: there.shape for there in published}
             check_shapes(expected, {n: s for n, s in found.items() if n not in IGNORED}, str(folder), _DOWNLOAD)
             self._files[source] = files
@@ -167,7 +168,7 @@ def save_diffusers(networks: Networks, folder: str | Path, tokenizer: str | Path
     (folder / "scheduler").mkdir(exist_ok=True)
     _save_tokenizer(tokenizer, folder / "tokenizer", networks.config.text)
     tensors: dict[str, dict[str, Tensor]] = {source: {} for source in _STEMS}
-    for part in PARTS:
+    for part in _PUBLISHED:
         state = networks.get_submodule(part).state_dict()
         shapes = {name: tuple(value.shape) for name, value in state.items()}
         for ours, there in published_names(networks.config, part, shapes).items():

@@ -1,9 +1,10 @@
-"""The three networks of a model together, and their weights under our own names in one safetensors file.
+"""The networks of a model together, and their weights under our own names in one safetensors file.
 
     text.*               the text tower
     uvit.prompt_side.*   what runs once per prompt
     uvit.token_side.*    what runs at every step
     vqgan.*              pictures to tokens and back
+    ranker.*             pictures to the text tower's vectors, where there is one
 
 Each part loads alone, so that no one holds the whole model to run a piece of it. Knows no foreign names.
 """
@@ -18,15 +19,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from amused_lite.config import ModelConfig
+from amused_lite.models.clip_image import CLIPImage
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import PromptSide, TokenSide, UViT
 from amused_lite.models.vqgan import VQGAN
 
-PARTS = ("text", "uvit.prompt_side", "uvit.token_side", "vqgan")
+PARTS = ("text", "uvit.prompt_side", "uvit.token_side", "vqgan", "ranker")
 
 
 class Networks(nn.Module):
-    """Text tower, U-ViT and VQ-GAN of one model."""
+    """Text tower, U-ViT and VQ-GAN of one model, and its ranker where it has one."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -34,6 +36,11 @@ class Networks(nn.Module):
         self.text = CLIPText(config.text)
         self.uvit = UViT(config.uvit)
         self.vqgan = VQGAN(config.vqgan)
+        self.ranker = CLIPImage(config.text.projection_width) if config.ranker else None
+
+    def part(self, name: str) -> Any:
+        """One of `PARTS`, not copied: networks in memory are `Weights` too."""
+        return self.get_submodule(name)
 
 
 class Weights(Protocol):
@@ -58,6 +65,8 @@ def empty_part(config: ModelConfig, name: str) -> nn.Module:
                 return TokenSide(config.uvit)
             case "vqgan":
                 return VQGAN(config.vqgan)
+            case "ranker":
+                return CLIPImage(config.text.projection_width)
     raise ValueError(f"no part {name!r} in a model; expected one of {', '.join(PARTS)}")
 
 
@@ -69,6 +78,8 @@ def load_networks(weights: Weights) -> Networks:
     networks.uvit.prompt_side = weights.part("uvit.prompt_side")
     networks.uvit.token_side = weights.part("uvit.token_side")
     networks.vqgan = weights.part("vqgan")
+    if weights.config.ranker:
+        networks.ranker = weights.part("ranker")
     return networks.eval()
 
 

@@ -6,8 +6,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from amused_lite.adapters import Chosen
 from amused_lite.conditioning import Conditioning
-from amused_lite.config import ModelConfig
+from amused_lite.config import RANKER_SIDE, ModelConfig
 
 
 class StepControls(NamedTuple):
@@ -33,6 +34,8 @@ class ModelInfo:
     name: str
     model_hash: str  # hex sha256 of the weights
     licence: str = ""
+    adapters: tuple[Chosen, ...] = ()
+    remarks: tuple[str, ...] = ()  # what a user should know about the adapters
 
 
 class Runtime(Protocol):
@@ -73,6 +76,14 @@ class Runtime(Protocol):
         """pixels (B, 3, H, W) in 0...1 -> tokens (B, N)."""
         ...
 
+    def embed_text(self, text_ids: np.ndarray) -> np.ndarray:
+        """text_ids (B, T) -> vectors of length 1 (B, P). Like `embed_image` for models with a ranker only."""
+        ...
+
+    def embed_image(self, pixels: np.ndarray) -> np.ndarray:
+        """pixels (B, 3, S, S) in 0...1, S = config.RANKER_SIDE -> vectors of length 1 (B, P)."""
+        ...
+
     def release(self, module: str) -> None:
         """Free what one module (`encode_prompt`, `unmask`, ...) holds in memory; its next call loads it again."""
         ...
@@ -103,8 +114,7 @@ def check_prompt(config: ModelConfig, text_ids: np.ndarray, micro_conditioning: 
     Raises:
         ValueError: a shape, dtype or value is not what this model takes.
     """
-    check_array("text_ids", text_ids, "int32", (None, config.text.context_length))
-    _check_range("text_ids", text_ids, 0, config.text.vocab_size - 1)
+    _check_text(config, text_ids)
     check_array("micro_conditioning", micro_conditioning, "float32", (text_ids.shape[0], 5))
     _check_range("micro_conditioning", micro_conditioning, 0, 65504)  # the published pipelines hold it in float16
 
@@ -182,3 +192,23 @@ def check_pixels(config: ModelConfig, pixels: np.ndarray) -> None:
     """
     check_array("pixels", pixels, "float32", (None, 3, config.image_size, config.image_size))
     _check_range("pixels", pixels, 0, 1)
+
+
+def check_embedding(config: ModelConfig, text_ids: np.ndarray | None = None, pixels: np.ndarray | None = None) -> None:
+    """Check the input of `embed_text` or of `embed_image`.
+
+    Raises:
+        ValueError: the model has no ranker, or a shape, dtype or value is not what it takes.
+    """
+    if not config.ranker:
+        raise ValueError("this model has no ranker of its own; name one with --ranker (docs/pictures.md)")
+    if text_ids is not None:
+        _check_text(config, text_ids)
+    if pixels is not None:
+        check_array("pixels", pixels, "float32", (None, 3, RANKER_SIDE, RANKER_SIDE))
+        _check_range("pixels", pixels, 0, 1)
+
+
+def _check_text(config: ModelConfig, text_ids: np.ndarray) -> None:
+    check_array("text_ids", text_ids, "int32", (None, config.text.context_length))
+    _check_range("text_ids", text_ids, 0, config.text.vocab_size - 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 # needed where full ones exist.
 _PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 _HALF = "*.fp16.safetensors"
+_INDEXES = ("model_index.json", "manifest.json")  # every model has one of these
 
 
 def download(model: str) -> Path:
@@ -32,3 +33,14 @@ def download(model: str) -> Path:
         remedy = "connect to the network and try again (what has arrived is kept), or give a local folder"
         raise ConnectionError(f"{problem}; {remedy}") from error
     return folder
+
+
+def is_here(model: str) -> bool:
+    """Whether `model` is a hub id whose download is on this machine already. Asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return any(isinstance(try_to_load_from_cache(model, name), str) for name in _INDEXES)
+    except HFValidationError:
+        return False

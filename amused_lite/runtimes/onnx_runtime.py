@@ -1,24 +1,21 @@
-"""ONNX Runtime: runs a bundle's modules on the processor. Knows no torch."""
+"""ONNX Runtime: runs a bundle's modules on the processor or what else its installation drives. Knows no torch."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from amused_lite.bundle import MODULES, Bundle, check_inputs
-from amused_lite.conditioning import Conditioning
-from amused_lite.runtimes.base import (
-    StepControls,
-    StepNoise,
-    check_pixels,
-    check_prediction,
-    check_prompt,
-    check_step,
-    check_tokens,
-)
+from amused_lite.adapters import Chosen
+from amused_lite.bundle import Bundle, check_inputs
+from amused_lite.runtimes.adapting import check_mergeable, merged_weights
+from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
 
 _ERRORS_ONLY = 3  # ONNX Runtime's log level
+_DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
+_CPU = "CPUExecutionProvider"
 
 
 def usable_threads() -> int:
@@ -29,127 +26,78 @@ def usable_threads() -> int:
     return 0
 
 
-class OnnxRuntime:
-    """A bundle on ONNX Runtime. Each module is loaded at its first call."""
+def load_session(
+    path: Path, threads: int = 0, providers: Sequence[str] = (_CPU,), weights: Arrays | None = None
+) -> onnxruntime.InferenceSession:
+    """A graph, ready to run; `weights` stand in for those of the same names in its weights file.
+
+    Raises:
+        ValueError: ONNX Runtime cannot load it.
+    """
+    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    # Threads that wait sleep: spinning ones took 15 s instead of 9 for a picture on a machine busy with other work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if weights:  # taken over before anything is folded, and copied; `add_initializer` would come too late
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in weights.values()]
+        options.add_external_initializers(list(weights), values)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except MemoryError:
+        raise
+    except Exception as error:  # ONNX Runtime's own exceptions share no other base
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
+
+
+class OnnxRuntime(GraphRuntime):
+    """A bundle on ONNX Runtime."""
 
     name = "onnx"
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """threads: processor threads for one operation; None uses all that the system allows."""
-        self.config = bundle.config
-        self._bundle = bundle
-        self._threads = usable_threads() if threads is None else threads
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        providers: Sequence[str] = (_CPU,),
+        adapters: Sequence[Chosen] = (),
+    ) -> None:
+        """Prepare, and load nothing yet.
 
-    def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
-        """See `Runtime`."""
-        check_prompt(self.config, text_ids, micro_conditioning)
-        rows = [
-            {"text_ids": text_ids[i : i + 1], "micro_conditioning": micro_conditioning[i : i + 1]}
-            for i in range(len(text_ids))
-        ]
-        return Conditioning(*self._run("encode_prompt", rows))
-
-    def unmask(
-        self, tokens: np.ndarray, conditioning: Conditioning, controls: StepControls, noise: StepNoise
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Runtime`."""
-        check_step(self.config, tokens, conditioning, controls, noise)
-        rows = [
-            {
-                **self._prediction_inputs(row, tokens, conditioning, controls.guidance_scale),
-                "token_temperature": np.array([controls.token_temperature], np.float32),
-                "mask_temperature": np.array([controls.mask_temperature], np.float32),
-                "num_masked": controls.num_masked[row : row + 1],
-                **{name: array[row : row + 1] for name, array in noise._asdict().items()},
-            }
-            for row in range(len(tokens))
-        ]
-        next_tokens, guess = self._run("unmask", rows, ["next_tokens", "guess"])
-        return next_tokens, guess
-
-    def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:
-        """See `Runtime`. The same graph as `unmask`, run up to the law; what only the draw needs is fed as zeros."""
-        check_prediction(self.config, tokens, conditioning, guidance_scale)
-        count, codes = tokens.shape[1], self.config.uvit.codebook_size
-        unused = {
-            "token_temperature": np.ones(1, np.float32),
-            "mask_temperature": np.zeros(1, np.float32),
-            "num_masked": np.zeros(1, np.int32),
-            "token_noise": np.zeros((1, count, codes), np.float32),
-            "order_noise": np.zeros((1, count), np.float32),
-        }
-        rows = [
-            {**self._prediction_inputs(row, tokens, conditioning, guidance_scale), **unused}
-            for row in range(len(tokens))
-        ]
-        return self._run("unmask", rows, ["log_probs"])[0]
-
-    def decode_image(self, tokens: np.ndarray) -> np.ndarray:
-        """See `Runtime`."""
-        check_tokens(self.config, tokens)
-        return self._run("decode_image", [{"tokens": row[None]} for row in tokens])[0]
-
-    def encode_image(self, pixels: np.ndarray) -> np.ndarray:
-        """See `Runtime`."""
-        check_pixels(self.config, pixels)
-        return self._run("encode_image", [{"pixels": row[None]} for row in pixels])[0]
-
-    def release(self, module: str) -> None:
-        """See `Runtime`.
+        Args:
+            bundle: exported for the target "onnx".
+            threads: processor threads for one operation; None uses all that the system allows.
+            providers: ONNX Runtime's execution providers in order of preference, where its installation has others.
+            adapters: merged into the weights while modules load.
 
         Raises:
-            ValueError: there is no such module.
+            ValueError: this installation of ONNX Runtime has no such provider, or an adapter cannot be merged.
         """
-        if module not in MODULES:
-            raise ValueError(f"no module {module!r} to release; expected one of {', '.join(MODULES)}")
-        self._sessions.pop(module, None)
+        super().__init__(bundle)
+        check_mergeable(adapters, self.name)
+        self._adapters = adapters
+        self._threads = usable_threads() if threads is None else threads
+        self._providers = providers
+        available = onnxruntime.get_available_providers()
+        if missing := [name for name in providers if name not in available]:
+            raise ValueError(f"ONNX Runtime has no {missing[0]} here; choose from {', '.join(available)}")
 
-    @staticmethod
-    def _prediction_inputs(
-        row: int, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float
-    ) -> dict[str, np.ndarray]:
-        """One picture's part: its own row of the conditioning, or its (negative, prompt) pair."""
-        rows = list(range(row, len(conditioning.block_text), len(tokens)))
-        return {
-            "tokens": tokens[row : row + 1],
-            **{name: array[rows] for name, array in conditioning._asdict().items()},
-            "guidance_scale": np.array([guidance_scale], np.float32),
-        }
-
-    def _run(
-        self, module: str, rows: list[dict[str, np.ndarray]], outputs: list[str] | None = None
-    ) -> list[np.ndarray]:
-        """The graphs take one picture, so that none depends on its neighbours; rows run one after the other."""
-        session = self._session(module)
-        only_what_is_asked = onnxruntime.RunOptions()
-        only_what_is_asked.only_execute_path_to_fetches = True
-        results: list[Any] = [session.run(outputs, row, only_what_is_asked) for row in rows]
-        return [np.concatenate(parts) for parts in zip(*results, strict=True)]
-
-    def _session(self, module: str) -> onnxruntime.InferenceSession:
-        if module in self._sessions:
-            return self._sessions[module]
+    def _load(self, module: str) -> Run:
         path = self._bundle.path(f"{module}.onnx")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = _ERRORS_ONLY
-        # Threads that wait sleep: spinning ones took 15 s instead of 9 for a picture on a machine busy with other work.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except MemoryError:
-            raise
-        except Exception as error:  # ONNX Runtime's own exceptions share no other base
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
+        session = load_session(
+            path, self._threads, self._providers, merged_weights(self._bundle, module, self._adapters)
+        )
         found = {
             item.name: (_DTYPES.get(str(item.type), str(item.type)), tuple(item.shape)) for item in session.get_inputs()
         }
         check_inputs(self._bundle.manifest, module, found, str(path))
-        self._sessions[module] = session
-        return session
+        only_what_is_asked = onnxruntime.RunOptions()
+        only_what_is_asked.only_execute_path_to_fetches = True
 
+        def run(inputs: Arrays, outputs: Sequence[str]) -> Sequence[np.ndarray]:
+            results: Any = session.run(list(outputs), inputs, only_what_is_asked)
+            return results
 
-_DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
+        return run

@@ -2,35 +2,41 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from amused_lite.bundle import MANIFEST, TOKENIZER, open_bundle
+from amused_lite.adapters import Chosen
+from amused_lite.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, open_bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
+from amused_lite.runtimes.adapting import Adapting, Wanted, hash_of_bundle, open_adapters, stored_dtype
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.tokenizer import Tokenizer
 
 BUNDLED = "tiny"
-RUNTIMES = ("auto", "onnx", "torch")
+RUNTIMES = ("auto", "onnx", "openvino", "coreml", "executorch", "torch")
+_LIBRARIES = {"openvino": ("openvino",), "executorch": ("executorch", "torch"), "coreml": ("coremltools",)}
 _DIFFUSERS_INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
 def open_model(
-    model: str | Path = BUNDLED, runtime: str = "auto", threads: int | None = None
+    model: str | Path = BUNDLED, runtime: str = "auto", threads: int | None = None, adapters: Sequence[Wanted] = ()
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     """Find a model, check it and choose an engine for it. Its weights are read at the first use.
 
     Args:
         model: "tiny" (the model inside this package), a bundle folder, a folder in diffusers' layout, or a hub id
             such as `amused/amused-512`, which is downloaded once.
-        runtime: "onnx" (bundles), "torch" (bundles and diffusers folders; the `torch` extra) or "auto".
+        runtime: "auto", or one of `RUNTIMES`: the target that a bundle was exported for, or "torch" for whatever holds
+            plain weights: ONNX bundles and diffusers folders.
         threads: processor threads; None leaves the choice to the engine.
+        adapters: styles to merge in, "FILE" or "FILE:WEIGHT"; see `adapting.open_adapters`.
 
     Raises:
         FileNotFoundError: nothing of that name is there.
-        ValueError: the model is damaged, or this runtime cannot run it.
+        ValueError: the model is damaged, this runtime cannot run it, or an adapter does not fit.
         MissingExtraError: it needs an optional part of the installation.
         ConnectionError: it is not on this machine and the hub cannot be reached.
     """
@@ -42,9 +48,9 @@ def open_model(
         require_extra("torch", "a model from the hub", "torch", "safetensors")  # before gigabytes are downloaded
     folder = find_model(model)
     if (folder / MANIFEST).is_file():
-        return _open_bundle(folder, runtime, threads)
+        return _open_bundle(folder, runtime, threads, adapters)
     if (folder / _DIFFUSERS_INDEX).is_file():
-        return _open_diffusers(folder, str(model), runtime, threads)
+        return _open_diffusers(folder, str(model), runtime, threads, adapters)
     expected = f"a {MANIFEST} (bundle) or a {_DIFFUSERS_INDEX} (diffusers folder)"
     raise FileNotFoundError(f"{folder} is no model: it has neither {expected}; give the folder that holds one")
 
@@ -79,29 +85,73 @@ def _is_hub_id(model: str | Path) -> bool:
     return isinstance(model, str) and bool(_HUB_ID.fullmatch(model)) and not Path(model).exists()
 
 
-def _open_bundle(folder: Path, runtime: str, threads: int | None) -> tuple[Runtime, Tokenizer, ModelInfo]:
+def _open_bundle(
+    folder: Path, runtime: str, threads: int | None, adapters: Sequence[Wanted]
+) -> tuple[Runtime, Tokenizer, ModelInfo]:
     if runtime == "torch":
         require_extra("torch", "the torch runtime", "torch", "safetensors")
     bundle = open_bundle(folder)
     manifest = bundle.manifest
     tokenizer = _tokenizer(bundle.config, bundle.path(TOKENIZER))
-    info = ModelInfo(manifest.name, manifest.model_hash, manifest.weights_licence)
+    chosen, remarks = open_adapters(adapters, bundle.config, hash_of_bundle(bundle)) if adapters else Adapting((), ())
+    info = ModelInfo(manifest.name, manifest.model_hash, manifest.weights_licence, chosen, remarks)
+    return open_engine(bundle, runtime, threads, chosen), tokenizer, info
+
+
+def open_engine(
+    bundle: Bundle, runtime: str = "auto", threads: int | None = None, adapters: Sequence[Chosen] = ()
+) -> Runtime:
+    """The engine for a bundle; "auto" takes that of the bundle's target.
+
+    Raises:
+        ValueError: this bundle has no modules for this runtime, or it cannot take adapters.
+        MissingExtraError: the engine is not installed.
+    """
+    target = bundle.manifest.target
     if runtime == "torch":
+        if WEIGHTS not in bundle.manifest.files:
+            remedy = "leave --runtime out, or open the model it was made from"
+            raise ValueError(f"{bundle.folder} holds modules for {target} and no weights for torch; {remedy}")
         from amused_lite.runtimes.torch_runtime import TorchRuntime
 
-        return TorchRuntime.from_bundle(bundle, threads), tokenizer, info
-    from amused_lite.runtimes.onnx_runtime import OnnxRuntime
+        return TorchRuntime.from_bundle(bundle, threads).adapt(adapters, stored_dtype(bundle, adapters))
+    if runtime not in ("auto", target):
+        remedy = f"leave --runtime out, or export the model with --to {runtime}"
+        raise ValueError(f"{bundle.folder} was exported for {target}, which {runtime} cannot run; {remedy}")
+    if target == "onnx":
+        from amused_lite.runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(bundle, threads), tokenizer, info
+        return OnnxRuntime(bundle, threads, adapters=adapters)
+    if adapters and target != "openvino":
+        remedy = "export the model with --adapter, or use an ONNX bundle"
+        raise ValueError(f"{bundle.folder} was exported for {target}, which takes no adapters later; {remedy}")
+    require_extra(target, f"a bundle for {target}", *_LIBRARIES[target])
+    match target:
+        case "openvino":
+            from amused_lite.runtimes.openvino_runtime import OpenVINORuntime
+
+            return OpenVINORuntime(bundle, threads, adapters=adapters)
+        case "executorch":
+            from amused_lite.runtimes.executorch_runtime import ExecuTorchRuntime
+
+            return ExecuTorchRuntime(bundle, threads)
+    from amused_lite.runtimes.coreml_runtime import CoreMLRuntime
+
+    return CoreMLRuntime(bundle, threads)
 
 
-def _open_diffusers(folder: Path, name: str, runtime: str, threads: int | None) -> tuple[Runtime, Tokenizer, ModelInfo]:
-    if runtime == "onnx":
-        raise ValueError(f"{folder} is a diffusers folder, which ONNX Runtime cannot run; use the torch runtime")
+def _open_diffusers(
+    folder: Path, name: str, runtime: str, threads: int | None, adapters: Sequence[Wanted]
+) -> tuple[Runtime, Tokenizer, ModelInfo]:
+    if runtime not in ("auto", "torch"):
+        engine = "ONNX Runtime" if runtime == "onnx" else runtime
+        raise ValueError(f"{folder} is a diffusers folder, which {engine} cannot run; use the torch runtime")
     require_extra("torch", "a diffusers folder", "torch", "safetensors")
     from amused_lite.runtimes.torch_runtime import TorchRuntime
 
     engine = TorchRuntime.from_folder(folder, threads)
+    chosen, remarks = open_adapters(adapters, engine.config, engine.base_hash()) if adapters else Adapting((), ())
+    engine.adapt(chosen)
     text = engine.config.text
     tokenizer = Tokenizer.from_vocab_and_merges(
         folder / "tokenizer" / "vocab.json",
@@ -110,7 +160,7 @@ def _open_diffusers(folder: Path, name: str, runtime: str, threads: int | None) 
         text.start_token_id,
         text.end_token_id,
     )
-    return engine, tokenizer, ModelInfo(name, _fingerprint(folder))
+    return engine, tokenizer, ModelInfo(name, _fingerprint(folder), adapters=chosen, remarks=remarks)
 
 
 def _tokenizer(config: ModelConfig, path: Path) -> Tokenizer:

@@ -1,21 +1,27 @@
 """The networks in torch, for published folders, training and as the reference of every other runtime."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import DTypeLike
 from torch import Tensor
 
+from amused_lite.adapters import Chosen
 from amused_lite.bundle import WEIGHTS, Bundle
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import ModelConfig
+from amused_lite.models.adapters import AdaptedWeights, hash_of
 from amused_lite.models.checkpoint import PublishedWeights
-from amused_lite.models.networks import Networks, SavedWeights, Weights
+from amused_lite.models.networks import Networks, SavedWeights, Weights, load_networks
 from amused_lite.models.unmask import UnmaskStep
 from amused_lite.runtimes.base import (
     StepControls,
     StepNoise,
+    check_embedding,
     check_pixels,
     check_prediction,
     check_prompt,
@@ -29,6 +35,8 @@ _PARTS = {
     "unmask": ("uvit.token_side",),
     "decode_image": ("vqgan",),
     "encode_image": ("vqgan",),
+    "embed_text": ("text",),
+    "embed_image": ("ranker",),
 }
 
 
@@ -83,6 +91,21 @@ class TorchRuntime:
         """Run networks that are in memory."""
         return cls(InMemory(networks), device=device)
 
+    def adapt(self, chosen: Sequence[Chosen], dtype: DTypeLike = np.float32) -> Self:
+        """Put adapters into the weights; `dtype` is how those are stored, see `amused_lite.adapters.merged`."""
+        if chosen:
+            self._weights = AdaptedWeights(self._weights, chosen, dtype)
+            self._parts.clear()
+        return self
+
+    def base_hash(self) -> str:
+        """What an adapter calls this model by; see `amused_lite.adapters.base_hash`."""
+        return hash_of(self._part("uvit.token_side"))
+
+    def networks(self) -> Networks:
+        """All parts in one module, as training wants them."""
+        return load_networks(self._weights)
+
     @torch.inference_mode()
     def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
         """See `Runtime`."""
@@ -123,6 +146,18 @@ class TorchRuntime:
         """See `Runtime`."""
         check_pixels(self.config, pixels)
         return self._part("vqgan").encode_image(self._tensor(pixels)).to(torch.int32).cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_text(self, text_ids: np.ndarray) -> np.ndarray:
+        """See `Runtime`."""
+        check_embedding(self.config, text_ids=text_ids)
+        return F.normalize(self._part("text")(self._tensor(text_ids))[1], dim=-1).cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_image(self, pixels: np.ndarray) -> np.ndarray:
+        """See `Runtime`."""
+        check_embedding(self.config, pixels=pixels)
+        return self._part("ranker")(self._tensor(pixels)).cpu().numpy()
 
     def release(self, module: str) -> None:
         """See `Runtime`.

@@ -278,7 +278,7 @@ def test_our_own_file_keeps_the_model_and_names_what_is_wrong(tmp_path: Path) ->
     save_file(tensors, path)
     with pytest.raises(ValueError, match=r"1 missing: text\.projection\.weight; 1 unexpected: unet\.weight"):
         SavedWeights(path, weights.config).part("text")
-    assert set(PARTS) == {"text", "uvit.prompt_side", "uvit.token_side", "vqgan"}
+    assert set(PARTS) == {"text", "uvit.prompt_side", "uvit.token_side", "vqgan", "ranker"}
     path.unlink()
     with pytest.raises(FileNotFoundError, match="missing"):
         SavedWeights(path, weights.config).part("vqgan")

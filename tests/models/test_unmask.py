@@ -120,9 +120,7 @@ def test_step_guides_features_as_if_they_were_logits() -> None:
     expected = UnmaskTail(config.uvit.mask_token_id)(logits, tokens, *rest)
     got = UnmaskStep(side)(tokens, *conditioning, ONE * 7, *rest)
     assert [torch.equal(a, b) for a, b in zip(got[:2], expected[:2], strict=True)] == [True, True]
-    torch.testing.assert_close(
-        got[2], expected[2], rtol=0, atol=1e-4
-    )  # of about -20
+    torch.testing.assert_close(got[2], expected[2], rtol=0, atol=1e-4)  # of about -20
 
     alone = Conditioning(*(array[2:] for array in conditioning))  # without the negative rows: half the work
     unguided = UnmaskTail(config.uvit.mask_token_id)(side(tokens, alone), tokens, *rest)

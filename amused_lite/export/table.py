@@ -1,0 +1,112 @@
+"""Every target from one model, proven and measured: `python -m amused_lite.export.table MODEL`.
+
+Each export is a process of its own, so that its peak memory is its own. docs/export.md holds what it printed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from amused_lite.bundle import MODULES, RANKER_MODULES, TARGETS, WEIGHTS
+from amused_lite.cli import guard
+from amused_lite.export.options import PRECISIONS
+from amused_lite.runtimes.open import find_model
+
+HEAD = (
+    "target",
+    "precision",
+    "MB",
+    "seconds",
+    "of them CPU",
+    "peak GB",
+    *MODULES,
+    "tokens drawn alike, step by step, %",
+)
+
+
+class Run(NamedTuple):
+    """One export, seen from outside."""
+
+    report: dict[str, Any]  # what it printed
+    seconds: float
+    cpu_seconds: float
+    peak: int  # bytes of resident memory at most, files it had mapped among them
+
+
+def measure(model: str, target: str, precision: str, out: Path) -> Run:
+    """Export in a process of its own.
+
+    Raises:
+        ValueError: it failed, and said why.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", "amused_lite", "export", model, str(out), "--to", target]
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen([*command, "--precision", precision, "--json"], stdout=printed)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            process.terminate()  # it cleans up behind itself
+            process.wait()
+            raise
+        seconds = time.perf_counter() - started
+        if status:
+            raise ValueError(f"the export of {model} to {target}, {precision}, failed; see above")
+        printed.seek(0)
+        report = json.load(printed)
+    per_unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return Run(report, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * per_unit)
+
+
+def row(run: Run) -> list[str]:
+    """A run as cells under `HEAD`."""
+    report, parity = run.report, run.report["parity"]
+    errors = []
+    for modules in (*((name,) for name in MODULES), RANKER_MODULES):
+        names = tuple(f"{module}." for module in modules)
+        figures = [error for name, error in parity.items() if name.startswith(names) and ".agreement." not in name]
+        errors.append(f"{max(figures):.0e}" if figures else "")
+    shares = [f"{100 * share:.3g}" for name, share in parity.items() if ".agreement." in name]
+    alike = " ".join(shares) if len(set(shares)) > 1 else f"{shares[0]} at all {len(shares)}"
+    cost = (f"{report['bytes'] / 1e6:.1f}", f"{run.seconds:.0f}", f"{run.cpu_seconds:.0f}", f"{run.peak / 1e9:.1f}")
+    return [report["target"], report["precision"]["unmask"], *cost, *errors, alike]
+
+
+def line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print one table for each model; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="tiny, a bundle, a diffusers folder or a hub id")
+    parser.add_argument("--to", action="append", choices=TARGETS, help="only these targets (may be repeated)")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="only these precisions")
+    parser.add_argument("--scratch", type=Path, help="where bundles grow and go again (the system's temporary folder)")
+    chosen = parser.parse_args(arguments)
+    targets, precisions = chosen.to or TARGETS, chosen.precision or PRECISIONS
+    for model in chosen.models:
+        print(f"\n{model}\n\n{line(HEAD)}\n{line(['---'] * len(HEAD))}", flush=True)
+        with tempfile.TemporaryDirectory(dir=chosen.scratch) as scratch:
+            source = str(find_model(model))
+            for target, precision in ((t, p) for t in targets for p in precisions):
+                out = Path(scratch) / f"{target}-{precision}"
+                print(line(row(measure(source, target, precision, out))), flush=True)
+                if not (Path(source) / WEIGHTS).exists() and (out / WEIGHTS).exists():
+                    source = str(out)  # the same weights; its colours need not be computed again
+                elif str(out) != source:
+                    shutil.rmtree(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))
