@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from amused_lite.commands.flags import add_engine_flags, add_sampling_flags
 from amused_lite.extras import require_extra
 
 EXAMPLES = """
@@ -18,17 +19,13 @@ JUDGE_MINUTES = 8.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `evaluate`."""
     parser.epilog = EXAMPLES
-    parser.add_argument("-m", "--model", default="tiny", help="as for generate (default: %(default)s)")
-    parser.add_argument("--runtime", default="auto", help="as for generate")
-    parser.add_argument("--threads", type=int, help="processor threads (default: the runtime's own choice)")
     parser.add_argument("--count", type=int, default=300, help="how many held-out prompts (default: %(default)s)")
-    parser.add_argument("--guidance-scale", type=float, help="instead of the model's own")
-    parser.add_argument("--token-temperature", type=float, help="instead of the model's own")
-    parser.add_argument("--steps", type=int, default=12, help="unmask steps (default: %(default)s)")
     parser.add_argument("--sheet", type=Path, help="write the first 24 pictures, with their prompts, to this PNG")
     parser.add_argument("--judge", type=Path, help="the judge's weights; trained once, for 8 minutes, if absent")
     parser.add_argument("--calibrate", action="store_true", help="also print what the judge says of known pictures")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_sampling_flags(parser)
+    add_engine_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,16 +40,15 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.evaluation.judge_training import default_judge_path, train_judge
     from amused_lite.evaluation.score import calibrate, table
     from amused_lite.generate import Amused
+    from amused_lite.options import GenerateOptions
     from amused_lite.training.scenes import heldout_prompts
 
     amused = Amused.open(args.model, runtime=args.runtime, threads=args.threads, keep_loaded=True)
     judge_path = args.judge or default_judge_path()
     judge = Judge.load(judge_path) if judge_path.exists() else train_judge(JUDGE_MINUTES, judge_path)
     prompts = heldout_prompts()[: args.count]
-    options = {"steps": args.steps}
-    options |= {
-        name: value for name in ("guidance_scale", "token_temperature") if (value := getattr(args, name)) is not None
-    }
+    chosen = {name: getattr(args, name, None) for name in GenerateOptions.__dataclass_fields__}
+    options = {name: value for name, value in chosen.items() if value is not None}
     drawn = tqdm(evaluate.draw_prompts(amused, prompts, **options), total=len(prompts), unit="picture")
     pictures = list(drawn)
     if args.sheet:
