@@ -9,6 +9,7 @@ import numpy as np
 TOKEN_STREAM, ORDER_STREAM, MASK_STREAM = 0, 1, 2
 MAX_SEED = 2**64 - 1
 _MAX_PICTURE, _MAX_STEP = 2**32 - 1, 2**31 - 1
+_CHUNK = 2**18  # numbers that go through all passes together, while they are in the cache of one core
 
 
 def gumbel(seed: int, picture: int, step: int, stream: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -28,26 +29,50 @@ def gumbel(seed: int, picture: int, step: int, stream: int, shape: tuple[int, ..
     Raises:
         ValueError: a number does not fit its place in the key.
     """
+    _check_key(seed, picture, step)
+    noise = np.empty(shape, np.float32)
+    _fill(noise.reshape(-1), seed, picture, step, stream)
+    return noise
+
+
+def _fill(noise: np.ndarray, seed: int, picture: int, step: int, stream: int, first: int = 0) -> None:
+    """Fill a flat array with the stream's numbers from `first` on, a multiple of 8: one count gives so many."""
+    key = np.array([seed, picture << 32 | step << 1 | stream & 1], np.uint64)
+    generator = np.random.Philox(key=key, counter=((stream >> 1) << 192) + first // 8)
+    for start in range(0, noise.size, _CHUNK):
+        part = noise[start : start + _CHUNK]
+        raw = generator.random_raw((part.size + 1) // 2)
+        bits = raw.astype("<u8", copy=False).view("<u4")[: part.size]
+        # 23 bits, not 24: with 24 the largest value rounds to 1.0 in float32 and its Gumbel is infinite.
+        np.copyto(part, bits >> np.uint32(9), casting="same_kind")
+        part += np.float32(0.5)
+        part *= np.float32(2**-23)
+        for _ in range(2):  # -log(-log(u))
+            np.log(part, out=part)
+            np.negative(part, out=part)
+
+
+def _check_key(seed: int, picture: int, step: int) -> None:
     for name, value, limit in (("seed", seed, MAX_SEED), ("picture", picture, _MAX_PICTURE), ("step", step, _MAX_STEP)):
         if not 0 <= value <= limit:
             raise ValueError(f"{name} must be 0 to {limit}, got {value}")
-    count = int(np.prod(shape))
-    key = np.array([seed, picture << 32 | step << 1 | stream & 1], np.uint64)
-    raw = np.random.Philox(key=key, counter=(stream >> 1) << 192).random_raw((count + 1) // 2)
-    bits = raw.astype("<u8", copy=False).view("<u4")[:count]
-    # 23 bits, not 24: with 24 the largest value rounds to 1.0 in float32 and its Gumbel is infinite.
-    noise = (bits >> np.uint32(9)).astype(np.float32)
-    noise += np.float32(0.5)
-    noise *= np.float32(2**-23)
-    for _ in range(2):  # -log(-log(u)), in place: at 512 pixels these are up to 33 MB a step
-        np.log(noise, out=noise)
-        np.negative(noise, out=noise)
-    return noise.reshape(shape)
 
 
-def token_noise(seed: int, picture: int, step: int, num_tokens: int, codebook_size: int) -> np.ndarray:
-    """(N, K): added to log-probabilities, the largest sum is one exact categorical draw (the Gumbel-max trick)."""
-    return gumbel(seed, picture, step, TOKEN_STREAM, (num_tokens, codebook_size))
+def token_noise(
+    seed: int, picture: int, step: int, num_tokens: int, codebook_size: int, needed: np.ndarray | None = None
+) -> np.ndarray:
+    """(N, K): added to log-probabilities, the largest sum is one exact categorical draw (the Gumbel-max trick).
+
+    needed: (N,) bool, the tokens whose noise anybody will look at; the rows of the others may stay 0.
+    """
+    if needed is None or needed.all() or codebook_size % 8:
+        return gumbel(seed, picture, step, TOKEN_STREAM, (num_tokens, codebook_size))
+    _check_key(seed, picture, step)
+    noise = np.zeros((num_tokens, codebook_size), np.float32)
+    edges = np.flatnonzero(np.diff(needed, prepend=False, append=False))
+    for first, end in edges.reshape(-1, 2).tolist():  # runs of tokens that are needed
+        _fill(noise[first:end].reshape(-1), seed, picture, step, TOKEN_STREAM, first * codebook_size)
+    return noise
 
 
 def order_noise(seed: int, picture: int, step: int, num_tokens: int) -> np.ndarray:

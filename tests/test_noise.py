@@ -29,6 +29,14 @@ def test_a_shorter_draw_is_the_beginning_of_a_longer_one() -> None:
     np.testing.assert_array_equal(gumbel(5, 1, 2, 0, (101,)), gumbel(5, 1, 2, 0, (10, 50)).ravel()[:101])
 
 
+def test_rows_that_nobody_looks_at_change_no_other_row() -> None:
+    needed = np.random.default_rng(3).random(300) < 0.6  # runs of all lengths, and 300 * 1024 is more than one chunk
+    whole, part = token_noise(5, 1, 2, 300, 1024), token_noise(5, 1, 2, 300, 1024, needed)
+    np.testing.assert_array_equal(part[needed], whole[needed])
+    assert not part[~needed].any()
+    np.testing.assert_array_equal(token_noise(5, 1, 2, 9, 3, needed[:9]), token_noise(5, 1, 2, 9, 3))  # odd sizes: all
+
+
 def test_every_key_has_its_own_stream() -> None:
     pictures = (0, 1, 2**32 - 1)
     keys = [(s, p, t, stream) for s in (0, 1, MAX_SEED) for p in pictures for t in (0, 1) for stream in (0, 1, 2)]
