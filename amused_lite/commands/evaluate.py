@@ -13,7 +13,6 @@ examples:
   amused-lite evaluate -m runs/tiny/bundle --count 60
   amused-lite evaluate --calibrate                  what the judge itself can do: drawings, codebook, shuffled pairs
 """
-JUDGE_MINUTES = 8.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("--count", type=int, default=300, help="how many held-out prompts (default: %(default)s)")
     parser.add_argument("--sheet", type=Path, help="write the first 24 pictures, with their prompts, to this PNG")
-    parser.add_argument("--judge", type=Path, help="the judge's weights; trained once, for 8 minutes, if absent")
+    parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about 8 minutes, if absent")
     parser.add_argument("--calibrate", action="store_true", help="also print what the judge says of known pictures")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     add_sampling_flags(parser)
@@ -43,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.options import GenerateOptions
     from amused_lite.training.scenes import heldout_prompts
 
-    amused = Amused.open(args.model, runtime=args.runtime, threads=args.threads, keep_loaded=True)
+    amused = Amused.open(args.model, args.runtime, args.threads, True, args.adapter, args.style_scale)
     judge_path = args.judge or default_judge_path()
-    judge = Judge.load(judge_path) if judge_path.exists() else train_judge(JUDGE_MINUTES, judge_path)
+    judge = Judge.load(judge_path) if judge_path.exists() else train_judge(path=judge_path)
     prompts = heldout_prompts()[: args.count]
     chosen = {name: getattr(args, name, None) for name in GenerateOptions.__dataclass_fields__}
     options = {name: value for name, value in chosen.items() if value is not None}

@@ -34,7 +34,6 @@ from amused_lite.training.scenes import (
     random_scene,
 )
 
-JUDGE_MINUTES = 8.0
 AROUND = CELL  # px that a mask reaches beyond the thing it marks: people paint generously
 TORN = 8  # of 255: a row whose step is larger shows something that is cut off
 ROWS = 4  # cases on a picture of the guide
@@ -174,12 +173,12 @@ def main() -> None:
     parser.add_argument("--runtime", default="auto", help="as for generate")
     parser.add_argument("--threads", type=int, help="processor threads")
     parser.add_argument("--cases", type=int, default=50, help="of each kind (default: %(default)s)")
-    parser.add_argument("--judge", type=Path, help="the judge's weights; trained once, for 8 minutes, if absent")
+    parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about 8 minutes, if absent")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="write the guide's pictures there")
     args = parser.parse_args()
     amused = Amused.open(args.model, args.runtime, args.threads, keep_loaded=True)
     path = args.judge or default_judge_path()
-    judge = Judge.load(path) if path.exists() else train_judge(JUDGE_MINUTES, path)
+    judge = Judge.load(path) if path.exists() else train_judge(path=path)
 
     def watched(name: str, results: Iterator[Any]) -> list[Any]:
         return list(tqdm(results, name, args.cases, file=sys.stderr))

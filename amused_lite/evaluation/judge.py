@@ -99,7 +99,7 @@ class Judge:
         try:
             weights = load_file(path)
         except FileNotFoundError:
-            raise FileNotFoundError(f"no judge at {path}: train one with train_judge(minutes, path)") from None
+            raise FileNotFoundError(f"no judge at {path}: train one with train_judge(path=path)") from None
         detector = Detector()
         detector.load_state_dict(weights)
         return cls(detector)

@@ -6,7 +6,6 @@ blobs, things with their cells shuffled) make it demand a shape and not just a p
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
+from tqdm import tqdm
 
 from amused_lite.training.scenes import BACKDROPS, CELL, COLOURS, KINDS, SIZE, STYLES, VARIANTS, Thing, draw_things
 from amused_lite.training.scenes.draw import INK
@@ -26,6 +26,7 @@ from .judge import GRID, INPUT, STRIDE, Detector, Judge
 Restyle = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # of a picture (256, 256, 3) uint8
 
 BATCH = 32
+STEPS = 2000  # about 8 minutes of one core
 PEAK_WIDTH = 0.7  # of a centre in the target, in cells
 SMALLEST, LARGEST = 104, 288  # sides of things, px
 CROWDED = 176  # largest side when there are several
@@ -48,13 +49,15 @@ def default_judge_path() -> Path:
 
 
 def train_judge(
-    minutes: float,
+    steps: int = STEPS,
     path: str | os.PathLike[str] | None = None,
     seed: int = 0,
     bfloat16: bool = True,
     restyle: Restyle | None = None,
 ) -> Judge:
-    """Train a judge for so many minutes on lessons of the given seed and save it to `path` (default: the cache).
+    """Train a judge in so many steps on lessons of the given seed and save it to `path` (default: the cache).
+
+    Steps and not minutes, so that a busy machine teaches it as much as an idle one.
 
     `bfloat16` doubles the speed on processors that multiply in it and should be off on others. `restyle` gives lessons
     other looks, for a judge of pictures in them.
@@ -65,9 +68,9 @@ def train_judge(
     rng = np.random.default_rng(seed)
     detector = Detector()
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3, weight_decay=0.02)
-    start, step = time.monotonic(), 0
-    while (progress := (time.monotonic() - start) / (minutes * 60)) < 1:
-        # One cycle over the time given: warm-up in the first twentieth, cosine to zero after it.
+    for step in tqdm(range(steps), "teaching the judge", file=sys.stderr, disable=None):
+        # One cycle: warm-up in the first twentieth, cosine to zero after it.
+        progress = step / steps
         optimizer.param_groups[0]["lr"] = 2e-3 * min(progress * 20 + 0.02, 0.5 + 0.5 * np.cos(np.pi * progress))
         lessons = [make_lesson(rng, restyle) for _ in range(BATCH)]
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -75,9 +78,6 @@ def train_judge(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        step += 1
-        if step % 100 == 0:
-            print(f"judge: step {step}, {progress:.0%} of the time, loss {loss.item():.3f}", file=sys.stderr)
     judge = Judge(detector)
     judge.save(path)
     return judge

@@ -128,9 +128,9 @@ def test_contact_sheet_has_room_for_long_captions(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_judge_learns_in_twenty_seconds(tmp_path: Path) -> None:
-    judge = train_judge(1 / 3, tmp_path / "judge.safetensors")
+def test_a_judge_learns_in_a_hundred_steps(tmp_path: Path) -> None:
+    judge = train_judge(100, tmp_path / "judge.safetensors")
     figures = calibrate(judge, heldout_prompts(60))
-    # Things come after minutes; in seconds it learns the backdrops, also on a busy machine.
+    # Things come after minutes; first it learns the backdrops.
     assert figures["fresh renders"][0].share > 0.8
     assert figures["shuffled"][0].share < 0.4
