@@ -78,7 +78,10 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         help="a style, from -1 to 2 times as strong as learned; may be repeated",
     )
     engine.add_argument(
-        "--runtime", default="auto", metavar="NAME", help="auto, onnx, openvino, coreml, executorch or torch (auto)"
+        "--runtime",
+        default="auto",
+        metavar="NAME",
+        help="auto, onnx, openvino, coreml, executorch or torch; torch:bfloat16 or openvino:auto is faster (auto)",
     )
     engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
 

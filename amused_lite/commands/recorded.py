@@ -52,7 +52,7 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
     """
     from amused_lite.generate import Amused
     from amused_lite.runtimes.hub import is_here
-    from amused_lite.runtimes.open import BUNDLED, RUNTIMES
+    from amused_lite.runtimes.open import BUNDLED
 
     if args.model is None and model != BUNDLED and not is_here(model):
         raise ValueError(
@@ -62,8 +62,8 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
     if args.runtime is not None:
         return Amused.open(chosen, args.runtime, args.threads, keep_loaded, adapters)
     try:
-        return Amused.open(chosen, runtime if runtime in RUNTIMES else "auto", args.threads, keep_loaded, adapters)
-    except (MissingExtraError, ValueError):  # that runtime is not installed here, or does not run this model
+        return Amused.open(chosen, runtime, args.threads, keep_loaded, adapters)
+    except (MissingExtraError, ValueError):  # that runtime is unknown, is not installed here, or does not run this model
         return Amused.open(chosen, "auto", args.threads, keep_loaded, adapters)
 
 

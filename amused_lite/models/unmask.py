@@ -79,11 +79,42 @@ class UnmaskStep(nn.Module):
 
         With B rows there is nothing to guide away from: half the work, and the scale is of no account.
         """
+        return self.token_side.head(self.guided_features(tokens, conditioning, guidance_scale))
+
+    def guided_features(self, tokens: Tensor, conditioning: Conditioning, guidance_scale: Tensor) -> Tensor:
+        """As `predict`, but what the head turns into logits: (B, N, token width).
+
+        The head is linear without a bias: guiding its input is guiding its logits, for half the largest product.
+        """
         pictures, rows = tokens.shape[0], conditioning.block_text.shape[0]
         features = self.token_side.features(tokens.repeat(rows // pictures, 1), conditioning)
-        # The head is linear without a bias: guiding its input is guiding its logits, for half the largest product.
         negative, prompted = features[:pictures], features[rows - pictures :]  # the same rows when there are only B
-        return self.token_side.head(guide(negative, prompted, guidance_scale))
+        return guide(negative, prompted, guidance_scale.to(features.dtype))
+
+    def sparse(
+        self,
+        tokens: Tensor,
+        conditioning: Conditioning,
+        guidance_scale: Tensor,
+        token_temperature: Tensor,
+        mask_temperature: Tensor,
+        num_masked: Tensor,
+        token_noise: Tensor,
+        order_noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The first two results of `forward`, with head and draw for masked tokens only.
+
+        Nobody looks at the others' logits, and over the steps of a picture they are a third of all. Not for graphs, whose
+        shapes would depend on the tokens.
+        """
+        unknown = tokens == self.tail.mask_token_id  # (B, N), M of them
+        features = self.guided_features(tokens, conditioning, guidance_scale)
+        log_probs = self.token_side.head(features[unknown]).float().log_softmax(-1)  # (M, K)
+        drawn = draw_tokens(log_probs, token_temperature, token_noise[unknown])
+        confidence = torch.full_like(order_noise, KNOWN)
+        confidence[unknown] = log_probs.gather(-1, drawn[:, None])[:, 0] + mask_temperature * order_noise[unknown]
+        guess = tokens.masked_scatter(unknown, drawn.to(torch.int32))
+        return remask(confidence, guess, num_masked, self.tail.mask_token_id), guess
 
     def forward(
         self,

@@ -15,6 +15,7 @@ from amused_lite.tokenizer import Tokenizer
 
 BUNDLED = "tiny"
 RUNTIMES = ("auto", "onnx", "openvino", "coreml", "executorch", "torch")
+_PRECISIONS = {"torch": ("bfloat16", "auto"), "openvino": ("bfloat16", "float16", "auto")}  # besides float32
 _LIBRARIES = {"openvino": ("openvino",), "executorch": ("executorch", "torch"), "coreml": ("coremltools",)}
 _DIFFUSERS_INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -30,7 +31,8 @@ def open_model(
         model: "tiny" (the model inside this package), a bundle folder, a folder in diffusers' layout, or a hub id
             such as `amused/amused-512`, which is downloaded once.
         runtime: "auto", or one of `RUNTIMES`: the target that a bundle was exported for, or "torch" for whatever holds
-            plain weights: ONNX bundles and diffusers folders.
+            plain weights: ONNX bundles and diffusers folders. After a colon may stand what it shall compute in, as in
+            "torch:bfloat16" or "openvino:auto", which takes what is fastest here; float32 otherwise.
         threads: processor threads; None leaves the choice to the engine.
         adapters: styles to merge in, "FILE" or "FILE:WEIGHT"; see `adapting.open_adapters`.
 
@@ -40,8 +42,7 @@ def open_model(
         MissingExtraError: it needs an optional part of the installation.
         ConnectionError: it is not on this machine and the hub cannot be reached.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}")
+    check_runtime(runtime)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, got {threads}; leave it out to use all")
     if _is_hub_id(model):
@@ -53,6 +54,25 @@ def open_model(
         return _open_diffusers(folder, str(model), runtime, threads, adapters)
     expected = f"a {MANIFEST} (bundle) or a {_DIFFUSERS_INDEX} (diffusers folder)"
     raise FileNotFoundError(f"{folder} is no model: it has neither {expected}; give the folder that holds one")
+
+
+def check_runtime(runtime: str) -> None:
+    """Raise ValueError unless this is the name of a runtime, with a precision after a colon where one is meant."""
+    engine, _, precision = runtime.partition(":")
+    if engine not in RUNTIMES:
+        raise ValueError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}")
+    if precision:
+        _precision(engine, precision)
+
+
+def _precision(engine: str, precision: str) -> str:
+    """What an engine shall compute in, checked."""
+    choices = ("float32", *_PRECISIONS.get(engine, ()))
+    if engine == "auto":
+        choices = ("float32", *dict.fromkeys(name for names in _PRECISIONS.values() for name in names))
+    if precision not in ("", *choices):
+        raise ValueError(f"{engine} cannot be asked to compute in {precision!r}; choose one of {', '.join(choices)}")
+    return precision or "float32"
 
 
 def find_model(model: str | Path) -> Path:
@@ -88,7 +108,7 @@ def _is_hub_id(model: str | Path) -> bool:
 def _open_bundle(
     folder: Path, runtime: str, threads: int | None, adapters: Sequence[Wanted]
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
-    if runtime == "torch":
+    if runtime.partition(":")[0] == "torch":
         require_extra("torch", "the torch runtime", "torch", "safetensors")
     bundle = open_bundle(folder)
     manifest = bundle.manifest
@@ -108,13 +128,15 @@ def open_engine(
         MissingExtraError: the engine is not installed.
     """
     target = bundle.manifest.target
+    runtime, _, asked = runtime.partition(":")
+    precision = _precision(target if runtime == "auto" else runtime, asked)
     if runtime == "torch":
         if WEIGHTS not in bundle.manifest.files:
             remedy = "leave --runtime out, or open the model it was made from"
             raise ValueError(f"{bundle.folder} holds modules for {target} and no weights for torch; {remedy}")
         from amused_lite.runtimes.torch_runtime import TorchRuntime
 
-        return TorchRuntime.from_bundle(bundle, threads).adapt(adapters, stored_dtype(bundle, adapters))
+        return TorchRuntime.from_bundle(bundle, threads, precision=precision).adapt(adapters, stored_dtype(bundle, adapters))
     if runtime not in ("auto", target):
         remedy = f"leave --runtime out, or export the model with --to {runtime}"
         raise ValueError(f"{bundle.folder} was exported for {target}, which {runtime} cannot run; {remedy}")
@@ -130,7 +152,7 @@ def open_engine(
         case "openvino":
             from amused_lite.runtimes.openvino_runtime import OpenVINORuntime
 
-            return OpenVINORuntime(bundle, threads, adapters=adapters)
+            return OpenVINORuntime(bundle, threads, precision, adapters=adapters)
         case "executorch":
             from amused_lite.runtimes.executorch_runtime import ExecuTorchRuntime
 
@@ -143,13 +165,14 @@ def open_engine(
 def _open_diffusers(
     folder: Path, name: str, runtime: str, threads: int | None, adapters: Sequence[Wanted]
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
+    runtime, _, asked = runtime.partition(":")
     if runtime not in ("auto", "torch"):
         engine = "ONNX Runtime" if runtime == "onnx" else runtime
         raise ValueError(f"{folder} is a diffusers folder, which {engine} cannot run; use the torch runtime")
     require_extra("torch", "a diffusers folder", "torch", "safetensors")
     from amused_lite.runtimes.torch_runtime import TorchRuntime
 
-    engine = TorchRuntime.from_folder(folder, threads)
+    engine = TorchRuntime.from_folder(folder, threads, precision=_precision("torch", asked))
     chosen, remarks = open_adapters(adapters, engine.config, engine.base_hash()) if adapters else Adapting((), ())
     engine.adapt(chosen)
     text = engine.config.text

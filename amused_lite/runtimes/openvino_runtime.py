@@ -106,6 +106,8 @@ class OpenVINORuntime(GraphRuntime):
             MissingExtraError: OpenVINO is not installed.
         """
         super().__init__(bundle)
+        if precision != "float32":
+            self.name = f"openvino:{precision}"
         import_openvino()
         if precision not in (*PRECISIONS, "auto"):
             raise ValueError(f"precision {precision!r} is unknown; choose one of {', '.join((*PRECISIONS, 'auto'))}")

@@ -52,39 +52,65 @@ class InMemory:
         return self.networks.get_submodule(name)
 
 
+def fast_precision(device: str = "cpu") -> str:
+    """What this machine multiplies fastest in: bfloat16 where its processor has instructions for it, else float32."""
+    if torch.device(device).type == "cpu":
+        return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+    return "bfloat16"
+
+
 class TorchRuntime:
-    """`Runtime` on torch, float32. Parts load when they are first needed and again after `release`."""
+    """`Runtime` on torch. Parts load when they are first needed and again after `release`."""
 
-    name = "torch"
+    def __init__(
+        self, weights: Weights, threads: int | None = None, device: str = "cpu", precision: str = "float32"
+    ) -> None:
+        """Prepare, and load nothing yet.
 
-    def __init__(self, weights: Weights, threads: int | None = None, device: str = "cpu") -> None:
-        """`threads` sets torch's own number for the whole process; None leaves it."""
+        Args:
+            weights: where they come from.
+            threads: sets torch's own number for the whole process; None leaves it.
+            device: torch's name of it.
+            precision: "float32"; "bfloat16", which computes everything in it but the sampler's tail and the encoding of
+                pictures, where it would choose other codes (docs/log.md); or "auto", the faster one here.
+        """
         self.config: ModelConfig = weights.config
         self._weights = weights
         self._device = torch.device(device)
+        precision = fast_precision(device) if precision == "auto" else precision
+        self.name = "torch" if precision == "float32" else f"torch:{precision}"
+        self._dtype: torch.dtype = getattr(torch, precision)
         self._parts: dict[str, Any] = {}
+        self._kept: tuple[Conditioning, Conditioning] | None = None  # a prompt's, as given and as torch has it
         if threads is not None:
             torch.set_num_threads(threads)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, threads: int | None = None, device: str = "cpu") -> Self:
+    def from_bundle(
+        cls, bundle: Bundle, threads: int | None = None, device: str = "cpu", precision: str = "float32"
+    ) -> Self:
         """Run a bundle's weights.
 
         Raises:
             FileNotFoundError: the bundle has no weights of its own.
         """
-        return cls(SavedWeights(bundle.path(WEIGHTS), bundle.config), threads, device)
+        return cls(SavedWeights(bundle.path(WEIGHTS), bundle.config), threads, device, precision)
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, threads: int | None = None, device: str = "cpu", variant: str | None = None
+        cls,
+        folder: str | Path,
+        threads: int | None = None,
+        device: str = "cpu",
+        variant: str | None = None,
+        precision: str = "float32",
     ) -> Self:
         """Run a published folder in diffusers' layout.
 
         Raises:
             FileNotFoundError, ValueError: see `PublishedWeights`.
         """
-        return cls(PublishedWeights(folder, variant), threads, device)
+        return cls(PublishedWeights(folder, variant), threads, device, precision)
 
     @classmethod
     def from_networks(cls, networks: Networks, device: str = "cpu") -> Self:
@@ -112,7 +138,7 @@ class TorchRuntime:
         check_prompt(self.config, text_ids, micro_conditioning)
         text_states, pooled_text = self._part("text")(self._tensor(text_ids))
         conditioning = self._part("uvit.prompt_side")(text_states, pooled_text, self._tensor(micro_conditioning))
-        return Conditioning(*(array.cpu().numpy() for array in conditioning))
+        return Conditioning(*(array.float().cpu().numpy() for array in conditioning))
 
     @torch.inference_mode()
     def unmask(
@@ -122,8 +148,8 @@ class TorchRuntime:
         check_step(self.config, tokens, conditioning, controls, noise)
         step = UnmaskStep(self._part("uvit.token_side"))
         scalars = [torch.tensor([value], dtype=torch.float32, device=self._device) for value in controls[:3]]
-        arrays = [self._tensor(array) for array in (*conditioning, controls.num_masked, *noise)]
-        next_tokens, guess, _ = step(self._tensor(tokens), *arrays[:4], *scalars, *arrays[4:])
+        arrays = [self._tensor(array) for array in (controls.num_masked, *noise)]
+        next_tokens, guess = step.sparse(self._tensor(tokens), self._conditioning(conditioning), *scalars, *arrays)
         return next_tokens.cpu().numpy(), guess.cpu().numpy()
 
     @torch.inference_mode()
@@ -131,21 +157,22 @@ class TorchRuntime:
         """See `Runtime`."""
         check_prediction(self.config, tokens, conditioning, guidance_scale)
         step = UnmaskStep(self._part("uvit.token_side"))
-        scale = torch.tensor([guidance_scale], dtype=torch.float32, device=self._device)
-        arrays = Conditioning(*(self._tensor(array) for array in conditioning))
-        return step.predict(self._tensor(tokens), arrays, scale).float().log_softmax(-1).cpu().numpy()
+        scale = torch.tensor([guidance_scale], dtype=self._dtype, device=self._device)
+        logits = step.predict(self._tensor(tokens), self._conditioning(conditioning), scale)
+        return logits.float().log_softmax(-1).cpu().numpy()
 
     @torch.inference_mode()
     def decode_image(self, tokens: np.ndarray) -> np.ndarray:
         """See `Runtime`."""
         check_tokens(self.config, tokens)
-        return self._part("vqgan").decode_image(self._tensor(tokens)).cpu().numpy()
+        return self._part("vqgan").decode_image(self._tensor(tokens)).float().cpu().numpy()
 
     @torch.inference_mode()
     def encode_image(self, pixels: np.ndarray) -> np.ndarray:
         """See `Runtime`."""
         check_pixels(self.config, pixels)
-        return self._part("vqgan").encode_image(self._tensor(pixels)).to(torch.int32).cpu().numpy()
+        vqgan = self._weights.part("vqgan").to(self._device) if self._dtype != torch.float32 else self._part("vqgan")
+        return vqgan.encode_image(self._tensor(pixels)).to(torch.int32).cpu().numpy()
 
     @torch.inference_mode()
     def embed_text(self, text_ids: np.ndarray) -> np.ndarray:
@@ -169,11 +196,24 @@ class TorchRuntime:
             raise ValueError(f"no module {module!r} to release; expected one of {', '.join(_PARTS)}")
         for part in _PARTS[module]:
             self._parts.pop(part, None)
+        if module == "unmask":
+            self._kept = None
 
     def _part(self, name: str) -> Any:
         if name not in self._parts:
-            self._parts[name] = self._weights.part(name).to(self._device).eval()
+            part = self._weights.part(name).to(self._device).eval()
+            if name != "ranker" and self._dtype != torch.float32:
+                part = part.to(self._dtype)
+            # Convolutions run on channels-last pictures anyway, and without being asked copy each of them twice.
+            self._parts[name] = part.to(memory_format=torch.channels_last) if name == "vqgan" else part
         return self._parts[name]
+
+    def _conditioning(self, conditioning: Conditioning) -> Conditioning:
+        """As torch has it. All steps of a prompt bring the same arrays, which are converted once."""
+        if self._kept is None or any(a is not b for a, b in zip(self._kept[0], conditioning, strict=True)):
+            arrays = (self._tensor(array).to(self._dtype) for array in conditioning)
+            self._kept = conditioning, Conditioning(*arrays)
+        return self._kept[1]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         # Broadcast and read-only arrays are legal inputs; torch wants memory it may write to.
