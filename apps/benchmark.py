@@ -1,0 +1,222 @@
+"""`amused-lite bench`: models and runtimes side by side in one run: seconds, memory, and what the seconds go to.
+
+Every contender runs in a process of its own, and they take turns, so that a machine that slows down slows them all.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from amused_lite import __version__
+from amused_lite.commands.flags import whole
+from amused_lite.extras import require_extra
+from amused_lite.runtimes.open import check_runtime, find_model
+
+PROMPT = "a red balloon above a blue house in a meadow"
+EXAMPLES = """
+examples:
+  amused-lite bench                                    the bundled model on every runtime that can run it
+  amused-lite bench out/openvino out/int8 tiny@torch   bundles, and a model on a runtime of your choice
+  amused-lite bench --random amused-512 --against diffusers
+      the published size with random weights: speed and memory are those of the real ones
+  amused-lite bench out/int8 --memory low --repeat 5 --out table.md
+
+A model is anything that generate takes with -m; after an @ may stand what it takes with --runtime.
+Close other programs first; what else ran is part of the figures.
+"""
+FOOTNOTES = """
+Each run is a process of its own that draws one picture and then {pictures} more, another prompt each; the contenders
+took turns, {repeat} times. Times are medians, with the least and the most in brackets. The first picture counts from
+before the model is opened: reading, compiling, drawing, but not the start of Python. Steps include the drawing of
+tokens and noise. Peak memory is the whole process's, mapped files included, by the operating system's own count.
+""".strip()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process shall do."""
+
+    model: str
+    runtime: str  # as `open_model` takes it; for diffusers a dtype of torch
+    library: str = "amused-lite"
+    prompt: str = PROMPT
+    steps: int = 12
+    guidance_scale: float | None = None
+    threads: int | None = None
+    memory: str = "fast"  # or "low": a module is released as soon as a picture no longer needs it
+    pictures: int = 1  # after the first
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of the table."""
+
+    name: str
+    task: Task
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one process did. Seconds; bytes."""
+
+    first: float
+    pictures: list[dict[str, Any]]  # total, encode, decode, and the list of steps
+    peak: int
+    versions: dict[str, str]
+    runtime: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `bench`."""
+    parser.epilog = EXAMPLES
+    add = parser.add_argument
+    add("models", nargs="*", metavar="MODEL[@RUNTIME]", help="what to measure (tiny on all runtimes)")
+    add("--random", metavar="PRESET", help="amused-256 or amused-512 with random weights, made once")
+    add("--against", choices=["diffusers"], help="also measure the published pipeline, on the same weights")
+    add("--prompt", default=PROMPT, help="what to draw, with a number after it")
+    add("--steps", type=whole(1), default=12, metavar="N", help="unmask steps (12)")
+    add("--guidance-scale", type=float, metavar="G", help="the same for all (each model's own)")
+    add("--threads", type=whole(1), metavar="N", help="processor threads (the engine's choice)")
+    add("--memory", choices=["fast", "low"], default="fast", help="keep modules loaded, or release them (fast)")
+    add("--repeat", type=whole(1), default=3, metavar="N", help="turns (3)")
+    add("--pictures", type=whole(1), default=1, metavar="N", help="per turn, after the first (1)")
+    add("--out", type=Path, metavar="FILE", help="write the table (.md) or all figures (.json) there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and print the table."""
+    rivals = contenders(args)
+    results: dict[str, list[Result]] = {rival.name: [] for rival in rivals}
+    for turn, rival, result in measure(rivals, args.repeat):
+        results[rival.name].append(result)
+        seconds = ", ".join(f"{picture['total']:.2f}" for picture in result.pictures)
+        print(f"{turn} of {args.repeat}: {rival.name}: {seconds} s a picture", file=sys.stderr)
+    text = report(results, rivals[0].task, args.repeat, args.random is not None)
+    print(text)
+    if args.out:
+        if args.out.suffix == ".json":
+            full = {name: [asdict(result) for result in some] for name, some in results.items()}
+            whole_run = {"machine": describe_machine(), "settings": asdict(rivals[0].task), "results": full}
+            text = json.dumps(whole_run, indent=1)
+        args.out.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def contenders(args: argparse.Namespace) -> list[Contender]:
+    """What shall be measured, the slowest expected first: it is what the others are compared with.
+
+    Raises:
+        ValueError, FileNotFoundError: a model or a runtime is unknown.
+        MissingExtraError: what was asked for needs an optional part of the installation.
+    """
+    if args.random or args.against:
+        require_extra("torch", "measuring published models", "torch", "safetensors")
+    random = None
+    if args.random:
+        from amused_lite.apps.random_model import random_model
+
+        random = str(random_model(args.random))
+    named = [word.partition("@")[::2] for word in args.models]
+    if random:
+        named += [(random, "torch"), (random, "torch:auto")]
+    elif not named:
+        torch = importlib.util.find_spec("torch") is not None
+        named = [("tiny", "onnx"), *((("tiny", "torch"), ("tiny", "torch:auto")) if torch else ())]
+    common = {
+        "prompt": args.prompt,
+        "steps": args.steps,
+        "guidance_scale": args.guidance_scale,
+        "threads": args.threads,
+        "memory": args.memory,
+        "pictures": args.pictures,
+    }
+    found = []
+    for model, runtime in named:
+        check_runtime(runtime or "auto")
+        find_model(model)
+        called = args.random if model == random else Path(model).name
+        task = Task(model, runtime or "auto", **common)
+        found.append(Contender(f"{called} on {runtime}" if runtime else called, task))
+    return [*_diffusers(random or named[0][0], common), *found] if args.against else found
+
+
+def _diffusers(folder: str, common: dict[str, Any]) -> list[Contender]:
+    if importlib.util.find_spec("diffusers") is None:
+        raise ValueError("diffusers is not installed; pip install diffusers transformers, or leave --against out")
+    if not (Path(folder) / "model_index.json").is_file():
+        raise ValueError(f"diffusers cannot open {folder}; add --random amused-512, or name a folder of its own first")
+    guided = common | {"guidance_scale": common["guidance_scale"] or 10.0}  # its own default
+    return [
+        Contender(f"diffusers, {dtype}", Task(folder, dtype, library="diffusers", **guided))
+        for dtype in ("float32", "bfloat16")
+    ]
+
+
+def measure(rivals: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Contender, Result]]:
+    """Run every contender in turn, `repeat` times over: (turn, who, result).
+
+    Raises:
+        ValueError: one failed; the message has its last line.
+    """
+    for turn in range(1, repeat + 1):
+        for rival in rivals:
+            command = [sys.executable, "-m", "amused_lite.apps.benchmark_worker", json.dumps(asdict(rival.task))]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                said = [line for line in done.stderr.splitlines() if line.strip()]
+                raise ValueError(f"{rival.name} failed: {said[-1] if said else f'exit code {done.returncode}'}")
+            yield turn, rival, Result(**json.loads(done.stdout))
+
+
+def report(results: dict[str, list[Result]], task: Task, repeat: int, random: bool) -> str:
+    """The table in Markdown, with what has to be known to read it."""
+    lines = [
+        "| | whole picture | compared | text | a step | decoding | first picture | peak memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    base = None
+    for name, some in results.items():
+        pictures = [picture for result in some for picture in result.pictures]
+        totals = [picture["total"] for picture in pictures]
+        base = base or median(totals)
+        steps = median(step for picture in pictures for step in picture["steps"])
+        cells = [
+            f"**{median(totals):.2f} s** ({min(totals):.2f} to {max(totals):.2f})",
+            f"1 / {base / median(totals):.2f}",
+            f"{median(picture['encode'] for picture in pictures):.2f} s",
+            f"{steps * 1000:.0f} ms",
+            f"{median(picture['decode'] for picture in pictures):.2f} s",
+            f"{median(result.first for result in some):.1f} s",
+            f"{max(result.peak for result in some) / 2**30:.2f} GiB",
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    versions: dict[str, str] = {}
+    for some in results.values():
+        versions |= some[0].versions
+    notes = FOOTNOTES.format(pictures=task.pictures, repeat=repeat)
+    if random:
+        notes += "\nWeights are random: times and memory are those of the real ones, pictures are not."
+    said = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    settings = f"{task.steps} steps, {task.threads or 'all'} threads, memory {task.memory}"
+    return "\n".join([*lines, "", f"{describe_machine()}; {settings}; amused-lite {__version__}, {said}.", "", notes])
+
+
+def describe_machine() -> str:
+    """Processor, cores, memory and system, as far as they can be found out."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = models[0].partition(":")[2].strip() if models else name
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    busy = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
+    return f"{name}, {cores} cores, {platform.system()}, Python {platform.python_version()}{busy}"

@@ -1,0 +1,93 @@
+"""`amused-lite bench`: real processes are measured, and random models are ones that both libraries open."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from amused_lite.apps import random_model
+
+from amused_lite import cli
+from amused_lite.config import PRESETS
+from amused_lite.generate import Amused
+
+
+def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "figures.json"
+    command = ["bench", "tiny", "tiny@torch", "--steps", "2", "--repeat", "2", "--memory", "low", "--out", str(out)]
+    assert cli.main(command) == 0
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if " of 2: " in line]
+    turns = [line.partition(" s a picture")[0].rpartition(": ")[0] for line in lines]
+    assert turns == ["1 of 2: tiny", "1 of 2: tiny on torch", "2 of 2: tiny", "2 of 2: tiny on torch"]
+    assert "| tiny on torch | **" in said.out and "onnxruntime" in said.out
+    results = json.loads(out.read_text())["results"]
+    for some in results.values():
+        for result in some:
+            (picture,) = result["pictures"]
+            assert len(picture["steps"]) == 2
+            parts = picture["encode"] + sum(picture["steps"]) + picture["decode"]
+            assert 0 < parts <= picture["total"] < result["first"] * 10
+    assert all(50 * 2**20 < result["peak"] < 2**31 for some in results.values() for result in some)
+    # Torch's libraries alone are larger than all that ONNX Runtime needs.
+    assert results["tiny on torch"][0]["peak"] > results["tiny"][0]["peak"]
+    assert "torch" in results["tiny on torch"][0]["versions"] and "torch" not in results["tiny"][0]["versions"]
+
+
+def test_random_models_open_in_both_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    big = PRESETS["amused-512"]
+    small = replace(
+        big,
+        text=replace(big.text, vocab_size=600, start_token_id=598, end_token_id=599, layers=2),
+        uvit=replace(big.uvit, grid=16, layers=1, res_blocks=1, codebook_size=64, vocab_size=72),
+        vqgan=replace(big.vqgan, channels=(32, 64), codebook_size=64),
+    )
+    monkeypatch.setitem(PRESETS, "small", small)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = random_model.random_model("small")
+    written = (folder / "model_index.json").stat().st_mtime_ns
+    assert random_model.random_model("small") == folder
+    assert (folder / "model_index.json").stat().st_mtime_ns == written  # made once
+    assert not list(folder.parent.glob(".random-*"))
+    picture = Amused.open(folder).generate("a red balloon", seed=1, steps=2)
+    assert np.asarray(picture.image).std() > 1  # activations neither vanish nor explode
+    command = ["bench", "--random", "small", "--against", "diffusers", "--steps", "2", "--repeat", "1"]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    rows = [line.split(" | ")[0].strip("| ") for line in said.splitlines() if " s** " in line]
+    assert rows == ["diffusers, float32", "diffusers, bfloat16", "small on torch", "small on torch:auto"]
+    assert "Weights are random" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "not found"),
+        (["tiny@fast"], "is unknown"),
+        (["tiny@torch:int4"], "choose one of"),
+        (["--random", "amused-1024"], "no published preset"),
+        (["--random", "tiny"], "no published preset"),
+        (["tiny", "--against", "diffusers"], "diffusers cannot open tiny"),
+        (["--repeat", "0"], "1 or more"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = cli.main(["bench", *words])
+    except SystemExit as stop:  # argparse's own way out
+        code = stop.code
+    assert code == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_a_contender_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    assert cli.main(["bench", str(tmp_path), "--repeat", "1"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and f"{tmp_path.name} failed" in said[0]
