@@ -28,6 +28,7 @@ class GenerateOptions:
     guidance_scale: float | None = None
     guidance_schedule: str = "constant"  # "linear" rises from 1 (Muse, Chang et al. 2023, section 2.7)
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # share of the steps that are guided (Kynkäänniemi et al. 2024)
+    guidance_every: int = 1  # guided steps per look at the negative prompt; its pull is reused (Yan et al. 2025)
     mask_temperature: tuple[float, float] = (2.0, 0.0)  # at the first and at the last step
     mask_schedule: str = "cosine"
     order: str = "confidence"  # MaskGIT's; "halton" is blind to the picture (Besnier et al. 2025)
@@ -54,6 +55,8 @@ class GenerateOptions:
         if self.guidance_interval[0] > self.guidance_interval[1]:
             first, last = self.guidance_interval
             raise ValueError(f"guidance_interval must rise, got {first:g} to {last:g}")
+        if self.guidance_every < 1:
+            raise ValueError(f"guidance_every must be 1 or more, got {self.guidance_every}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be 1 or more, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -103,6 +106,7 @@ class Settings(NamedTuple):
     guidance_scale: float
     guidance_schedule: str
     guidance_interval: tuple[float, float]
+    guidance_every: int
     mask_temperature: tuple[float, float]
     mask_schedule: str
     order: str

@@ -34,6 +34,10 @@ class Edit:
     tokens: np.ndarray  # (N,) the earlier picture's
 
 
+# Fields that are written only where they say something; earlier versions do not know them.
+_RARE = {"guidance_every": 1}
+
+
 @dataclass(frozen=True, eq=False)
 class Recipe:
     """Everything that made a picture. The fields from `steps` to `micro_conditioning` are those of `Settings`."""
@@ -63,6 +67,7 @@ class Recipe:
     tokens: np.ndarray  # (N,) integers below codebook_size
     edit: Edit | None = None
     adapters: tuple[str, ...] = ()  # such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256
+    guidance_every: int = 1
     version: str = __version__
 
     def parameters(self) -> str:
@@ -88,6 +93,9 @@ class Recipe:
         values["tokens"] = _to_text(self.tokens, self.codebook_size)
         if self.edit is not None:
             values["edit"]["tokens"] = _to_text(self.edit.tokens, self.codebook_size)
+        for name, usual in _RARE.items():
+            if values[name] == usual:
+                del values[name]
         return json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False)
 
     @classmethod

@@ -27,6 +27,18 @@ class Law(NamedTuple):
         return self.top_k is None and self.top_p is None
 
 
+def guide(prompted: np.ndarray, pull: np.ndarray, guidance_scale: float) -> np.ndarray:
+    """Log-probabilities (B, N, K) of the prompt, moved `guidance_scale - 1` times further along `pull`, normalized.
+
+    `pull` is how the prompt's differ from the negative prompt's. A constant in either cancels out, so logits that are
+    normalized guide as those that are not.
+    """
+    guided = prompted + np.float32(guidance_scale - 1) * pull
+    guided -= guided.max(-1, keepdims=True)
+    guided -= np.log(np.exp(guided).sum(-1, keepdims=True))
+    return guided
+
+
 def truncate(log_probs: np.ndarray, top_k: int | None = None, top_p: float | None = None) -> np.ndarray:
     """log_probs (..., K) with -inf where top-k or top-p leaves a code out; not normalized again.
 

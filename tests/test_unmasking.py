@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from amused_lite.conditioning import Conditioning
+from amused_lite.edit import repeat
 from amused_lite.generate import Amused
 from amused_lite.options import GenerateOptions
+from amused_lite.png import Recipe
 from amused_lite.sampling import halton_order
-from amused_lite.unmasking import SURE_PASSES, mask_least_sure, sureness, unmask_tokens
+from amused_lite.unmasking import SURE_PASSES, _ReusedGuidance, mask_least_sure, sureness, unmask_tokens
 
 PROMPT = "a red balloon on a meadow"
 
@@ -39,6 +41,10 @@ class Counting:
         self.rows.append(len(conditioning.block_text))
         return self.inner.unmask(tokens, conditioning, *rest)
 
+    def predict(self, tokens: np.ndarray, conditioning: Conditioning, *rest: Any) -> Any:
+        self.rows.append(len(conditioning.block_text))
+        return self.inner.predict(tokens, conditioning, *rest)
+
 
 @pytest.mark.parametrize(
     ("options", "rows"),
@@ -55,6 +61,35 @@ def test_unguided_steps_leave_out_the_negative_half(amused: Amused, options: dic
     chosen = GenerateOptions(steps=8, **options)
     list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
     assert runtime.rows == rows
+
+
+def test_reused_guidance_reads_the_negative_prompt_every_nth_guided_step(amused: Amused) -> None:
+    runtime = Counting(amused)
+    chosen = GenerateOptions(steps=8, guidance_every=3, guidance_interval=(0.0, 0.75))
+    list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
+    # Guided steps 0 to 5, the negative prompt in 0 and 3: each half is a prediction of one row. Then two plain steps.
+    assert runtime.rows == [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    again = Counting(amused)
+    often = GenerateOptions(steps=8, guidance_every=1, guidance_interval=(0.0, 0.75))
+    list(unmask_tokens(again, amused.condition(PROMPT, "", often), often))  # type: ignore[arg-type]
+    assert sum(again.rows) == 14  # ten predictions of a row against fourteen
+
+
+def test_reused_guidance_is_guidance_where_nothing_was_reused(amused: Amused) -> None:
+    chosen = GenerateOptions(steps=4, guidance_scale=4.0)
+    pair = amused.condition(PROMPT, "blue", chosen)
+    tokens = next(unmask_tokens(amused.runtime, pair, chosen)).tokens
+    expected = amused.runtime.predict(tokens, pair, 4.0)
+    got = _ReusedGuidance(2).predict(amused.runtime, tokens, pair, 4.0)
+    np.testing.assert_allclose(got, expected, atol=2e-4)  # float32 logits up to 20, and another order of operations
+
+
+def test_reused_guidance_is_repeated_by_its_recipe(amused: Amused) -> None:
+    picture = amused.generate(PROMPT, seed=4, steps=5, guidance_every=2)
+    recipe = Recipe.from_json(picture.recipe.to_json())
+    assert recipe.guidance_every == 2
+    np.testing.assert_array_equal(repeat(amused, recipe), picture.recipe.tokens)
+    assert "guidance_every" not in amused.generate(PROMPT, seed=4, steps=2).recipe.to_json()
 
 
 def test_linear_guidance_rises_from_one_to_the_scale(amused: Amused) -> None:

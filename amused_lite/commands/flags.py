@@ -39,6 +39,13 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
         help="share of the steps that are guided; the others cost half (0,1)",
     )
     look.add_argument(
+        "--guidance-every",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="look at the negative prompt in every N-th guided step only; the others cost half (1)",
+    )
+    look.add_argument(
         "--mask-temperature",
         type=_temperatures,
         default=(2.0, 0.0),

@@ -63,7 +63,7 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
         return Amused.open(chosen, args.runtime, args.threads, keep_loaded, adapters)
     try:
         return Amused.open(chosen, runtime, args.threads, keep_loaded, adapters)
-    except (MissingExtraError, ValueError):  # that runtime is unknown, is not installed here, or does not run this model
+    except (MissingExtraError, ValueError):  # that runtime is unknown, not installed here, or does not run this model
         return Amused.open(chosen, "auto", args.threads, keep_loaded, adapters)
 
 

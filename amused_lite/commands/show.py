@@ -50,6 +50,8 @@ def _lines(recipe: "Recipe") -> dict[str, str]:
         guidance += f", {recipe.guidance_schedule}"
     if (first, last) != (0, 1):
         guidance += f", from {first:g} to {last:g} of the way"
+    if recipe.guidance_every > 1:
+        guidance += f", negative prompt every {recipe.guidance_every} steps"
     law = f"temperature {recipe.token_temperature:g}"
     law += f", top-k {recipe.top_k}" if recipe.top_k is not None else ""
     law += f", top-p {recipe.top_p:g}" if recipe.top_p is not None else ""
