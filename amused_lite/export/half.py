@@ -11,8 +11,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from amused_lite.export.modules import transposed
 from amused_lite.models.layers import GlobalResponseNorm, RMSNorm
-from amused_lite.models.vqgan import ConvResBlock, Decoder, Encoder
+from amused_lite.models.vqgan import ConvResBlock, Decoder, Encoder, Upsample
 
 SMALLEST = 2.0**-14  # the smallest number that float16 holds with all its digits
 QUIET = 1 / 32  # scale of a VQ-GAN's inner grids: room for 2 million
@@ -113,6 +114,8 @@ def halfable(module: nn.Module) -> nn.Module:
                 copied.set_submodule(path, HalfRMSNorm(child))
             case GlobalResponseNorm():
                 copied.set_submodule(path, HalfResponseNorm(child))
+            case Upsample():
+                copied.set_submodule(path, transposed(child))
             case nn.GroupNorm():
                 copied.set_submodule(path, HalfGroupNorm(child.num_groups, child.eps, child.weight, child.bias))
     return copied

@@ -18,6 +18,7 @@ from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 from amused_lite.models.networks import Weights
 from amused_lite.models.unmask import UnmaskStep, guide
+from amused_lite.models.vqgan import Upsample
 from amused_lite.runtimes.graphs import OUTPUTS as OUTPUTS
 
 MOST_PICTURES = 64  # in a flexible batch
@@ -120,14 +121,29 @@ class SteadyGroupNorm(nn.Module):
         return x * scale.flatten(1)[..., None, None] + shift.flatten(1)[..., None, None]
 
 
-def exportable(module: nn.Module) -> nn.Module:
-    """The same function, with the same weights, in operations that runtimes compute well."""
+def exportable(module: nn.Module, merge_upsampling: bool = True) -> nn.Module:
+    """The same function, with the same weights, in operations that runtimes compute well.
+
+    merge_upsampling: store the merged kernels of `Upsample`, and not the weights that they are made from.
+    """
     shared = {id(weight): weight for weight in module.parameters()}
     copied = copy.deepcopy(module, memo=dict(shared))
     for path, child in list(copied.named_modules()):
         if isinstance(child, nn.GroupNorm):
             copied.set_submodule(path, SteadyGroupNorm(child))
+        elif isinstance(child, Upsample) and merge_upsampling:
+            copied.set_submodule(path, transposed(child))
     return copied
+
+
+def transposed(upsample: Upsample) -> nn.ConvTranspose2d:
+    """With its weights merged for good."""
+    width = upsample.in_channels
+    with torch.device("meta"):
+        module = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1)
+    module.weight = nn.Parameter(upsample.merged().detach().contiguous(), requires_grad=False)
+    module.bias = upsample.bias
+    return module
 
 
 def load_module(name: str, weights: Weights, flexible: bool = False) -> nn.Module:

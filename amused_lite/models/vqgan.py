@@ -31,6 +31,29 @@ class ConvResBlock(nn.Module):
         return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
 
 
+class Upsample(nn.Conv2d):
+    """Nearest-neighbour doubling and a 3x3 convolution, as one transposed convolution.
+
+    Of the nine pixels that the convolution reads after the doubling, five to eight are copies of others. Weights that
+    meet the same pixel are added up first, which leaves 16 products for 36.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, 3, padding=1)
+
+    def merged(self) -> Tensor:
+        """The weights (in, out, 4, 4) of the transposed convolution with stride 2 and padding 1."""
+        kernel = self.weight
+        for axis in (2, 3):
+            first, middle, last = kernel.unbind(axis)
+            kernel = torch.stack([last, middle + last, first + middle, first], axis)
+        return kernel.transpose(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, C, 2H, 2W)."""
+        return F.conv_transpose2d(x, self.merged(), self.bias, stride=2, padding=1)
+
+
 class Encoder(nn.Module):
     """Pixels (B, 3, H, W) to latents (B, Z, h, w)."""
 
@@ -74,7 +97,7 @@ class Decoder(nn.Module):
             ins = [before] + [width] * config.layers_per_block  # one block more than the encoder has
             self.levels.append(nn.Sequential(*(ConvResBlock(config, c, width) for c in ins)))
             if level < len(channels) - 1:
-                self.ups.append(nn.Conv2d(width, width, 3, padding=1))
+                self.ups.append(Upsample(width))
         self.norm = _norm(config, channels[-1])
         self.out = nn.Conv2d(channels[-1], 3 * config.patch_size**2, 3, padding=1)
 
@@ -83,7 +106,7 @@ class Decoder(nn.Module):
         for level, blocks in enumerate(self.levels):
             x = blocks(x)
             if level < len(self.ups):
-                x = self.ups[level](F.interpolate(x, scale_factor=2.0, mode="nearest"))
+                x = self.ups[level](x)
         x = self.out(F.silu(self.norm(x)))
         return F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
 
