@@ -76,6 +76,7 @@ class TorchRuntime:
         """
         self.config: ModelConfig = weights.config
         self._weights = weights
+        self._shared = isinstance(weights, InMemory)  # someone else's networks, which stay as they are
         self._device = torch.device(device)
         precision = fast_precision(device) if precision == "auto" else precision
         self.name = "torch" if precision == "float32" else f"torch:{precision}"
@@ -204,8 +205,10 @@ class TorchRuntime:
             part = self._weights.part(name).to(self._device).eval()
             if name != "ranker" and self._dtype != torch.float32:
                 part = part.to(self._dtype)
-            # Convolutions run on channels-last pictures anyway, and without being asked copy each of them twice.
-            self._parts[name] = part.to(memory_format=torch.channels_last) if name == "vqgan" else part
+            if name == "vqgan" and not self._shared:
+                # Convolutions run on channels-last pictures anyway, and without being asked copy each of them twice.
+                part = part.to(memory_format=torch.channels_last)
+            self._parts[name] = part
         return self._parts[name]
 
     def _conditioning(self, conditioning: Conditioning) -> Conditioning:

@@ -11,6 +11,7 @@ from amused_lite.models.unmask import UnmaskStep
 from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.base import StepControls, StepNoise
 from amused_lite.runtimes.open import find_model, open_model
+from amused_lite.runtimes.torch_runtime import TorchRuntime
 
 PROMPT = "a red balloon above a blue house in a meadow"
 
@@ -77,3 +78,11 @@ def test_precisions_are_checked(runtime: str) -> None:
 def test_the_recipe_says_what_a_picture_was_computed_in() -> None:
     picture = Amused.open("tiny", "torch:bfloat16").generate(PROMPT, seed=3, steps=2)
     assert picture.recipe.runtime == "torch:bfloat16"
+
+
+def test_networks_in_memory_stay_as_they_are() -> None:
+    networks = open_model("tiny", "torch")[0].networks()
+    before = {name: (weight.stride(), weight.is_inference()) for name, weight in networks.named_parameters()}
+    runtime = TorchRuntime.from_networks(networks)
+    runtime.decode_image(np.zeros((1, 1024), np.int32))
+    assert {name: (weight.stride(), weight.is_inference()) for name, weight in networks.named_parameters()} == before
