@@ -191,7 +191,7 @@ _TINY = ModelConfig(
         patch_size=4,
         spherical=True,
     ),
-    guidance_scale=3.0,
+    guidance_scale=2.0,
     token_temperature=0.5,  # a network this small is unsure too often; at 1.0 stray codes speckle the picture
 )
 
