@@ -148,7 +148,7 @@ def _agreement(
     rows = [0, len(arrays["tokens"])]  # the first picture's pair
     pair = Conditioning(*(arrays[name][rows] for name in Conditioning._fields))
     shares = {}
-    follower = _open(bundle)
+    follower = engine_of(bundle)
     for step, share in enumerate(
         agreement(TorchRuntime(source.weights), follower, pair, options.precision == "float16")
     ):
@@ -157,8 +157,8 @@ def _agreement(
     return shares
 
 
-def _open(bundle: Bundle) -> Runtime:
-    """The runtime of a bundle; Core ML's through the interpreter, on every system alike."""
+def engine_of(bundle: Bundle) -> Runtime:
+    """The runtime that proves a bundle; Core ML's is the interpreter, on every system alike."""
     if bundle.manifest.target == "coreml":
         from amused_lite.export.mil_interpreter import InterpretedRuntime
 

@@ -1,6 +1,8 @@
 """Every target from one model, proven and measured: `python -m amused_lite.export.table MODEL`.
 
-Each export is a process of its own, so that its peak memory is its own. docs/export.md holds what it printed.
+Each export is a process of its own, so that its peak memory is its own. With --pictures, whole pictures are drawn as
+well, by the exported bundle and by torch from the same seeds; Core ML's through the interpreter. docs/export.md holds
+what it printed.
 """
 
 import argparse
@@ -28,8 +30,10 @@ HEAD = (
     "of them CPU",
     "peak GB",
     *MODULES,
+    "ranker",
     "tokens drawn alike, step by step, %",
 )
+PICTURES = ("whole pictures with torch's tokens", "PSNR of the others, worst and mean, dB")
 
 
 class Run(NamedTuple):
@@ -85,6 +89,28 @@ def line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _print_table(model: str, chosen: argparse.Namespace) -> None:
+    head, wanted = HEAD, None
+    if chosen.pictures:
+        from amused_lite.export import pictures
+
+        head, wanted = (*HEAD, *PICTURES), pictures.torch_pictures(model, chosen.pictures)
+    print(f"\n{model}\n\n{line(head)}\n{line(['---'] * len(head))}", flush=True)
+    targets, precisions = chosen.to or TARGETS, chosen.precision or PRECISIONS
+    with tempfile.TemporaryDirectory(dir=chosen.scratch) as scratch:
+        source = str(find_model(model))
+        for target, precision in ((t, p) for t in targets for p in precisions):
+            out = Path(scratch) / f"{target}-{precision}"
+            cells = row(measure(source, target, precision, out))
+            if wanted is not None:
+                cells += pictures.summary(pictures.likenesses(out, wanted))
+            print(line(cells), flush=True)
+            if not (Path(source) / WEIGHTS).exists() and (out / WEIGHTS).exists():
+                source = str(out)  # the same weights; its colours need not be computed again
+            elif str(out) != source:
+                shutil.rmtree(out)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one table for each model; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,19 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", action="append", choices=TARGETS, help="only these targets (may be repeated)")
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="only these precisions")
     parser.add_argument("--scratch", type=Path, help="where bundles grow and go again (the system's temporary folder)")
+    parser.add_argument("--pictures", type=int, default=0, metavar="N", help="draw N of 20 prompts beside torch (0)")
     chosen = parser.parse_args(arguments)
-    targets, precisions = chosen.to or TARGETS, chosen.precision or PRECISIONS
     for model in chosen.models:
-        print(f"\n{model}\n\n{line(HEAD)}\n{line(['---'] * len(HEAD))}", flush=True)
-        with tempfile.TemporaryDirectory(dir=chosen.scratch) as scratch:
-            source = str(find_model(model))
-            for target, precision in ((t, p) for t in targets for p in precisions):
-                out = Path(scratch) / f"{target}-{precision}"
-                print(line(row(measure(source, target, precision, out))), flush=True)
-                if not (Path(source) / WEIGHTS).exists() and (out / WEIGHTS).exists():
-                    source = str(out)  # the same weights; its colours need not be computed again
-                elif str(out) != source:
-                    shutil.rmtree(out)
+        _print_table(model, chosen)
     return 0
 
 

@@ -5,6 +5,7 @@ single-file exports each graph holds its own weights instead.
 """
 
 import json
+import logging
 import struct
 import warnings
 from pathlib import Path
@@ -25,6 +26,7 @@ from amused_lite.runtimes.onnx_runtime import load_session
 
 _STORED = {"float16": torch.float16, "float32": torch.float32}
 _LIMIT = 2**31  # bytes of one protocol message
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns where there is no torchvision
 _PART_OF = {part.rpartition(".")[2]: part for part in PARTS}  # "token_side", as modules name it -> "uvit.token_side"
 
 

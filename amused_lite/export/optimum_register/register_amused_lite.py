@@ -38,4 +38,6 @@ class AmusedLiteExportCommand(BaseOptimumCLICommand):
         raise SystemExit(guard(lambda: export.run(args)))
 
 
-REGISTER_COMMANDS = [(AmusedLiteExportCommand, ExportCommand)]
+# Read once and then empty. optimum reads this module once for every such folder on Python's path (two where both an
+# environment and the one below it hold amused-lite) and stops at a command that comes twice.
+REGISTER_COMMANDS = iter([(AmusedLiteExportCommand, ExportCommand)])
