@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from amused_lite.adapters import described
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
 from amused_lite.options import GenerateOptions
 from amused_lite.png import Edit, Recipe, save_png
@@ -69,14 +68,16 @@ class Amused:
         threads: int | None = None,
         keep_loaded: bool = False,
         adapters: Sequence[str] = (),
+        style_scale: float | None = None,
     ) -> Self:
         """Open a model: "tiny", a bundle folder, a diffusers folder or a hub id. See `runtimes.open.open_model`.
 
         adapters: styles, each as "FILE" or "FILE:WEIGHT".
+        style_scale: turns on two-scale guidance, see `runtimes.two_scale`.
         """
         from amused_lite.runtimes.open import open_model
 
-        return cls(*open_model(model, runtime, threads, adapters), keep_loaded=keep_loaded)
+        return cls(*open_model(model, runtime, threads, adapters, style_scale), keep_loaded=keep_loaded)
 
     def generate(self, prompt: str, negative_prompt: str = "", picture: int = 0, **options: Any) -> Picture:
         """Make one picture; `options` are the fields of `GenerateOptions`.
@@ -166,7 +167,7 @@ class Amused:
             codebook_size=config.uvit.codebook_size,
             tokens=tokens,
             edit=edit,
-            adapters=tuple(described(choice) for choice in self.info.adapters),
+            adapters=self.info.styles,
         )
         return Picture(image, recipe)
 

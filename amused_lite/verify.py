@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from amused_lite import __version__
-from amused_lite.adapters import described
 from amused_lite.edit import repeat
 from amused_lite.generate import Amused
 from amused_lite.png import Recipe
@@ -56,7 +55,7 @@ def verify(amused: Amused, recipe: Recipe, image: Image.Image | None = None) -> 
         other = f"a model with {recipe.codebook_size} codes, this one has {codes}"
         raise ValueError(f"the recipe is of {other}; name the model that made it with -m")
     drawn = repeat(amused, recipe)
-    adapters = tuple(described(choice) for choice in amused.info.adapters)
+    adapters = amused.info.styles
     psnr, pixels_equal = None, None
     if image is not None and _is_decoded(amused, recipe):
         psnr, pixels_equal = compare_pixels(image, amused.decode(drawn))

@@ -131,7 +131,7 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
     elif not named:
         torch = importlib.util.find_spec("torch") is not None
         named = [("tiny", "onnx"), *((("tiny", "torch"), ("tiny", "torch:auto")) if torch else ())]
-    common = {
+    common: dict[str, Any] = {
         "prompt": args.prompt,
         "steps": args.steps,
         "guidance_scale": args.guidance_scale,
@@ -154,7 +154,7 @@ def _diffusers(folder: str, common: dict[str, Any]) -> list[Contender]:
         raise ValueError("diffusers is not installed; pip install diffusers transformers, or leave --against out")
     if not (Path(folder) / "model_index.json").is_file():
         raise ValueError(f"diffusers cannot open {folder}; add --random amused-512, or name a folder of its own first")
-    guided = common | {"guidance_scale": common["guidance_scale"] or 10.0}  # its own default
+    guided: dict[str, Any] = common | {"guidance_scale": common["guidance_scale"] or 10.0}  # its own default
     return [
         Contender(f"diffusers, {dtype}", Task(folder, dtype, library="diffusers", **guided))
         for dtype in ("float32", "bfloat16")

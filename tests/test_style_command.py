@@ -9,9 +9,10 @@ from PIL import Image
 from amused_lite.adapter_files import load_adapter
 from amused_lite.adapters import Adapter
 from amused_lite.cli import main
+from amused_lite.tensor_file import open_tensors
 from amused_lite.training import style_job
 
-QUICK = ["--steps", "2", "--batch", "1", "--crops", "2", "--threads", "1"]
+QUICK = ["--steps", "2", "--batch", "1", "--crops", "2", "--guessed-share", "0", "--threads", "1"]
 
 
 @pytest.fixture
@@ -154,6 +155,20 @@ def test_mistakes_cost_one_line(
     assert code == 2
     assert message in one_line(capsys)
     assert not (tmp_path / "gold.safetensors").exists()
+
+
+def test_proposals_and_guesses(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "gold.safetensors"
+    proposals = ["--propose", "a red star", "--propose", "a blue cup"]
+    guesses = ["--guessed-share", "0.5", "--prior-prompt", "a boat at sea", "--prior-prompt", "two stars"]
+    assert train(pictures, out, *proposals, *guesses, "--no-samples", "--steps", "1") == 0
+    said = capsys.readouterr().out
+    kept = open_tensors(style_job.work_folder(out) / style_job.PRIOR).read()["tokens"]
+    assert kept.shape == (2, 1024)  # the model's pictures of both prompts
+    assert load_adapter(out).record.recipe["guessed_share"] == 0.5
+    assert "0.png: a " in said and "1.png: a " in said
+    assert train(pictures, tmp_path / "x.safetensors", *proposals, "--caption", "a boat") == 2
+    assert "leave one of them out" in one_line(capsys)
 
 
 def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from amused_lite.commands.flags import (
     check_output,
     options_from,
     slug,
+    warn_adapters,
     warn_dropped,
     watched,
     whole,
@@ -130,9 +131,10 @@ def run_edit(args: argparse.Namespace, make: "Make", **defaults: Any) -> int:
 
     from amused_lite.generate import Amused
 
-    amused = Amused.open(args.model, args.runtime, args.threads, keep_loaded=args.count > 1)
+    amused = Amused.open(args.model, args.runtime, args.threads, args.count > 1, args.adapter, args.style_scale)
     task = make(amused, vars(options))
     warn_dropped(amused, task.prompt, task.negative_prompt)
+    warn_adapters(amused, task.prompt)
     name = name or f"{slug(Path(args.file).stem)}-{args.command}-{options.seed}.png"
     made: list[dict[str, Any]] = []
     for picture in range(args.picture, args.picture + args.count):

@@ -85,6 +85,9 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         help="a style, from -1 to 2 times as strong as learned; may be repeated",
     )
     engine.add_argument(
+        "--style-scale", type=float, metavar="A", help="further from the base: two-scale guidance (docs/styles.md)"
+    )
+    engine.add_argument(
         "--runtime",
         default="auto",
         metavar="NAME",

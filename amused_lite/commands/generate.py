@@ -141,7 +141,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
     many = args.count * args.best_of > 1 or bool(args.film)
     if recipe is None:
         model, runtime = args.model or "tiny", args.runtime or "auto"
-        amused = Amused.open(model, runtime, args.threads, keep_loaded=many, adapters=args.adapter)
+        amused = Amused.open(model, runtime, args.threads, many, args.adapter, args.style_scale)
     else:
         amused = open_recorded(recipe.model, recipe.runtime, args, keep_loaded=many)
     _check_size(args.width, args.height, amused.runtime.config.image_size)

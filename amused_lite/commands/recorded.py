@@ -58,13 +58,13 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
         raise ValueError(
             f"it was made by the model {model[:80]!r}, which is not here; name its folder or hub id with -m"
         )
-    chosen, adapters = args.model or model, getattr(args, "adapter", [])
+    chosen, styles = args.model or model, (getattr(args, "adapter", []), getattr(args, "style_scale", None))
     if args.runtime is not None:
-        return Amused.open(chosen, args.runtime, args.threads, keep_loaded, adapters)
+        return Amused.open(chosen, args.runtime, args.threads, keep_loaded, *styles)
     try:
-        return Amused.open(chosen, runtime, args.threads, keep_loaded, adapters)
+        return Amused.open(chosen, runtime, args.threads, keep_loaded, *styles)
     except (MissingExtraError, ValueError):  # that runtime is unknown, not installed here, or does not run this model
-        return Amused.open(chosen, "auto", args.threads, keep_loaded, adapters)
+        return Amused.open(chosen, "auto", args.threads, keep_loaded, *styles)
 
 
 def printable(text: str) -> str:

@@ -12,13 +12,15 @@ from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:
     from amused_lite.training.style import StyleRecipe
-    from amused_lite.training.style_job import StyleJob
+    from amused_lite.training.style_job import Base, StyleJob
 
 _EXAMPLES = """\
 examples:
   amused-lite style train golden/ --style "melting golden 3d"
       golden/ holds one to ten pictures, each with what it shows in a text file (a.png, a.txt)
   amused-lite style train boat.png --caption "a boat" --style "blue lines" --out blue.safetensors
+  amused-lite style train blue/ --propose "a boat" --propose "a house" --style "blue lines"
+      CLIP chooses for each picture which of these it shows
   amused-lite style train boat.png --caption "a boat" --style "blue lines" -m amused/amused-512 --optimizer adamw8bit
   amused-lite style feedback blue.safetensors boat.png --out blue2.safetensors
       draws candidates; then again with --pick 1,4,7 or --best 8 to learn from those
@@ -53,6 +55,7 @@ _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "label-smoothing": (float, "of the loss"),
     "prompt-dropout": (float, "share of captions that are left empty"),
     "prior-share": (float, "share of the base's own pictures, see --prior-prompt"),
+    "guessed-share": (float, "share of those pictures with the style guessed onto them (docs/styles.md)"),
     "smallest-mask": (float, "share of tokens that is hidden at least"),
     "precision": (str, "float32 or bfloat16 arithmetic"),
     "sample-every": (whole(1), "steps between samples"),
@@ -70,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_pictures(train)
     train.add_argument("--style", required=True, metavar="TEXT", help='its name: "melting golden 3d"')
     train.add_argument("--out", type=Path, metavar="FILE", help="the file to make (the style's name)")
+    propose = "what a picture may show (to be repeated): the model's CLIP chooses for each"
+    train.add_argument("--propose", action="append", metavar="TEXT", help=propose)
+    train.add_argument("--ranker", metavar="ARCH:FILE", help="an open_clip model that chooses instead")
     _add_training(train)
     feedback = commands.add_parser("feedback", help="draw candidates and learn from the best", epilog=_EXAMPLES)
     feedback.add_argument("adapter", type=Path, metavar="ADAPTER", help="from style train")
@@ -101,7 +107,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
     parser.add_argument("--licence", default="", metavar="TEXT", help="of the adapter")
     parser.add_argument("--sample-prompt", action="append", metavar="TEXT", help="what samples show (may be repeated)")
-    parser.add_argument("--prior-prompt", action="append", metavar="TEXT", help="what the base should go on drawing")
+    parser.add_argument("--prior-prompt", action="append", metavar="TEXT", help="what the base's own pictures show")
     parser.add_argument("--no-early-stop", action="store_true", help="run all steps, and keep the last")
     parser.add_argument("--no-samples", action="store_true", help="draw nothing meanwhile")
     recipe = parser.add_argument_group("recipe (the model's own unless said)")
@@ -125,7 +131,10 @@ def _train(args: argparse.Namespace) -> int:
 
     out = args.out or Path(f"{slug(args.style)}.safetensors")
     check_out(out)
-    return _learn(args, find_pictures(args.pictures, args.caption or ()), args.style, out, args.model or "tiny")
+    if args.propose and args.caption:
+        raise ValueError("--propose and --caption both say what the pictures show; leave one of them out")
+    captions = args.caption or (args.propose or ())[:1]  # of the proposals any, until one is chosen
+    return _learn(args, find_pictures(args.pictures, captions), args.style, out, args.model or "tiny")
 
 
 def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: Path, model: str) -> int:
@@ -133,6 +142,8 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
 
     base = Base.open(model, args.threads, args.device)
     recipe = _recipe(args, base.recipe())
+    if getattr(args, "propose", None):
+        pictures = _chosen_captions(args, base, pictures)
     job = make_job(base, pictures, style, out, recipe, args.prior_prompt or (), args.licence, args.skip_unreadable)
     for caption in cut_captions(job):
         print(f"amused-lite: warning: this model cannot read all of {caption!r}; shorten it", file=sys.stderr)
@@ -147,6 +158,24 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB  {reason}" + (f"; step {steps} was the best" if steps else ""))
     print(f'use it: amused-lite generate "... {job.record.trigger}" -m {model} --adapter {path}')
     return 0
+
+
+def _chosen_captions(args: argparse.Namespace, base: "Base", pictures: Sequence[Any]) -> Sequence[Any]:
+    from amused_lite.ranking import OwnRanker
+    from amused_lite.training.style_data import proposed, readable
+
+    if args.ranker is None:
+        ranker: Any = OwnRanker(base.amused())
+    else:
+        require_extra("train", "ranking by open_clip", "torch", "open_clip")
+        from amused_lite.models.open_clip_ranker import OpenClipRanker
+
+        ranker = OpenClipRanker(args.ranker)
+    size = base.networks.config.image_size
+    chosen = proposed(readable(pictures, size, args.skip_unreadable), args.propose, ranker, size)
+    for picture in chosen:
+        print(f"{picture.path.name}: {picture.caption}")
+    return chosen
 
 
 def _recipe(args: argparse.Namespace, recipe: "StyleRecipe") -> "StyleRecipe":

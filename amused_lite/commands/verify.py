@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter", action="append", default=[], metavar="FILE[:WEIGHT]", help="a style it was made with"
     )
+    parser.add_argument("--style-scale", type=float, metavar="A", help="that it was made with")
     parser.add_argument("--runtime", metavar="NAME", help="instead of the runtime that the recipe names")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

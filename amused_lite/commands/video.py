@@ -11,6 +11,7 @@ from amused_lite.commands.flags import (
     check_output,
     options_from,
     slug,
+    warn_adapters,
     warn_dropped,
 )
 
@@ -72,9 +73,10 @@ def run(args: argparse.Namespace) -> int:
     fields = Motion.__dataclass_fields__
     motion = Motion(**{field: getattr(args, field) for field in fields})
     options = options_from(args)
-    amused = Amused.open(args.model, args.runtime, args.threads, keep_loaded=True)
+    amused = Amused.open(args.model, args.runtime, args.threads, True, args.adapter, args.style_scale)
     for prompt in args.prompt:
         warn_dropped(amused, prompt, args.negative_prompt)
+        warn_adapters(amused, prompt)
     total = len(args.prompt) * motion.frames
     frames = make_frames(amused, args.prompt, args.negative_prompt, options, motion, args.picture)
     hidden = True if args.quiet else None  # None: hidden where stderr is no terminal

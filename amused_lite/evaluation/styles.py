@@ -2,14 +2,16 @@
 
     python -m amused_lite.evaluation.styles OUT [--looks sepia,neon] [--pictures 1,3,10] [--count 40]
 
-Everything is seeded and nothing selected. Styles are scored against held-out pictures of the look as the VQ-GAN gives
-them back, which is the best that any generator with these codes could do; objects and colours by a judge that was
-taught the looks, on the same prompts for every column.
+It goes on where it was stopped: adapters and pictures that are there are not made again. Everything is seeded and
+nothing selected. Styles are scored against held-out pictures of the look as the VQ-GAN gives them back, which is the
+best that any generator with these codes could do; objects and colours by a judge that was taught the looks, on the same
+prompts for every column.
 """
 
 import argparse
 import json
 import random
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -44,7 +46,7 @@ class Column:
     style: float  # 0 as the base's plain pictures, 1 as held-out pictures of the look
     taken: float  # share of pictures whose nearest look is this one
     things: float  # share in which every object asked for is found, in its colour unless the look has none
-    minutes: float = 0.0  # of training
+    minutes: float = 0.0  # of a processor core, for learning and what comes before it
 
 
 def prompts_for(count: int) -> list[HeldoutPrompt]:
@@ -76,16 +78,22 @@ def teaching_pictures(look: str, count: int, folder: Path) -> list[StylePicture]
 
 
 def learn(look: str, pictures: Sequence[StylePicture], out: Path, model: str, changes: dict[str, Any]) -> float:
-    """Train an adapter unless it is there already; the minutes it took."""
-    from amused_lite.training.style_job import Base, make_job
+    """Train an adapter unless it is there already; the minutes of one processor core that it took."""
+    from amused_lite.training.style_job import PRIOR, Base, make_job, work_folder
 
     if out.exists():
         return float(load_adapter(out).record.recipe.get("minutes", 0.0))
-    base = Base.open(model)
+    began, shared = time.process_time(), out.parent / PRIOR
+    base, work = Base.open(model), work_folder(out)
+    work.mkdir(parents=True, exist_ok=True)
+    if shared.exists():
+        shutil.copy(shared, work / PRIOR)  # the base's own pictures are the same for all
     job = make_job(base, pictures, look, out, replace(base.recipe(), **changes))
-    began = time.monotonic()
-    job.train()
-    minutes = (time.monotonic() - began) / 60
+    if (work / PRIOR).exists():
+        shutil.copy(work / PRIOR, shared)
+    if job.train() is None:
+        raise SystemExit(130)  # stopped; the same command goes on
+    minutes = (time.process_time() - began) / 60
     adapter = job.adapter(job.recipe.steps)
     adapter.record.recipe["minutes"] = round(minutes, 1)
     job.save(adapter)
@@ -141,47 +149,73 @@ class Ruler:
         return Column(name, style, float(np.mean(taken)), float(np.mean(right)), minutes)
 
 
-def draw(amused: Amused, prompts: Sequence[HeldoutPrompt], words: str = "") -> list[Image.Image]:
-    """A picture of each prompt; prompt k has seed k."""
-    said = [f"{entry.prompt} {words}".strip() for entry in prompts]
-    return [amused.generate(prompt, seed=seed).image for seed, prompt in enumerate(said)]
+@dataclass(frozen=True)
+class Drawn:
+    """One set of pictures of the prompts."""
+
+    name: str
+    pictures: Sequence[Picture]
+    minutes: float = 0.0  # of a processor core, for learning and what comes before it
 
 
-def evaluate_look(
+def draw(amused: Amused, prompts: Sequence[HeldoutPrompt], words: str, folder: Path) -> list[Image.Image]:
+    """A picture of each prompt, drawn once; prompt k has seed k."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for seed, entry in enumerate(prompts):
+        path = folder / f"{seed:02d}.png"
+        if not path.exists():
+            amused.generate(f"{entry.prompt} {words}".strip(), seed=seed).save(path)
+        with Image.open(path) as opened:
+            pictures.append(opened.convert("RGB"))
+    return pictures
+
+
+def draw_look(
     look: str,
     counts: Sequence[int],
     prompts: Sequence[HeldoutPrompt],
     folder: Path,
-    judge: Judge,
     model: str,
     changes: dict[str, Any],
-) -> list[Column]:
-    """Every column of one look, and its contact sheet in `folder`."""
+) -> list[Drawn]:
+    """Every set of one look: the look itself, the base, the base that is told the words, and the adapters."""
     amused = Amused.open(model, keep_loaded=True)
     carried = reconstruction(amused)
-    plain = draw(amused, prompts)
-    ruler = Ruler.of(look, amused, plain, judge, prompts)
-    real = [carried(style_look(look, prompt.scene)) for prompt in prompts]
-    worded = draw(amused, prompts, trigger(look))
-    columns = [ruler.column("the look itself", real), ruler.column("base", plain), ruler.column("words only", worded)]
-    rows: list[Sequence[Picture]] = [real, plain, worded]
+    sets = [
+        Drawn("the look itself", [carried(style_look(look, prompt.scene)) for prompt in prompts]),
+        Drawn("base", draw(amused, prompts, "", folder / "base")),
+        Drawn("words only", draw(amused, prompts, trigger(look), folder / f"{look}-words")),
+    ]
     for count in counts:
         out = folder / f"{look}-{count}.safetensors"
         minutes = learn(look, teaching_pictures(look, count, folder / "pictures"), out, model, changes)
-        styled = draw(Amused.open(model, keep_loaded=True, adapters=[str(out)]), prompts, trigger(look))
-        columns.append(ruler.column(f"{count} picture{'s' if count > 1 else ''}", styled, minutes))
-        rows.append(styled)
-        print(f"{look}: {columns[-1]}", flush=True)
-    pictures = [picture for row in rows for picture in row[:SHOWN]]
-    names = [f"{c.name}: {entry.prompt}" for c in columns for entry in prompts[:SHOWN]]
-    contact_sheet(pictures, names, folder / f"{look}.png", columns=min(SHOWN, len(prompts)))
-    return columns
+        styled = Amused.open(model, keep_loaded=True, adapters=[str(out)])
+        pictures = draw(styled, prompts, trigger(look), folder / f"{look}-{count}")
+        sets.append(Drawn(f"{count} picture{'s' if count > 1 else ''}", pictures, minutes))
+        print(f"{look}, {sets[-1].name}: drawn, after {minutes:.1f} core-minutes of learning", flush=True)
+    return sets
+
+
+def judge_look(
+    look: str, sets: Sequence[Drawn], prompts: Sequence[HeldoutPrompt], judge: Judge, amused: Amused
+) -> list[Column]:
+    """Every set in figures."""
+    ruler = Ruler.of(look, amused, sets[1].pictures, judge, prompts)
+    return [ruler.column(drawn.name, drawn.pictures, drawn.minutes) for drawn in sets]
+
+
+def sheet(sets: Sequence[Drawn], prompts: Sequence[HeldoutPrompt], path: Path) -> None:
+    """The first pictures of every set, a row each."""
+    pictures = [picture for drawn in sets for picture in drawn.pictures[:SHOWN]]
+    names = [f"{drawn.name}: {entry.prompt}" for drawn in sets for entry in prompts[:SHOWN]]
+    contact_sheet(pictures, names, path, columns=min(SHOWN, len(prompts)))
 
 
 def table(look: str, columns: Sequence[Column], count: int) -> str:
     """One look in Markdown."""
     asked = "objects right" if look in COLOURLESS else "objects and colours right"
-    lines = [f"| {look}, n = {count} | style | taken for it | {asked} | minutes |", "|---|---|---|---|---|"]
+    lines = [f"| {look}, n = {count} | style | taken for it | {asked} | core-minutes |", "|---|---|---|---|---|"]
     for c in columns:
         minutes = f"{c.minutes:.1f}" if c.minutes else ""
         lines.append(f"| {c.name} | {c.style:.2f} | {c.taken:.0%} | {c.things:.0%} | {minutes} |")
@@ -192,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is missing, draw, judge; print tables and write them as JSON. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Score styles learned from a few pictures.")
     parser.add_argument("out", type=Path, help="folder for adapters, pictures and contact sheets; it resumes")
-    parser.add_argument("--looks", default="infrared,sepia,neon", help=f"of {', '.join(STYLE_LOOKS)} (%(default)s)")
+    parser.add_argument("--looks", default="infrared,blueprint,neon", help=f"of {', '.join(STYLE_LOOKS)} (%(default)s)")
     parser.add_argument("--pictures", default="1,3,10", help="how many to learn from (%(default)s)")
     parser.add_argument("--count", type=int, default=40, help="prompts (%(default)s)")
     parser.add_argument("--model", default="tiny")
@@ -200,11 +234,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a number of the recipe")
     args = parser.parse_args(arguments)
     changes = {name: json.loads(value) for name, _, value in (item.partition("=") for item in args.set)}
-    judge, prompts = look_judge(args.judge), prompts_for(args.count)
-    results = {}
+    prompts, results = prompts_for(args.count), {}
+    counts = [int(number) for number in args.pictures.split(",")]
+    drawn = {}
     for look in args.looks.split(","):
-        counts = [int(number) for number in args.pictures.split(",")]
-        columns = evaluate_look(look, counts, prompts, args.out, judge, args.model, changes)
+        drawn[look] = draw_look(look, counts, prompts, args.out, args.model, changes)
+        sheet(drawn[look], prompts, args.out / f"{look}.png")
+    judge, amused = look_judge(args.judge), Amused.open(args.model, keep_loaded=True)
+    for look, sets in drawn.items():
+        columns = judge_look(look, sets, prompts, judge, amused)
         results[look] = [vars(column) for column in columns]
         print(table(look, columns, len(prompts)), flush=True)
         (args.out / "styles.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

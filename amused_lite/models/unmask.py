@@ -104,8 +104,8 @@ class UnmaskStep(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The first two results of `forward`, with head and draw for masked tokens only.
 
-        Nobody looks at the others' logits, and over the steps of a picture they are a third of all. Not for graphs, whose
-        shapes would depend on the tokens.
+        Nobody looks at the others' logits, and over the steps of a picture they are a third of all. Not for graphs,
+        whose shapes would depend on the tokens.
         """
         unknown = tokens == self.tail.mask_token_id  # (B, N), M of them
         features = self.guided_features(tokens, conditioning, guidance_scale)

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from amused_lite.adapters import Chosen
+from amused_lite.adapters import Chosen, described
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 
@@ -36,6 +36,13 @@ class ModelInfo:
     licence: str = ""
     adapters: tuple[Chosen, ...] = ()
     remarks: tuple[str, ...] = ()  # what a user should know about the adapters
+    style_scale: float | None = None  # of two-scale guidance, see `runtimes.two_scale`
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """As a picture's recipe names what was added to the model."""
+        scale = () if self.style_scale is None else (f"style scale {self.style_scale:g}",)
+        return (*(described(choice) for choice in self.adapters), *scale)
 
 
 class Runtime(Protocol):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from amused_lite.adapters import Chosen
@@ -11,6 +12,7 @@ from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
 from amused_lite.runtimes.adapting import Adapting, Wanted, hash_of_bundle, open_adapters, stored_dtype
 from amused_lite.runtimes.base import ModelInfo, Runtime
+from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
 from amused_lite.tokenizer import Tokenizer
 
 BUNDLED = "tiny"
@@ -23,7 +25,11 @@ _PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
 def open_model(
-    model: str | Path = BUNDLED, runtime: str = "auto", threads: int | None = None, adapters: Sequence[Wanted] = ()
+    model: str | Path = BUNDLED,
+    runtime: str = "auto",
+    threads: int | None = None,
+    adapters: Sequence[Wanted] = (),
+    style_scale: float | None = None,
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     """Find a model, check it and choose an engine for it. Its weights are read at the first use.
 
@@ -35,6 +41,8 @@ def open_model(
             "torch:bfloat16" or "openvino:auto", which takes what is fastest here; float32 otherwise.
         threads: processor threads; None leaves the choice to the engine.
         adapters: styles to merge in, "FILE" or "FILE:WEIGHT"; see `adapting.open_adapters`.
+        style_scale: turns on two-scale guidance, which opens the model a second time without the adapters; see
+            `two_scale`.
 
     Raises:
         FileNotFoundError: nothing of that name is there.
@@ -45,6 +53,8 @@ def open_model(
     check_runtime(runtime)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, got {threads}; leave it out to use all")
+    if style_scale is not None:
+        return _open_twice(model, runtime, threads, adapters, style_scale)
     if _is_hub_id(model):
         require_extra("torch", "a model from the hub", "torch", "safetensors")  # before gigabytes are downloaded
     folder = find_model(model)
@@ -54,6 +64,17 @@ def open_model(
         return _open_diffusers(folder, str(model), runtime, threads, adapters)
     expected = f"a {MANIFEST} (bundle) or a {_DIFFUSERS_INDEX} (diffusers folder)"
     raise FileNotFoundError(f"{folder} is no model: it has neither {expected}; give the folder that holds one")
+
+
+def _open_twice(
+    model: str | Path, runtime: str, threads: int | None, adapters: Sequence[Wanted], style_scale: float
+) -> tuple[Runtime, Tokenizer, ModelInfo]:
+    check_style_scale(style_scale)
+    if not adapters:
+        raise ValueError("a style scale says how an adapter guides; add --adapter FILE, or leave it out")
+    styled, tokenizer, info = open_model(model, runtime, threads, adapters)
+    base = open_model(model, runtime, threads)[0]
+    return TwoScale(base, styled, style_scale), tokenizer, replace(info, style_scale=style_scale)
 
 
 def check_runtime(runtime: str) -> None:
@@ -136,7 +157,8 @@ def open_engine(
             raise ValueError(f"{bundle.folder} holds modules for {target} and no weights for torch; {remedy}")
         from amused_lite.runtimes.torch_runtime import TorchRuntime
 
-        return TorchRuntime.from_bundle(bundle, threads, precision=precision).adapt(adapters, stored_dtype(bundle, adapters))
+        engine = TorchRuntime.from_bundle(bundle, threads, precision=precision)
+        return engine.adapt(adapters, stored_dtype(bundle, adapters))
     if runtime not in ("auto", target):
         remedy = f"leave --runtime out, or export the model with --to {runtime}"
         raise ValueError(f"{bundle.folder} was exported for {target}, which {runtime} cannot run; {remedy}")

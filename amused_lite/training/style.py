@@ -52,6 +52,7 @@ class StyleRecipe:
     label_smoothing: float = 0.0
     prompt_dropout: float = 0.0
     prior_share: float = 0.0  # of each batch: pictures of the base itself, without words of style
+    guessed_share: float = 0.0  # of each batch: the base's pictures as `style_guess` thinks they are in the style
     smallest_mask: float = 0.0  # share of the tokens that is hidden at least
     asked_share: float | None = None  # as in `UViTRecipe`
     crops: int = 16  # in all, at least 2 of each picture
@@ -66,9 +67,11 @@ class StyleRecipe:
         for name in ("learning_rate", "alpha"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name):g}")
-        for name in ("label_smoothing", "prompt_dropout", "prior_share", "smallest_mask", "cooldown"):
+        for name in ("label_smoothing", "prompt_dropout", "prior_share", "guessed_share", "smallest_mask", "cooldown"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share, from 0 to 1, got {getattr(self, name):g}")
+        if (both := self.prior_share + self.guessed_share) > 1:
+            raise ValueError(f"prior_share and guessed_share together must be at most 1, got {both:g}")
         for name, known in {"optimizer": ("adamw", "adamw8bit"), "precision": ("float32", "bfloat16")}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
@@ -84,14 +87,16 @@ RECIPES = {
     "tiny": StyleRecipe(
         steps=600,
         batch=8,
-        learning_rate=2e-3,
+        learning_rate=5e-3,
         alpha=8.0,
         targets=("attention", "block_attention", "feedforward", "blocks", "head"),
         betas=(0.9, 0.99),
         weight_decay=0.0,
         warmup=20,
-        cooldown=0.3,
+        cooldown=0.7,
         clip_norm=1.0,
+        guessed_share=0.7,
+        crops=8,
         asked_share=0.25,
         tell_crop=False,
     ),
@@ -112,14 +117,25 @@ class StyleBatches:
     """Deterministic batches in which every picture comes up equally often."""
 
     def __init__(
-        self, recipe: StyleRecipe, data: StyleTokens, style: str, image_size: int, prior: StyleTokens | None = None
+        self,
+        recipe: StyleRecipe,
+        data: StyleTokens,
+        style: str,
+        image_size: int,
+        prior: StyleTokens | None = None,
+        guessed: StyleTokens | None = None,
     ) -> None:
-        """`prior`: pictures of the base, for `recipe.prior_share`."""
-        self.recipe, self.data, self.prior = recipe, data, prior
+        """`prior` and `guessed`: one crop of each picture, for the shares of those names."""
+        self.recipe, self.data = recipe, data
         self.grid = int(data.tokens.shape[-1] ** 0.5)
         self.plain_micro = torch.from_numpy(MicroConditioning(image_size, image_size).array())[0]
-        others = prior.captions if prior else ()
-        self.captions = [*(styled(caption, style) for caption in data.captions), *others, ""]
+        self.captions = [styled(caption, style) for caption in data.captions]
+        self.others: list[tuple[StyleTokens, float, int]] = []  # with their share and the row of their first caption
+        for other, share, words in ((prior, recipe.prior_share, ""), (guessed, recipe.guessed_share, style)):
+            if other is not None and share:
+                self.others.append((other, share, len(self.captions)))
+                self.captions += [styled(caption, words) if words else caption for caption in other.captions]
+        self.captions.append("")
 
     def pictures(self, step: int) -> list[int]:
         """Which pictures the rows of a step show: all in a new order, again and again."""
@@ -137,12 +153,14 @@ class StyleBatches:
         tokens, micro = self.data.tokens[chosen, crops], self.data.micro[chosen, crops]
         if not recipe.tell_crop:
             micro = self.plain_micro.expand(recipe.batch, -1)
-        if self.prior is not None and recipe.prior_share:
-            other = torch.randint(len(self.prior.tokens), (recipe.batch,), generator=generator)
-            swap = torch.rand(recipe.batch, generator=generator) < recipe.prior_share
-            tokens = torch.where(swap[:, None], self.prior.tokens[other, 0], tokens)
+        turn, before = torch.rand(recipe.batch, generator=generator), 0.0
+        for other, share, first in self.others:
+            row = torch.randint(len(other.tokens), (recipe.batch,), generator=generator)
+            swap = (turn >= before) & (turn < before + share)
+            tokens = torch.where(swap[:, None], other.tokens[row, 0], tokens)
             micro = torch.where(swap[:, None], self.plain_micro, micro)
-            chosen = torch.where(swap, len(self.data.captions) + other, chosen)
+            chosen = torch.where(swap, first + row, chosen)
+            before += share
         dropped = torch.rand(recipe.batch, generator=generator) < recipe.prompt_dropout
         texts = chosen.masked_fill(dropped, len(self.captions) - 1)
         masks = draw_masks(recipe.batch, self.grid, 0.0, generator)

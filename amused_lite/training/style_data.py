@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from amused_lite.models.vqgan import VQGAN
+from amused_lite.ranking import Ranker
 from amused_lite.tensor_file import open_tensors, write_tensors
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -157,6 +158,15 @@ def readable(pictures: Sequence[StylePicture], image_size: int, skip: bool) -> l
     for line in bad:
         print(f"amused-lite: warning: {line}; left out", file=sys.stderr)
     return good
+
+
+def proposed(
+    pictures: Sequence[StylePicture], proposals: Sequence[str], ranker: Ranker, image_size: int
+) -> list[StylePicture]:
+    """Each picture with the one of `proposals` that the ranker finds to fit it best; equal ones in their order."""
+    images = [open_picture(picture.path, image_size) for picture in pictures]
+    best = np.argmax([ranker.scores(text, images) for text in proposals], axis=0).tolist()
+    return [StylePicture(picture.path, proposals[index]) for picture, index in zip(pictures, best, strict=True)]
 
 
 def crop(image: Image.Image, index: int, image_size: int, seed: int) -> tuple[Image.Image, tuple[float, ...]]:

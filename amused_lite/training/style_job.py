@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
+from itertools import count, islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from amused_lite.adapter_files import load_adapter, save_adapter
 from amused_lite.adapters import Adapter, AdapterRecord, preset_of, shapes_of
@@ -24,19 +27,24 @@ from amused_lite.runtimes.torch_runtime import TorchRuntime
 from amused_lite.tensor_file import open_tensors, write_tensors
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.run import Run
+from amused_lite.training.scenes import caption, random_scene
 from amused_lite.training.style import RECIPES, StyleBatches, StyleRecipe, StyleStep, prepare, train_style
 from amused_lite.training.style_cost import Estimate, checkpointed, estimate
 from amused_lite.training.style_data import (
     StylePicture,
     StyleTokens,
+    crop,
     encode_pictures,
     open_picture,
     readable,
     styled,
     trigger,
 )
+from amused_lite.training.style_guess import StyleGuess
 
 PLAN = "plan.json"
+PRIOR = "prior.safetensors"  # tokens of the base's own pictures
+PROMPTS = 96  # of the bundled model's own pictures, where none are given
 _THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
 
 
@@ -169,7 +177,7 @@ def make_job(
         style: what to call it in captions: "melting golden 3d".
         out: the file to make; `work_folder(out)` keeps what a killed training needs to go on.
         recipe: None takes the preset's.
-        prior_prompts: the base draws one picture of each, for `recipe.prior_share`.
+        prior_prompts: the base draws one picture of each, for `recipe.prior_share` and `recipe.guessed_share`.
         licence: of the adapter, for its record.
         skip_unreadable: go on without pictures that cannot be used.
 
@@ -193,7 +201,10 @@ def make_job(
         folder / "tokens.safetensors",
         base.info.model_hash,
     )
-    prior = _prior(base, prior_prompts, folder / "prior.safetensors") if recipe.prior_share else None
+    prior = _prior(base, prior_prompts, folder / PRIOR) if recipe.prior_share else None
+    guessed = None
+    if recipe.guessed_share:
+        guessed = _guessed(base, good, prior_prompts or _default_prompts(base.preset), folder)
     record = AdapterRecord(
         name=out.stem,
         rank=recipe.rank,
@@ -206,7 +217,7 @@ def make_job(
         trigger=trigger(style),
         licence=licence,
     )
-    batches = StyleBatches(recipe, data, style, config.image_size, prior)
+    batches = StyleBatches(recipe, data, style, config.image_size, prior, guessed)
     attached = prepare(base.networks, record, recipe)
     step = StyleStep(base.networks, base.tokenizer, batches.captions, recipe)
     return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
@@ -242,13 +253,43 @@ def _check_plan(
 
 
 def _prior(base: Base, prompts: Sequence[str], cache: Path) -> StyleTokens:
-    """A picture of the base for each prompt, drawn once: what it should go on drawing without words of style."""
+    """A picture of the base for each prompt, drawn once; see `StyleRecipe`."""
     if not prompts:
-        raise ValueError("prior preservation needs prompts; give --prior-prompt, or leave --prior-share out")
+        raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     key = hashlib.sha256(json.dumps([base.info.model_hash, *prompts]).encode()).hexdigest()
     if not (cache.is_file() and open_tensors(cache).metadata.get("of") == key):
         amused = base.amused()
-        rows = [amused.generate(prompt, seed=seed).recipe.tokens for seed, prompt in enumerate(prompts)]
+        drawn = tqdm(enumerate(prompts), "the model's own pictures", len(prompts), leave=False, disable=None)
+        rows = [amused.generate(prompt, seed=seed).recipe.tokens for seed, prompt in drawn]
         write_tensors(cache, {"tokens": np.stack(rows).astype(np.int32)}, {"of": key})
     tokens = torch.from_numpy(open_tensors(cache).read(["tokens"])["tokens"].copy()).long()[:, None]
     return StyleTokens(tokens, torch.zeros(len(prompts), 1, 5), tuple(prompts))
+
+
+def _default_prompts(preset: str) -> list[str]:
+    """Captions of training scenes for the bundled model; the others have no such list."""
+    if preset != "tiny":
+        return []
+    stream = (random_scene(PROMPTS, index, "train") for index in count())
+    plain = islice((scene for scene in stream if scene.style == "flat"), PROMPTS)
+    return [caption(scene, Random(index), always_backdrop=True) for index, scene in enumerate(plain)]
+
+
+@torch.inference_mode()
+def _guessed(base: Base, pictures: Sequence[StylePicture], prompts: Sequence[str], folder: Path) -> StyleTokens:
+    """The base's pictures of the prompts in the style, guessed from its pictures of the captions; see `style_guess`."""
+    networks, size = base.networks, base.networks.config.image_size
+    device = next(networks.parameters()).device
+    captions = [picture.caption for picture in pictures]
+    amused = base.amused()
+    plain = {}
+    for name, texts in (("captions.safetensors", captions), (PRIOR, prompts)):
+        tokens = _prior(base, texts, folder / name).tokens[:, 0].int().numpy()
+        plain[name] = [np.array(amused.decode(row)) for row in tokens]
+    own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
+    guess = StyleGuess.fit(plain["captions.safetensors"], own)
+    rows = []
+    for picture in plain[PRIOR]:
+        pixels = torch.from_numpy(guess(picture)).permute(2, 0, 1)[None].float() / 255
+        rows.append(networks.vqgan.encode_image(pixels.to(device)).cpu().long().flatten(1))
+    return StyleTokens(torch.stack(rows).clone(), torch.zeros(len(prompts), 1, 5), tuple(prompts))

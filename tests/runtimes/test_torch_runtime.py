@@ -53,9 +53,8 @@ def test_bfloat16_draws_nearly_the_same() -> None:
         )
         controls = StepControls(3.0, settings.token_temperature, 1.0, np.array([left], np.int32))
         hidden = tokens == 1087
-        leads, follows = (
-            amused.runtime.unmask(tokens, pair, controls, noise) for amused, pair in zip((exact, rough), pairs, strict=True)
-        )
+        runtimes = zip((exact.runtime, rough.runtime), pairs, strict=True)
+        leads, follows = (runtime.unmask(tokens, pair, controls, noise) for runtime, pair in runtimes)
         same, total = same + int((leads[1] == follows[1])[hidden].sum()), total + int(hidden.sum())
         tokens = leads[0]
     assert same / total > 0.97  # 8 bits of mantissa turn a draw only where two codes are nearly as likely

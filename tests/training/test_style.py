@@ -92,6 +92,13 @@ def test_crops_prior_pictures_and_dropped_prompts_reach_the_batch() -> None:
     assert batches.captions[-1] == "" and empty.float().mean().item() == pytest.approx(0.1, abs=0.075)
     said = [batches.captions[text] for text in batch.texts[own & ~empty]]
     assert set(said) == {"a cup", "a star"}  # without words of style
+    guessed = StyleTokens(torch.full((2, 1, 64), 9), torch.zeros(2, 1, 5), ("a fish", "a moon"))
+    both = StyleBatches(replace(recipe, guessed_share=0.5, prompt_dropout=0), data(), "gold", 64, prior, guessed)
+    batch = both.batch(0)
+    for value, share in ((7, 0.25), (9, 0.5)):
+        assert (batch.tokens == value).all(1).float().mean().item() == pytest.approx(share, abs=0.125)
+    said = {both.captions[text] for text in batch.texts[(batch.tokens == 9).all(1)]}
+    assert said == {"a fish in gold style", "a moon in gold style"}  # with words of style
     hidden = StyleBatches(replace(RECIPE, batch=400, smallest_mask=0.5), data(), "gold", 64).batch(0).masks.sum(1)
     plain = StyleBatches(replace(RECIPE, batch=400), data(), "gold", 64).batch(0).masks.sum(1)
     assert hidden.min() == 32 and plain.min() < 10

@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 
 from amused_lite.config import VQGANConfig
+from amused_lite.generate import Amused
 from amused_lite.models.vqgan import VQGAN
+from amused_lite.ranking import OwnRanker
+from amused_lite.training.scenes import Thing, draw_things
 from amused_lite.training.style_data import (
     METADATA,
     StylePicture,
@@ -17,6 +20,7 @@ from amused_lite.training.style_data import (
     encode_pictures,
     find_pictures,
     open_picture,
+    proposed,
     readable,
     styled,
 )
@@ -114,6 +118,20 @@ def test_crops_are_where_their_numbers_say() -> None:
         assert index or (left, top) == (16, 0)  # the first is the middle square
     assert np.array_equal(crop(image, 3, 32, 3)[0], crop(image, 3, 32, 3)[0])
     assert not np.array_equal(crop(image, 3, 32, 3)[0], crop(image, 4, 32, 3)[0])
+
+
+def test_clip_chooses_among_proposals(tmp_path: Path) -> None:
+    subjects = [("boat", "red"), ("star", "yellow"), ("house", "blue")]
+    for kind, colour in subjects:
+        Image.fromarray(draw_things("meadow", 0, "flat", (Thing(kind, colour, 256, 256, 176),), 256)).save(
+            tmp_path / f"{kind}.png"
+        )
+    proposals = [f"a {colour} {kind} in a meadow" for kind, colour in subjects]
+    found = find_pictures([tmp_path], proposals[:1])
+    chosen = proposed(found, proposals, OwnRanker(Amused.open("tiny", threads=1)), 512)
+    assert {picture.path.stem: picture.caption for picture in chosen} == dict(
+        zip([kind for kind, _ in subjects], proposals, strict=True)
+    )
 
 
 def test_tokens_are_made_once_and_again_when_something_changes(tmp_path: Path) -> None:
