@@ -10,6 +10,9 @@ and the four modules, encode_prompt, unmask, decode_image and encode_image, as t
     openvino             *.xml with *.bin beside it
     coreml               *.mlpackage, each a folder
     executorch           *.pte
+    torch                quantized.safetensors alone, as bitsandbytes reads it
+
+Quantized bundles say what was done to them under `options["quantization"]`.
 
 Nothing is trusted before its hash was compared, nothing is unpickled and nothing outside the folder is read.
 """
@@ -31,9 +34,11 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 COLOURS = "colours.npy"
 WEIGHTS = "weights.safetensors"
+QUANTIZED = "quantized.safetensors"  # in its place, in bundles for onnx and torch that `quantize` made
 MODULES = ("encode_prompt", "unmask", "decode_image", "encode_image")
 RANKER_MODULES = ("embed_text", "embed_image")  # of models with a ranker
 TARGETS = ("onnx", "openvino", "coreml", "executorch")
+_KNOWN_TARGETS = (*TARGETS, "torch")  # what export writes, and what only `quantize` does
 
 _REMEDY = "copy or download the bundle again"
 _REMEMBER_ABOVE = 256 * 2**20  # bytes; smaller bundles are hashed at every opening, which takes a tenth of a second
@@ -146,6 +151,14 @@ def open_bundle(path: str | Path) -> Bundle:
     return Bundle(folder, manifest, config)
 
 
+def check_module(bundle: Bundle, module: str) -> None:
+    """Raise ValueError when a bundle was made without a module, which only `encode_image` may be left out of."""
+    if bundle.manifest.precision and module not in bundle.manifest.precision:
+        has = ", ".join(bundle.manifest.precision)
+        remedy = "to edit pictures, use a bundle that was quantized without --no-encoder"
+        raise ValueError(f"{bundle.folder} was made without {module}, it has {has}; {remedy}")
+
+
 Specs = Mapping[str, tuple[str, tuple[Any, ...]]]  # input name -> (dtype, shape)
 
 
@@ -187,8 +200,8 @@ def _parse(path: Path, text: str) -> Manifest:
         raise ValueError(f"{path}: {error}") from error
     if manifest.guidance != "pair":
         raise ValueError(f"{path}: guidance layout {manifest.guidance!r}, expected 'pair'; export the bundle again")
-    if manifest.target not in TARGETS:
-        raise ValueError(f"{path}: target {manifest.target!r}, expected one of {', '.join(TARGETS)}; {_REMEDY}")
+    if manifest.target not in _KNOWN_TARGETS:
+        raise ValueError(f"{path}: target {manifest.target!r}, expected one of {', '.join(_KNOWN_TARGETS)}; {_REMEDY}")
     if not isinstance(manifest.options, dict):
         raise ValueError(f"{path}: options {manifest.options!r}, expected a table; {_REMEDY}")
     for name in files:

@@ -38,6 +38,7 @@ COMMANDS = {
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),
     "tokens": Command("amused_lite.commands.tokens", "turn pictures into files below 2 KB, and back"),
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
+    "quantize": Command("amused_lite.commands.quantize", "write a model in 8, 6 or 4 bits"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
     "style": Command("amused_lite.commands.style", "learn a look from a few pictures"),
     "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),

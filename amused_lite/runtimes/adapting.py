@@ -1,5 +1,6 @@
 """From what a user calls an adapter to matrices that fit the opened model. Torch is loaded for foreign files only."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,22 @@ from amused_lite.adapters import (
     base_hash,
     check_adapter,
     merge_into,
+    merged,
     parse_choice,
     touched,
 )
-from amused_lite.bundle import WEIGHTS, Bundle
+from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
+from amused_lite.low_bits import (
+    SCALE,
+    pack,
+    restore_blocks,
+    restore_dense,
+    round_blocks,
+    round_dense,
+    unpack,
+)
 from amused_lite.tensor_file import open_tensors
 
 _PARTS = {"encode_prompt": ("text.", "uvit.prompt_side."), "unmask": ("uvit.token_side.",)}  # what a module holds
@@ -74,9 +85,10 @@ def read_adapter(path: Path, config: ModelConfig) -> tuple[Adapter, list[str]]:
 
 def hash_of_bundle(bundle: Bundle) -> str:
     """`base_hash` of a bundle with weights of its own, else ""."""
-    if WEIGHTS not in bundle.manifest.files:
+    name = next((name for name in (WEIGHTS, QUANTIZED) if name in bundle.manifest.files), None)
+    if name is None:
         return ""
-    file = open_tensors(bundle.path(WEIGHTS))
+    file = open_tensors(bundle.path(name))
     return base_hash(file.read(FINGERPRINT)) if all(name in file.entries for name in FINGERPRINT) else ""
 
 
@@ -108,4 +120,33 @@ def merged_weights(bundle: Bundle, module: str, chosen: Sequence[Chosen]) -> dic
         FileNotFoundError: the bundle has no weights file of its own.
     """
     names = touched_in(module, chosen)
+    if names and QUANTIZED in bundle.manifest.files:
+        return _merged_in_low_bits(bundle, names, chosen)
     return merge_into(open_tensors(bundle.path(WEIGHTS)).read(names), chosen) if names else {}
+
+
+def _merged_in_low_bits(bundle: Bundle, names: Sequence[str], chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
+    """The same for a quantized ONNX bundle: widened, merged and rounded again, with new scales."""
+    file = open_tensors(bundle.path(QUANTIZED))
+    pairs = {name: pair for choice in chosen for name, pair in choice.adapter.pairs.items()}
+    shapes = {f"{name}.weight": (len(pair.up), pair.down.shape[1]) for name, pair in pairs.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for name in names:
+        stored = file.read([name])[name]
+        if name + SCALE not in file.entries:
+            arrays |= merge_into({name: stored}, chosen)
+            continue
+        (scale,) = file.read([name + SCALE]).values()
+        if stored.dtype == np.uint8:
+            bits = 8 * stored.size // math.prod(shapes[name])
+            widened = restore_blocks(unpack(stored, bits).reshape(*scale.shape, -1), scale)
+            integers, scale = round_blocks(merged(name, widened, chosen), bits, widened.shape[1] // scale.shape[1])
+            arrays |= {name: pack(integers, bits).reshape(stored.shape), name + SCALE: scale}
+        else:
+            across = scale.ndim == 1  # linear layers lie with their rows along the second axis, tables do not
+            widened = restore_dense(stored, scale)
+            changed = merged(name, widened.T if across else widened, chosen)
+            axis = 0 if across else 1
+            integers, new = round_dense(changed.T if across else changed, (axis,))
+            arrays |= {name: integers, name + SCALE: new.reshape(scale.shape)}
+    return arrays

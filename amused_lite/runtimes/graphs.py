@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from amused_lite.bundle import MODULES, RANKER_MODULES, Bundle
+from amused_lite.bundle import MODULES, RANKER_MODULES, Bundle, check_module
 from amused_lite.conditioning import Conditioning
 from amused_lite.runtimes.base import (
     StepControls,
@@ -147,6 +147,7 @@ class GraphRuntime:
 
     def _run(self, module: str, rows: list[Arrays], outputs: Sequence[str]) -> list[np.ndarray]:
         if module not in self._loaded:
+            check_module(self._bundle, module)
             self._loaded[module] = self._load(module)
         run = self._loaded[module]
         results = [run(row, outputs) for row in rows]

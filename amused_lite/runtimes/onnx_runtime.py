@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Its wheels report sessions to its makers over the network and keep files for that in the user's cache, unless told
+# not to before they are imported. Whoever wants that may set it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from amused_lite.adapters import Chosen
@@ -40,6 +44,8 @@ def load_session(
     options.log_severity_level = _ERRORS_ONLY
     # Threads that wait sleep: spinning ones took 15 s instead of 9 for a picture on a machine busy with other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Products with rounded weights keep float activations, unless a graph itself says otherwise.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
     if weights:  # taken over before anything is folded, and copied; `add_initializer` would come too late
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in weights.values()]
         options.add_external_initializers(list(weights), values)

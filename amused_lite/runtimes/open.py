@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from amused_lite.adapters import Chosen
-from amused_lite.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, open_bundle
+from amused_lite.bundle import MANIFEST, QUANTIZED, TOKENIZER, WEIGHTS, Bundle, open_bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
 from amused_lite.runtimes.adapting import Adapting, Wanted, hash_of_bundle, open_adapters, stored_dtype
@@ -151,6 +151,8 @@ def open_engine(
     target = bundle.manifest.target
     runtime, _, asked = runtime.partition(":")
     precision = _precision(target if runtime == "auto" else runtime, asked)
+    if target == "torch" and runtime in ("auto", "torch"):
+        return _open_rounded(bundle, threads, precision, adapters)
     if runtime == "torch":
         if WEIGHTS not in bundle.manifest.files:
             remedy = "leave --runtime out, or open the model it was made from"
@@ -182,6 +184,17 @@ def open_engine(
     from amused_lite.runtimes.coreml_runtime import CoreMLRuntime
 
     return CoreMLRuntime(bundle, threads)
+
+
+def _open_rounded(bundle: Bundle, threads: int | None, precision: str, adapters: Sequence[Chosen]) -> Runtime:
+    """A bundle that `quantize` made for torch."""
+    require_extra("quantize", "a bundle with bitsandbytes' weights", "torch", "safetensors", "bitsandbytes")
+    if precision == "bfloat16":
+        raise ValueError(f"{bundle.folder} has 8- or 4-bit weights, which are computed in float32; use --runtime torch")
+    from amused_lite.models.low_bits import LowBitWeights
+    from amused_lite.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime(LowBitWeights(bundle.path(QUANTIZED), bundle.config, adapters), threads)
 
 
 def _open_diffusers(

@@ -10,6 +10,7 @@ import numpy as np
 from amused_lite.adapters import Chosen, merged
 from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.extras import require_extra
+from amused_lite.low_bits import SCALE, pack, rescale, restore_blocks, restore_dense, round_blocks, unpack
 from amused_lite.runtimes.adapting import check_mergeable, touched_in
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
 
@@ -69,11 +70,40 @@ def load_graph(
 
 def _replace_weights(model: Any, weights: Callable[[str, np.ndarray], np.ndarray]) -> None:
     openvino = import_openvino()
-    for item in model.get_ops():
-        if item.get_type_name() == "Constant" and item.get_friendly_name().endswith(".weight"):
-            value = weights(item.get_friendly_name(), item.data)
-            if value is not item.data:
-                item.output(0).replace(openvino.opset13.constant(value).output(0))
+    constants = {item.get_friendly_name(): item for item in model.get_ops() if item.get_type_name() == "Constant"}
+    for name, item in constants.items():
+        if not name.endswith(".weight"):
+            continue
+        if name + SCALE in constants:
+            _replace_rounded(name, item, constants[name + SCALE], weights)
+            continue
+        value = weights(name, item.data)
+        if value is not item.data:
+            item.output(0).replace(openvino.opset13.constant(value).output(0))
+
+
+def _replace_rounded(name: str, item: Any, factor: Any, weights: Callable[[str, np.ndarray], np.ndarray]) -> None:
+    """The same for a weight that `quantize` rounded: widened, changed, and rounded again with new scales."""
+    openvino, scale = import_openvino(), np.array(factor.data)
+    if item.get_element_type() == openvino.Type.i4:
+        rows, blocks, block = item.shape
+        halves = np.frombuffer(np.ascontiguousarray(item.data).tobytes(), np.uint8).reshape(rows, blocks, block // 2)
+        widened = restore_blocks(unpack(halves ^ 0x88, 4), scale[..., 0])
+        value = weights(name, widened)
+        if value is widened:
+            return
+        integers, scale = round_blocks(value, 4, block)
+        packed = openvino.Tensor(np.ascontiguousarray(pack(integers, 4) ^ 0x88), list(item.shape), openvino.Type.i4)
+        rounded, scale = openvino.op.Constant(packed, shared_memory=False), scale[..., None]
+    else:
+        widened = restore_dense(item.data, scale)
+        value = weights(name, widened)
+        if value is widened:
+            return
+        integers, scale = rescale(value, scale)
+        rounded = openvino.opset13.constant(integers)
+    item.output(0).replace(rounded.output(0))
+    factor.output(0).replace(openvino.opset13.constant(scale).output(0))
 
 
 class OpenVINORuntime(GraphRuntime):
@@ -112,6 +142,9 @@ class OpenVINORuntime(GraphRuntime):
         if precision not in (*PRECISIONS, "auto"):
             raise ValueError(f"precision {precision!r} is unknown; choose one of {', '.join((*PRECISIONS, 'auto'))}")
         check_mergeable(adapters, self.name)
+        if adapters and bundle.manifest.options.get("quantization", {}).get("method") == "full":
+            remedy = "export the model with --adapter and quantize that, or use a bundle with --method weights"
+            raise ValueError(f"{bundle.folder} has ranges found for its own weights and takes no adapters; {remedy}")
         self._adapters = adapters
         self._settings = (threads, precision, None if cache is None or adapters else Path(cache), device)
 

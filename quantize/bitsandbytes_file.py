@@ -1,0 +1,71 @@
+"""A model's weights as bitsandbytes wants them, in one safetensors file: linear layers LLM.int8 (Dettmers et al. 2022)
+or NF4 (Dettmers et al. 2023), everything else as `amused_lite.low_bits` rounds it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
+from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
+from amused_lite.models.low_bits import ROW_SCALE, import_bitsandbytes
+from amused_lite.models.networks import PARTS, SavedWeights
+from amused_lite.tensor_file import write_tensors
+
+from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+
+_KINDS = {nn.Linear: LINEAR, nn.Embedding: TABLE, nn.Conv2d: CONVOLUTION, nn.ConvTranspose2d: TRANSPOSED}
+NF4_BLOCK = 64  # numbers that share a scale; rows that are no multiple of it take 8 bits
+_ENCODER = ("encoder.", "pre_quant.")  # of the VQ-GAN: what `encode_image` alone needs
+
+
+@torch.no_grad()
+def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe) -> None:
+    """Write `quantized.safetensors`. One part is in memory as float at a time, and all small weights at once."""
+    weights = SavedWeights(bundle.path(WEIGHTS), bundle.config)
+    stored: dict[str, np.ndarray] = {}
+    for part in PARTS:
+        if part == "ranker" and not bundle.config.ranker:
+            continue
+        network = weights.part(part)
+        kinds = {f"{path}.weight": _kind_of(layer) for path, layer in network.named_modules()}
+        for name, tensor in network.state_dict().items():
+            if part == "vqgan" and "encode_image" not in modules and name.startswith(_ENCODER):
+                continue
+            stored |= _round(part, f"{part}.{name}", kinds.get(name), tensor, recipe)
+        del network
+    write_tensors(folder / QUANTIZED, stored, {"format": "pt"})
+
+
+def _kind_of(layer: nn.Module) -> str | None:
+    return next((kind for known, kind in _KINDS.items() if isinstance(layer, known)), None)
+
+
+def _round(part: str, name: str, kind: str | None, tensor: Tensor, recipe: Recipe) -> dict[str, np.ndarray]:
+    form = recipe.form(part, name, kind, tuple(tensor.shape), NF4_BLOCK) if kind else None
+    if form is None:
+        return {name: tensor.numpy().astype(np.float16)}
+    if kind == LINEAR:
+        return _nf4(name, tensor) if form == Form(4, NF4_BLOCK) else _int8(name, tensor)
+    if form.block:
+        rows = len(tensor)
+        integers, scale = round_blocks(tensor.numpy().reshape(rows, -1), *form)
+        return {name: pack(integers, form.bits), name + SCALE: scale}
+    axis = 1 if kind == TRANSPOSED else 0
+    integers, scale = round_dense(tensor.numpy(), tuple(i for i in range(tensor.ndim) if i != axis))
+    return {name: integers, name + SCALE: scale}
+
+
+def _int8(name: str, tensor: Tensor) -> dict[str, np.ndarray]:
+    bnb = import_bitsandbytes()
+    integers, largest, _ = bnb.functional.int8_vectorwise_quant(tensor.to(torch.float16))
+    return {name: integers.numpy(), name.removesuffix("weight") + ROW_SCALE: largest.float().numpy()}
+
+
+def _nf4(name: str, tensor: Tensor) -> dict[str, np.ndarray]:
+    bnb = import_bitsandbytes()
+    packed, state = bnb.functional.quantize_4bit(tensor, quant_type="nf4", compress_statistics=True)
+    known: dict[str, Any] = state.as_dict(packed=True)
+    return {name: packed.numpy(), **{f"{name}.{key}": value.numpy() for key, value in known.items()}}

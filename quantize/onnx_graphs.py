@@ -1,0 +1,297 @@
+"""ONNX graphs with 8- and 4-bit weights. All graphs name slices of one `quantized.safetensors`, as float ones do.
+
+Linear layers become MatMulInteger on activations that are rounded as they come, MatMulNBits in 4 bits, or a product
+with a weight that is made float where it is used, as kernels of convolutions are; tables are gathered as integers.
+Names of weights stay, so that adapters find them.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
+from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
+from amused_lite.tensor_file import TensorFile, open_tensors, write_tensors
+
+from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+_CONTRIB = "com.microsoft"
+_KERNEL = "kernel"  # of a convolution, on its way to being another one (see `models.vqgan.Upsample`)
+_INT4_OPSET = 21  # the first whose DequantizeLinear takes blocks
+_BY_BLOCKS_OF_ACTIVATIONS = 4  # MatMulNBits rounds activations to 8 bits too, each block with its own scale
+
+
+class Use(NamedTuple):
+    """Where a graph uses a weight: the one node, and what it is to it."""
+
+    kind: str
+    node: onnx.NodeProto
+
+
+def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe) -> None:
+    """Write `quantized.safetensors` and the graphs of these modules. All small weights are in memory at once."""
+    stored: dict[str, np.ndarray] = {}
+    graphs = {}
+    weights = open_tensors(bundle.path(WEIGHTS)) if WEIGHTS in bundle.manifest.files else None
+    for name in modules:
+        model = onnx.load(str(bundle.path(f"{name}.onnx")), load_external_data=False)
+        graphs[name] = _Rewriter(name, model, weights, recipe, stored).rewrite()
+    write_tensors(folder / QUANTIZED, stored, {"format": "np"})
+    stored.clear()
+    slices = open_tensors(folder / QUANTIZED)
+    for name, model in graphs.items():
+        for initializer in model.graph.initializer:
+            if initializer.name in slices.entries:
+                _point_to(initializer, slices)
+        onnx.save(model, str(folder / f"{name}.onnx"))
+
+
+class _Rewriter:
+    """One graph on its way to another."""
+
+    def __init__(
+        self, module: str, model: onnx.ModelProto, weights: TensorFile | None, recipe: Recipe, stored: dict
+    ) -> None:
+        self.module, self.model, self.graph = module, model, model.graph
+        self.weights, self.recipe, self.stored = weights, recipe, stored
+        self.first: list[onnx.NodeProto] = []  # go before everything else
+        self.initializers: list[onnx.TensorProto] = []
+        self.rounded: dict[str, tuple[str, str, str]] = {}  # activation -> its integers, scale and zero point
+        self.instead: dict[int, list[onnx.NodeProto]] = {}  # id of a node -> what takes its place
+
+    def rewrite(self) -> onnx.ModelProto:
+        """Round what the recipe says; what it leaves is stored as it was."""
+        del self.graph.value_info[:]  # stale shapes, which ONNX Runtime would believe
+        users: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for value in node.input:
+                users.setdefault(value, []).append(node)
+        for initializer in list(self.graph.initializer):
+            if initializer.data_type not in _FLOATS or len(initializer.dims) < 2:
+                self._store_as_it_is(initializer)
+                continue
+            use, shape = _use_of(initializer.name, users), tuple(initializer.dims)
+            kind = CONVOLUTION if use and use.kind == _KERNEL else use.kind if use else ""
+            form = self.recipe.form(self.module, initializer.name, kind, shape) if use else None
+            if use and use.kind == _KERNEL and form and form.block:
+                form = Form(8)  # kernels that the graph works on are widened as a whole
+            if use is None or form is None:
+                self._store_as_it_is(initializer)
+            else:
+                self.instead[id(use.node)] = self._replace(initializer.name, use, form, self._read(initializer))
+        nodes = [new for node in self.graph.node for new in self.instead.get(id(node), [node])]
+        self._finish(self.first + nodes)
+        return self.model
+
+    def _finish(self, nodes: list[onnx.NodeProto]) -> None:
+        needed = {item.name for item in self.graph.output}
+        kept = []
+        for node in reversed(nodes):  # without what nobody uses any more, such as casts of rounded weights
+            if needed & set(node.output):
+                kept.append(node)
+                needed.update(node.input)
+        del self.graph.node[:], self.graph.initializer[:]
+        self.graph.node.extend(reversed(kept))
+        self.graph.initializer.extend(item for item in self.initializers if item.name in needed)
+        if any(node.domain == _CONTRIB for node in kept):
+            self.model.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
+        if any(item.data_type == TensorProto.INT4 for item in self.initializers):
+            opset = next(item for item in self.model.opset_import if item.domain == "")
+            opset.version = max(opset.version, _INT4_OPSET)
+            self.model.ir_version = max(self.model.ir_version, 10)
+
+    def _read(self, initializer: onnx.TensorProto) -> np.ndarray:
+        if initializer.data_location == TensorProto.EXTERNAL:
+            assert self.weights is not None  # a graph names slices of it only where it is there
+            return self.weights.read([initializer.name])[initializer.name]
+        return numpy_helper.to_array(initializer)
+
+    def _store_as_it_is(self, initializer: onnx.TensorProto) -> None:
+        if initializer.data_location == TensorProto.EXTERNAL:
+            self.stored.setdefault(initializer.name, self._read(initializer))
+        self.initializers.append(initializer)
+
+    def _store(self, name: str, array: np.ndarray, kind: int | None = None, shape: Any = None) -> str:
+        """Put an array into the file and name it in the graph."""
+        self.stored.setdefault(name, np.ascontiguousarray(array))
+        item = TensorProto(name=name, data_type=kind or helper.np_dtype_to_tensor_dtype(array.dtype))
+        item.dims.extend(shape or array.shape)
+        self.initializers.append(item)
+        return name
+
+    def _store_scale(self, name: str, scale: np.ndarray) -> str:
+        """Scales are float16 in the file; a Cast makes float32 of them once, at loading."""
+        stored = self._store(name + SCALE, scale)
+        self.first.append(helper.make_node("Cast", [stored], [f"{stored}/float32"], f"cast/{stored}", to=1))
+        return f"{stored}/float32"
+
+    def _replace(self, name: str, use: Use, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+        """The nodes that do with a rounded weight what `use.node` did with the float one."""
+        match use.kind:
+            case "linear" if form.block:
+                return self._blocks(name, use.node, form, weight)
+            case "linear" if self.recipe.options.method == "dynamic" and self.recipe.rounds_activations(name):
+                return self._dynamic(name, use.node, weight)
+            case "linear":
+                return self._widened(name, use.node, weight.T, 1)
+            case "table":
+                return self._table(name, use.node, form, weight)
+            case "kernel":
+                integers, scale = round_dense(weight, (1, 2, 3))
+                inputs = [self._store(name, integers), self._store_scale(name, scale.reshape(-1))]
+                return [helper.make_node("DequantizeLinear", inputs, use.node.output, use.node.name, axis=0)]
+            case "convolution" if form.block:
+                return self._widened_blocks(name, use.node, form, weight)
+        return self._widened(name, use.node, weight, 1 if use.kind == TRANSPOSED else 0)
+
+    def _dynamic(self, name: str, node: onnx.NodeProto, weight: np.ndarray) -> list[onnx.NodeProto]:
+        integers, scale = round_dense(weight.T, (0,))
+        stored, scale_name = self._store(name, integers), self._store_scale(name, scale[0])
+        what, nodes = node.input[0], []
+        if what not in self.rounded:
+            self.rounded[what] = (f"{what}/rounded", f"{what}/rounded/step", f"{what}/rounded/zero")
+            nodes.append(helper.make_node("DynamicQuantizeLinear", [what], self.rounded[what], f"{node.name}/round"))
+        rounded, step, zero = self.rounded[what]
+        out = node.output[0]
+        sums, wide, both = f"{out}/sums", f"{out}/wide", f"{out}/step"
+        zeros = self._zero()
+        nodes += [
+            helper.make_node("MatMulInteger", [rounded, stored, zero, zeros], [sums], f"{node.name}/integers"),
+            helper.make_node("Cast", [sums], [wide], f"{node.name}/cast", to=TensorProto.FLOAT),
+            helper.make_node("Mul", [step, scale_name], [both], f"{node.name}/scale"),
+        ]
+        return nodes + self._with_bias(node, lambda result: helper.make_node("Mul", [wide, both], [result], node.name))
+
+    def _zero(self) -> str:
+        name = "zero/int8"
+        if not any(item.name == name for item in self.initializers):
+            self.initializers.append(numpy_helper.from_array(np.zeros((), np.int8), name))
+        return name
+
+    def _blocks(self, name: str, node: onnx.NodeProto, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+        integers, scale = round_blocks(weight, *form)
+        inputs = [node.input[0], self._store(name, pack(integers, form.bits)), self._store_scale(name, scale)]
+        values: dict[str, Any] = {
+            "K": weight.shape[1],
+            "N": weight.shape[0],
+            "bits": form.bits,
+            "block_size": form.block,
+            "accuracy_level": _BY_BLOCKS_OF_ACTIVATIONS,
+        }
+        return self._with_bias(
+            node,
+            lambda result: helper.make_node("MatMulNBits", inputs, [result], node.name, domain=_CONTRIB, **values),
+        )
+
+    def _with_bias(self, node: onnx.NodeProto, make: Any) -> list[onnx.NodeProto]:
+        """The product, and an Add where the node was a Gemm with a bias."""
+        if node.op_type == "MatMul" or len(node.input) < 3:
+            return [make(node.output[0])]
+        product = f"{node.output[0]}/product"
+        return [make(product), helper.make_node("Add", [product, node.input[2]], node.output, f"{node.name}/bias")]
+
+    def _table(self, name: str, node: onnx.NodeProto, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+        ids, out = node.input[1], node.output[0]
+        if form.block:
+            integers, scale = round_blocks(weight, *form)
+            stored = self._store(name, pack(integers, form.bits).reshape(len(weight), -1))
+            values: dict[str, Any] = {"bits": form.bits, "block_size": form.block, "gather_axis": 0, "quantize_axis": 1}
+            inputs = [stored, ids, self._store_scale(name, scale)]
+            return [
+                helper.make_node("GatherBlockQuantized", inputs, [out], node.name, domain=_CONTRIB, **values),
+            ]
+        integers, scale = round_dense(weight, (1,))
+        stored, scale_name = self._store(name, integers), self._store_scale(name, scale)
+        return [
+            helper.make_node("Gather", [stored, ids], [f"{out}/integers"], f"{node.name}/integers"),
+            helper.make_node("Gather", [scale_name, ids], [f"{out}/scale"], f"{node.name}/scale"),
+            helper.make_node("Cast", [f"{out}/integers"], [f"{out}/wide"], f"{node.name}/cast", to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{out}/wide", f"{out}/scale"], [out], node.name),
+        ]
+
+    def _widened(self, name: str, node: onnx.NodeProto, weight: np.ndarray, axis: int) -> list[onnx.NodeProto]:
+        """A weight whose rows lie along `axis`, made float where it is used; ONNX Runtime does not fold this."""
+        integers, scale = round_dense(weight, tuple(i for i in range(weight.ndim) if i != axis))
+        inputs = [self._store(name, integers), self._store_scale(name, scale.reshape(-1))]
+        wide = f"{name}/wide"
+        nodes = [helper.make_node("DequantizeLinear", inputs, [wide], f"{node.name}/widen", axis=axis)]
+        return nodes + self._with_weight(node, wide)
+
+    def _widened_blocks(self, name: str, node: onnx.NodeProto, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+        rows = len(weight)
+        integers, scale = round_blocks(weight.reshape(rows, -1), *form)
+        packed = pack(integers, form.bits).reshape(rows, -1) ^ 0x88  # ONNX wants two's complement in each half
+        inputs = [
+            self._store(name, packed, TensorProto.INT4, (rows, weight[0].size)),
+            self._store_scale(name, scale),
+        ]
+        shape = numpy_helper.from_array(np.array(weight.shape, np.int64), f"{name}/shape")
+        self.initializers.append(shape)
+        flat, wide = f"{name}/flat", f"{name}/wide"
+        values: dict[str, Any] = {"axis": 1, "block_size": form.block}
+        return [
+            helper.make_node("DequantizeLinear", inputs, [flat], f"{node.name}/widen", **values),
+            helper.make_node("Reshape", [flat, shape.name], [wide], f"{node.name}/shape"),
+            *self._with_weight(node, wide),
+        ]
+
+    def _with_weight(self, node: onnx.NodeProto, weight: str) -> list[onnx.NodeProto]:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[1] = weight
+        if node.op_type == "Gemm":
+            for item in copy.attribute:
+                if item.name == "transB":
+                    item.i = 0  # stored with its rows along the second axis
+        return [copy]
+
+
+def _use_of(name: str, users: dict[str, list[onnx.NodeProto]]) -> Use | None:
+    """What one weight is used for, through its Cast and Transpose; None where that is no single, known use."""
+    value, transposed = name, False
+    while True:
+        found = users.get(value, [])
+        if len(found) != 1:
+            if value == name or users[name][0].op_type != "Cast" or value != users[name][0].output[0]:
+                return None
+            sliced = bool(found) and {node.op_type for node in found} <= {"Gather", "Slice", "Split", "Squeeze"}
+            return Use(_KERNEL, users[name][0]) if sliced and name.endswith(".weight") else None
+        (node,) = found
+        if node.op_type == "Cast":
+            value = node.output[0]
+        elif node.op_type == "Transpose" and not transposed and _values(node).get("perm") == [1, 0]:
+            value, transposed = node.output[0], True
+        else:
+            break
+    place = list(node.input).index(value)
+    match node.op_type, place:
+        case "MatMul", 1 if transposed:
+            return Use(LINEAR, node)
+        case "Gemm", 1 if not transposed and _values(node).get("transB") == 1:
+            return Use(LINEAR, node)
+        case "Gather", 0 if not transposed and not _values(node).get("axis"):
+            return Use(TABLE, node)
+        case "Conv", 1:
+            return Use(CONVOLUTION, node)
+        case "ConvTranspose", 1:
+            return Use(TRANSPOSED, node)
+    return None
+
+
+def _values(node: onnx.NodeProto) -> dict[str, Any]:
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
+def _point_to(initializer: onnx.TensorProto, file: TensorFile) -> None:
+    """Let an initializer be a slice of the weights file."""
+    entry = file.entries[initializer.name]
+    initializer.ClearField("raw_data")
+    del initializer.external_data[:]
+    initializer.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", file.path.name), ("offset", entry.offset), ("length", entry.size)):
+        item = initializer.external_data.add()
+        item.key, item.value = key, str(value)

@@ -1,0 +1,119 @@
+"""OpenVINO graphs with 8- and 4-bit weights, and with 8-bit activations where `full` asks for them.
+
+Rounded weights lie behind a conversion and a multiplication by their scales, the form that OpenVINO's plugins take for
+compressed weights. Names of weights stay, so that adapters find them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from amused_lite.bundle import Bundle
+from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
+from amused_lite.runtimes.openvino_runtime import import_openvino
+
+from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+
+FULL = ("unmask", "decode_image")  # modules whose activations are rounded by `full`; the others run once a picture
+_KINDS = {
+    ("MatMul", 1): LINEAR,
+    ("Gather", 0): TABLE,
+    ("Convolution", 1): CONVOLUTION,
+    ("ConvolutionBackpropData", 1): TRANSPOSED,
+}
+
+
+class Use(NamedTuple):
+    """A float weight of a graph: its Constant, the output that brings it as float32, and what it is used for."""
+
+    constant: Any
+    output: Any
+    kind: str
+
+
+def quantize_modules(
+    bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe, scratch: Path
+) -> dict[str, Any]:
+    """Write the graphs of these modules, one in memory at a time; returns what the manifest should say of them."""
+    openvino = import_openvino()
+    core, extra, samples = openvino.Core(), {}, None
+    if recipe.options.method == "full":
+        from .calibration import record_samples
+
+        samples = record_samples(bundle, recipe.options.prompts, scratch / "samples")
+        extra = {"calibration": samples.record()}
+    for name in modules:
+        model = core.read_model(bundle.path(f"{name}.xml"))
+        if samples is not None and name in FULL:
+            from .openvino_full import quantize_fully
+
+            model = quantize_fully(name, model, samples, recipe)
+        round_weights(name, model, recipe)
+        openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
+        del model
+    return extra
+
+
+def weights_of(model: Any) -> Iterator[Use]:
+    """The weights of a graph that are still float, each with its one use."""
+    for item in model.get_ops():
+        if item.get_type_name() != "Constant" or len(item.shape) < 2:
+            continue
+        if item.get_element_type().get_type_name() not in ("f16", "f32"):
+            continue
+        output = item.output(0)
+        users = list(output.get_target_inputs())
+        if len(users) == 1 and users[0].get_node().get_type_name() == "Convert":
+            output = users[0].get_node().output(0)
+            users = list(output.get_target_inputs())
+        kinds = {_KINDS.get((user.get_node().get_type_name(), user.get_index())) for user in users}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if kind is None or any(kind == LINEAR and not _transposes(user.get_node()) for user in users):
+            continue
+        yield Use(item, output, kind)
+
+
+def _transposes(node: Any) -> bool:
+    """Whether a MatMul takes its second matrix as (out, in), as linear layers do."""
+    return bool(node.get_attributes().get("transpose_b"))
+
+
+def name_of(constant: Any) -> str:
+    """A weight's name as the other formats have it."""
+    return constant.get_friendly_name().replace("uvit.vqgan.", "vqgan.")
+
+
+def round_weights(module: str, model: Any, recipe: Recipe) -> None:
+    """Round, in place, what the recipe says."""
+    for use in list(weights_of(model)):
+        form = recipe.form(module, name_of(use.constant), use.kind, tuple(use.constant.shape))
+        if form is not None:
+            _replace(use, form)
+
+
+def _replace(use: Use, form: Form) -> None:
+    openvino = import_openvino()
+    ops, name = openvino.opset13, use.constant.get_friendly_name()
+    weight = np.asarray(use.constant.data, np.float32)
+    if form.block:
+        rows = len(weight)
+        integers, scale = round_blocks(weight.reshape(rows, -1), *form)
+        scale = scale[..., None]
+    else:
+        axis = 1 if use.kind == TRANSPOSED else 0
+        integers, scale = round_dense(weight, tuple(i for i in range(weight.ndim) if i != axis))
+    if form.bits == 4:  # OpenVINO wants two's complement in each half of a byte
+        halves = np.ascontiguousarray(pack(integers, 4) ^ 0x88)
+        packed = openvino.Tensor(halves, list(integers.shape), openvino.Type.i4)
+        stored = openvino.op.Constant(packed, shared_memory=False)  # `halves` goes with this call
+    else:
+        stored = ops.constant(integers)
+    factor = ops.constant(scale)
+    stored.set_friendly_name(name)
+    factor.set_friendly_name(name + SCALE)
+    wide = ops.multiply(ops.convert(stored, "f16"), factor)
+    if form.block:
+        wide = ops.reshape(wide, np.array(weight.shape, np.int64), special_zero=False)
+    use.output.replace(ops.convert(wide, "f32").output(0))

@@ -1,0 +1,76 @@
+"""bitsandbytes: saved, read back, the same numbers, and no float matrix in between."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, open_bundle
+from amused_lite.generate import Amused
+from amused_lite.models.low_bits import LowBitWeights
+from amused_lite.models.networks import SavedWeights
+from amused_lite.runtimes.open import find_model
+from amused_lite.runtimes.torch_runtime import TorchRuntime
+
+bitsandbytes = pytest.importorskip("bitsandbytes")
+Make = Callable[..., Bundle]
+LAYER = "layers.2.feedforward.widen"
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_draws_a_picture_and_holds_no_float_matrix(make: Make, bits: int) -> None:
+    bundle = make("torch", bits)
+    assert set(bundle.manifest.files) == {QUANTIZED, "tokenizer.json", "colours.npy"}
+    amused = Amused.open(bundle.folder)
+    assert amused.runtime.name == "torch"
+    assert np.asarray(amused.generate("a red star", steps=4, seed=1).image).std() > 5
+    part = LowBitWeights(bundle.path(QUANTIZED), bundle.config).part("uvit.token_side")
+    large = [w for w in (*part.parameters(), *part.buffers()) if w.ndim >= 2 and w.numel() >= 10_000]
+    matrices = [w for w in large if w.is_floating_point() and w.shape != part.positions.shape]
+    assert len(large) > 60 and not matrices
+
+
+def test_8_bits_come_back_as_bitsandbytes_rounds_them(make: Make) -> None:
+    """Against its own layer, quantized in memory from the float weights."""
+    bundle, source = make("torch", 8), open_bundle(find_model("tiny"))
+    ours = LowBitWeights(bundle.path(QUANTIZED), bundle.config).part("uvit.token_side").get_submodule(LAYER)
+    exact = SavedWeights(source.path(WEIGHTS), source.config).part("uvit.token_side").get_submodule(LAYER)
+    theirs = bitsandbytes.nn.Linear8bitLt(192, 1024, bias=False, has_fp16_weights=False)
+    theirs.load_state_dict({"weight": exact.weight.detach()})
+    theirs = theirs.to("cpu")
+    assert torch.equal(ours.weight.data, theirs.weight.data)
+    x = torch.randn(7, 192, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        got, expected, float_result = ours(x), theirs.train()(x), exact(x)
+    assert torch.allclose(got, expected, rtol=1e-5, atol=1e-5)
+    assert (got - float_result).norm() < 0.01 * float_result.norm()  # 8 bits of weights; activations stay float
+
+
+def test_a_damaged_file_is_named(make: Make, tmp_path) -> None:
+    from amused_lite.tensor_file import open_tensors, write_tensors
+
+    bundle = make("torch", 8)
+    arrays = open_tensors(bundle.path(QUANTIZED)).read()
+    arrays.pop("uvit.token_side.in_norm.weight")
+    write_tensors(tmp_path / QUANTIZED, arrays, {})
+    with pytest.raises(ValueError, match=r"does not fit its configuration .*in_norm.*quantize the model again"):
+        LowBitWeights(tmp_path / QUANTIZED, bundle.config).part("uvit.token_side")
+
+
+def test_other_precisions_are_refused(make: Make) -> None:
+    with pytest.raises(ValueError, match="8- or 4-bit weights, which are computed in float32"):
+        Amused.open(make("torch", 8).folder, runtime="torch:bfloat16")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("bits", [8, 4])
+def test_cuda(make: Make, bits: int) -> None:
+    """LLM.int8 proper, and NF4, on a CUDA device: the same picture as the processor draws, nearly."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    bundle = make("torch", bits)
+    weights = LowBitWeights(bundle.path(QUANTIZED), bundle.config)
+    tokens = np.random.default_rng(0).integers(0, 1024, (1, 1024)).astype(np.int32)
+    pictures = [TorchRuntime(weights, device=device).decode_image(tokens) for device in ("cpu", "cuda")]
+    assert np.abs(pictures[0] - pictures[1]).max() < 0.02
