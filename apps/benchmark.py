@@ -122,7 +122,7 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
         require_extra("torch", "measuring published models", "torch", "safetensors")
     random = None
     if args.random:
-        from amused_lite.apps.random_model import random_model
+        from .random_model import random_model
 
         random = str(random_model(args.random))
     named = [word.partition("@")[::2] for word in args.models]

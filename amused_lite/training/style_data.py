@@ -165,7 +165,8 @@ def proposed(
 ) -> list[StylePicture]:
     """Each picture with the one of `proposals` that the ranker finds to fit it best; equal ones in their order."""
     images = [open_picture(picture.path, image_size) for picture in pictures]
-    best = np.argmax([ranker.scores(text, images) for text in proposals], axis=0).tolist()
+    fits = np.array([ranker.scores(text, images) for text in proposals])  # (proposals, pictures)
+    best = [int(column.argmax()) for column in fits.T]
     return [StylePicture(picture.path, proposals[index]) for picture, index in zip(pictures, best, strict=True)]
 
 
