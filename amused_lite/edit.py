@@ -267,11 +267,16 @@ def repeat(amused: Amused, recipe: Recipe) -> np.ndarray:
     options = GenerateOptions.from_recipe(recipe)
     words = recipe.prompt, recipe.negative_prompt
     if recipe.edit is None:
-        *_, last = amused.steps(*words, recipe.picture, options)
+        steps = amused.steps(*words, recipe.picture, options)
     else:
         conditioning = amused.condition(*words, options)
-        *_, last = edit_steps(amused.runtime, conditioning, options, recipe.picture, recipe.edit)
-    return last.tokens[0]
+        steps = edit_steps(amused.runtime, conditioning, options, recipe.picture, recipe.edit)
+    for step in steps:
+        if step.index + 1 == recipe.stopped_after:
+            return step.guess[0]
+    if recipe.stopped_after is not None:
+        raise ValueError(f"the recipe was stopped after step {recipe.stopped_after} and has only {step.steps}")
+    return step.tokens[0]
 
 
 def _whole(

@@ -5,6 +5,7 @@ The header is checked before anything is decoded, so that no file can make this 
 
 import warnings
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ class Source:
     notes: tuple[str, ...] = ()  # what its owner should know was done to it
 
 
-def open_picture(path: str | Path) -> Source:
-    """Read a picture of any format that Pillow reads; see-through parts come to lie on white.
+def open_picture(path: str | Path | BytesIO) -> Source:
+    """Read a picture, a file or its bytes, of any format that Pillow reads; see-through parts come to lie on white.
 
     A recipe inside a PNG comes along, unless it cannot be read, which is noted.
 
@@ -38,7 +39,7 @@ def open_picture(path: str | Path) -> Source:
         FileNotFoundError: there is no such file.
         ValueError: it is no picture, damaged, too large or too small.
     """
-    image, notes = _open(Path(path))
+    image, notes = _open(path)
     recipe = None
     text = image.info.get(KEY)
     if text is not None:
@@ -59,13 +60,13 @@ def open_picture(path: str | Path) -> Source:
     return Source(image.convert("RGB"), recipe, alpha, tuple(notes))
 
 
-def open_mask(path: str | Path) -> Image.Image:
+def open_mask(path: str | Path | BytesIO) -> Image.Image:
     """Read a painted mask as mode L, white where something is meant; see-through parts count as black.
 
     Raises:
         FileNotFoundError, ValueError: see `open_picture`.
     """
-    image = _to_8_bits(_upright(_open(Path(path))[0]))
+    image = _to_8_bits(_upright(_open(path)[0]))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
@@ -89,18 +90,19 @@ def to_area(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return area
 
 
-def _open(path: Path) -> tuple[Image.Image, list[str]]:
+def _open(file: str | Path | BytesIO) -> tuple[Image.Image, list[str]]:
     """The decoded picture as it is stored, its first frame, and notes."""
-    if path.is_dir():
+    path = "the picture" if isinstance(file, BytesIO) else Path(file)
+    if isinstance(path, Path) and path.is_dir():
         raise ValueError(f"{path} is a folder; give a picture")
-    if path.exists() and not path.is_file():
+    if isinstance(path, Path) and path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a plain file; give a picture")
     Image.init()
     formats = [name for name in Image.OPEN if name not in _PROGRAMS]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large pictures, and of small faults that Pillow puts up with
         try:
-            image = Image.open(path, formats=formats)
+            image = Image.open(file, formats=formats)
         except UnidentifiedImageError as error:
             raise ValueError(f"{path} is no picture that can be read; give a PNG, JPEG, WebP or another") from error
         except Image.DecompressionBombError as error:
@@ -124,7 +126,7 @@ def _open(path: Path) -> tuple[Image.Image, list[str]]:
     return image, notes
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+def _check_size(path: Path | str, image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ValueError(_too_large(path, f"{width}x{height} px"))
@@ -132,12 +134,12 @@ def _check_size(path: Path, image: Image.Image) -> None:
         raise ValueError(f"{path} has {width}x{height} px, at least {MIN_SIDE} a side are needed; give a larger one")
 
 
-def _too_large(path: Path, size: str) -> str:
+def _too_large(path: Path | str, size: str) -> str:
     most = f"at most {MAX_PIXELS // 10**6} million px and {MAX_SIDE} a side are read"
     return f"{path} has {size}; {most}, make it smaller first"
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def _damaged(path: Path | str, error: Exception) -> str:
     return f"{path} is damaged or cut short ({str(error) or type(error).__name__}); get it again"
 
 

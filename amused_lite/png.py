@@ -1,7 +1,8 @@
 """Pictures as PNG files that remember how they were made. Knows no runtime and no model files.
 
 Two texts go into a file: `parameters`, the line that AUTOMATIC1111's web interface started and most tools read, and
-`amused_lite`, versioned JSON with everything needed to make the picture again, its tokens included.
+`amused_lite`, versioned JSON with everything needed to make the picture again, its tokens included. A third says, as
+IPTC has it, that the picture was made by a trained model.
 """
 
 import base64
@@ -21,6 +22,16 @@ from amused_lite.new_file import write_new
 
 SCHEMA = 1
 KEY = "amused_lite"
+XMP_KEY = "XML:com.adobe.xmp"  # where the XMP specification, part 3, puts a packet into a PNG
+# IPTC's digital source type, by which other programs know a picture for machine-made; edits hold parts of others.
+_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="amused-lite {version}"
+ Iptc4xmpExt:DigitalSourceType="{kind}"/>
+</rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
 _MAX_CODEBOOK = 2**24
 _LARGEST = 1e9  # of any number in a recipe
 
@@ -35,7 +46,7 @@ class Edit:
 
 
 # Fields that are written only where they say something; earlier versions do not know them.
-_RARE = {"guidance_every": 1}
+_RARE = {"guidance_every": 1, "stopped_after": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +79,7 @@ class Recipe:
     edit: Edit | None = None
     adapters: tuple[str, ...] = ()  # such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256
     guidance_every: int = 1
+    stopped_after: int | None = None  # steps run, where someone stopped early and that step's guess became the picture
     version: str = __version__
 
     def parameters(self) -> str:
@@ -143,13 +155,26 @@ def save_png(image: Image.Image, path: str | Path, recipe: Recipe | None, metada
     Raises:
         OSError: the folder cannot be made or written, or the disk is full.
     """
+    return write_new(Path(path), encode_png(image, recipe if metadata else None))
+
+
+def encode_png(image: Image.Image, recipe: Recipe | None) -> memoryview:
+    """The bytes of a PNG file, with a recipe's two texts and what IPTC calls its source where one is given."""
     texts = PngImagePlugin.PngInfo()
-    if metadata and recipe is not None:
+    if recipe is not None:
         texts.add_text("parameters", recipe.parameters())  # tEXt where Latin-1 can hold it, else iTXt
         texts.add_itxt(KEY, recipe.to_json())
+        texts.add_itxt(XMP_KEY, _provenance(recipe))
     data = BytesIO()
     image.copy().save(data, "PNG", pnginfo=texts)  # Pillow keeps the texts on the object while it saves
-    return write_new(Path(path), data.getbuffer())
+    return data.getbuffer()
+
+
+def _provenance(recipe: Recipe) -> str:
+    """An XMP packet with IPTC's digital source type; parts of an inpainted or widened picture may be a photograph."""
+    composite = recipe.edit is not None and recipe.edit.operation in ("inpaint", "outpaint")
+    kind = "compositeWithTrainedAlgorithmicMedia" if composite else "trainedAlgorithmicMedia"
+    return _XMP.format(version=__version__, kind=_SOURCE_TYPE + kind)
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -1,1 +1,1 @@
-"""Programs on top of the library will live here (browser demo, HTTP server, benchmark); nothing does yet."""
+"""Programs on top of the library: the engine behind browser demo and HTTP server, and both of these."""

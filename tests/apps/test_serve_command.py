@@ -1,0 +1,102 @@
+"""The command: what it says before it serves, and how it ends."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from serving import Server, Start, is_alone
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "amused_lite", "serve", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_help_teaches() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    for word in (
+        "--host",
+        "--port",
+        "--token",
+        "--cors",
+        "--queue",
+        "--history",
+        "examples:",
+        "/v1/images/generations",
+    ):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--port", "70000"), "port must be"),
+        (("--host", "nowhere.invalid"), "not known"),
+        (("--host", "0.0.0.0", "--token", "short"), "16 or more"),
+        (("--cors", "*"), "origin"),
+        (("-m", "gone", "--port", "0"), "not found"),
+        (("--adapter", "gone.safetensors", "--port", "0"), "gone.safetensors"),
+        (("--history", "x", "--no-history"), "exclude"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(flags: tuple[str, ...], said: str) -> None:
+    result = run(*flags)
+    assert result.returncode == 2 and said in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("amused-lite: error: ")
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("--port", str(taken.getsockname()[1]))
+    assert result.returncode == 2 and "in use" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    hide = "import sys; sys.modules['uvicorn'] = None; import importlib.util as u; f = u.find_spec; "
+    hide += "u.find_spec = lambda name, *a: None if name == 'uvicorn' else f(name, *a); "
+    code = hide + "from amused_lite.cli import main; sys.exit(main(['serve']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and 'pip install "amused-lite[demo]"' in result.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_told_to_stop_it_finishes_the_running_picture(start: Start, number: signal.Signals, code: int) -> None:
+    server = start()
+    replies: list[requests.Response] = []
+
+    def ask() -> None:
+        fields = {"prompt": "a red cup", "seed": 7, "steps": 10}
+        replies.append(requests.post(f"{server.url}/sdapi/v1/txt2img", json=fields, timeout=120))
+
+    running = threading.Thread(target=ask)
+    running.start()
+    while not requests.get(f"{server.url}/sdapi/v1/progress?skip_current_image=true").json()["progress"]:
+        time.sleep(0.02)
+    job = requests.post(f"{server.url}/jobs", json={"prompt": "a cup"}).json()
+    assert job["state"] == "queued"
+    with requests.get(f"{server.url}/jobs/{job['id']}/events", stream=True) as watched:
+        server.process.send_signal(number)
+        told = watched.text
+    running.join()
+    assert replies[0].status_code == 200
+    assert is_alone(replies[0].json()["images"][0], "a red cup", 7, 10)
+    assert "event: failed" in told and "the program is stopping" in told
+    _, errors = server.process.communicate(timeout=60)
+    assert server.process.returncode == code
+    assert "Traceback" not in errors and "stopping" in errors
+
+
+def test_history_keeps_pictures_where_it_is_told(start: Start) -> None:
+    server: Server = start("--history", "kept")
+    reply = requests.post(f"{server.url}/v1/images/generations", json={"prompt": "a ../ cup", "seed": 7, "steps": 1})
+    assert reply.status_code == 200
+    names = server.written()
+    assert len(names) == 2 and names[1] == "kept/index.jsonl" and names[0].endswith("-a-cup-7.png")
+    server.process.terminate()
