@@ -1,0 +1,264 @@
+"""How the page looks: one calm theme, light and dark, with the fonts of the system. Nothing is loaded from anywhere."""
+
+import gradio as gr
+
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def make_theme() -> gr.themes.Base:
+    """Paper and ink with one green."""
+    theme = gr.themes.Base(
+        font=_SANS,
+        font_mono=_MONO,
+        radius_size=gr.themes.sizes.radius_lg,
+        spacing_size=gr.themes.sizes.spacing_md,
+        text_size=gr.themes.sizes.text_md,
+    )
+    return theme.set(
+        body_background_fill="#f7f5f1",
+        body_background_fill_dark="#161513",
+        body_text_color="#211f1b",
+        body_text_color_dark="#ece8e0",
+        body_text_color_subdued="#625c52",
+        body_text_color_subdued_dark="#aca598",
+        background_fill_primary="#fffefb",
+        background_fill_primary_dark="#1f1d1a",
+        background_fill_secondary="#f1eee8",
+        background_fill_secondary_dark="#262420",
+        border_color_primary="#e2ddd3",
+        border_color_primary_dark="#39352f",
+        border_color_accent="#2b6a5c",
+        border_color_accent_dark="#86cbb9",
+        color_accent="#2b6a5c",
+        color_accent_soft="#e2efeb",
+        color_accent_soft_dark="#24352f",
+        link_text_color="#1f5a4d",
+        link_text_color_dark="#93d4c3",
+        block_background_fill="#fffefb",
+        block_background_fill_dark="#1f1d1a",
+        block_border_color="#e2ddd3",
+        block_border_color_dark="#39352f",
+        block_border_width="1px",
+        block_shadow="none",
+        button_border_width="1px",
+        button_border_width_dark="1px",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_border_width="0px",
+        block_label_text_color="#4b463e",
+        block_label_text_color_dark="#c5beb1",
+        block_title_text_color="#3a362f",
+        block_title_text_color_dark="#d5cfc3",
+        block_title_text_weight="500",
+        block_info_text_color="#625c52",
+        block_info_text_color_dark="#aca598",
+        input_border_width="1px",
+        input_border_width_dark="1px",
+        input_background_fill="#fffefb",
+        input_background_fill_dark="#1b1917",
+        input_border_color="#cfc8bb",
+        input_border_color_dark="#4a453d",
+        input_border_color_focus="#2b6a5c",
+        input_border_color_focus_dark="#86cbb9",
+        input_placeholder_color="#736c60",
+        input_placeholder_color_dark="#968f82",
+        input_shadow_focus="0 0 0 3px rgba(43,106,92,.22)",
+        button_primary_background_fill="#2b6a5c",
+        button_primary_background_fill_dark="#86cbb9",
+        button_primary_background_fill_hover="#225548",
+        button_primary_background_fill_hover_dark="#a0dccc",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#10201b",
+        button_secondary_background_fill="#fffefb",
+        button_secondary_background_fill_dark="#2a2723",
+        button_secondary_background_fill_hover="#efebe3",
+        button_secondary_background_fill_hover_dark="#36322c",
+        button_secondary_border_color="#cfc8bb",
+        button_secondary_border_color_dark="#4a453d",
+        button_secondary_text_color="#211f1b",
+        button_secondary_text_color_dark="#ece8e0",
+        slider_color="#2b6a5c",
+        slider_color_dark="#86cbb9",
+        checkbox_background_color_selected="#2b6a5c",
+        checkbox_background_color_selected_dark="#2b6a5c",
+        checkbox_border_color="#8f877a",
+        checkbox_border_color_dark="#847c6f",
+        checkbox_label_background_fill="#fffefb",
+        checkbox_label_background_fill_dark="#2a2723",
+        checkbox_label_background_fill_selected="#e2efeb",
+        checkbox_label_background_fill_selected_dark="#24352f",
+        checkbox_label_text_color_selected="#173f36",
+        checkbox_label_text_color_selected_dark="#c9ece2",
+    )
+
+
+CSS = """
+body { background: var(--body-background-fill) !important; }
+html:has(body.dark) { background: #161513; }
+.dark { --color-accent: #86cbb9; }
+.dark input[type=range] { --neutral-200: #45403a; --neutral-300: #45403a; --neutral-600: #45403a; }
+.gradio-container { width: 100% !important; max-width: 1180px !important;
+  margin: 0 auto !important; padding: 0 24px 64px !important; }
+.gradio-container .fillable { max-width: 1120px !important; width: 100%; }
+.gradio-container .contain, .gradio-container .tabs { width: 100%; }
+#brand, #brand .html-container, #shade { padding-left: 0 !important; padding-right: 0 !important; }
+.gradio-container *:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
+.dark .gradio-container *:focus-visible { outline-color: #86cbb9 !important; }
+#top { align-items: center; padding: 18px 0 4px; gap: 12px; flex-wrap: nowrap; }
+#brand { flex: 1 1 auto; }
+#brand h1 { font-size: 21px; font-weight: 600; letter-spacing: -.01em; margin: 0; line-height: 1.3; }
+#brand p { margin: 0; color: var(--body-text-color-subdued); font-size: 14px; }
+#private { flex: 0 0 auto; width: auto; min-width: 0 !important; border: 0; background: none; padding: 0; }
+#shade { flex: 0 0 auto; width: auto; min-width: 0; }
+#shade button { font: inherit; font-size: 14px; color: inherit; background: none; cursor: pointer; padding: 8px 12px;
+  border: 1px solid var(--border-color-primary); border-radius: 999px; }
+.sr { position: absolute !important; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  padding: 0 !important;
+  margin: 0 !important; border: 0 !important; white-space: nowrap; }
+.tab-container button { font-size: 15px; }
+#ask { align-items: stretch; gap: 12px; }
+#ask textarea { font-size: 18px; line-height: 1.45; padding: 14px 16px; }
+#go-column { gap: 8px; }
+#go { font-size: 17px; min-height: 66px; }
+.gradio-container button.secondary { border: 1px solid var(--button-secondary-border-color); }
+#stop, #cancel { flex: 1 1 0; padding: 4px 12px; font-size: 15px; }
+#examples { gap: 8px; }
+.quiet { border: 0 !important; background: none !important; box-shadow: none !important; padding: 0 !important; }
+.row-tight { gap: 10px; flex-wrap: wrap; }
+.row-tight > button { flex: 0 1 auto; min-width: 0; }
+
+.stage, #ask, #options { width: 100%; max-width: 860px; margin: 0 auto; }
+.stage .cells { display: grid; gap: 12px; justify-content: center; margin: 0 auto; }
+.stage.one .cells { grid-template-columns: minmax(0, 560px); }
+#next { justify-content: center !important; }
+.stage.many .cells { grid-template-columns: repeat(2, minmax(0, 340px)); }
+.stage .cell { position: relative; border-radius: 14px; overflow: hidden;
+  background: var(--background-fill-secondary);
+  aspect-ratio: 1; }
+.stage.one .cell { aspect-ratio: auto; min-height: 120px; }
+.stage.one .cell.waiting { aspect-ratio: 1; }
+.stage .cell img { display: block; width: 100%; height: 100%; object-fit: contain; margin: 0; }
+.stage .cell.waiting { border: 1px dashed var(--border-color-primary); }
+.stage .pick { all: unset; display: block; width: 100%; height: 100%; cursor: pointer; border-radius: 14px; }
+.stage .pick:focus-visible { outline-offset: -4px !important; }
+.stage .pick[aria-pressed="true"] { box-shadow: inset 0 0 0 4px var(--color-accent); }
+.stage .pick[aria-pressed="true"] img { clip-path: inset(6px round 9px); }
+.stage .bar { display: grid; grid-template-columns: 1fr auto; gap: 6px 16px; max-width: 692px; margin: 14px auto 0;
+  font-size: 14px; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
+.stage.one .bar, .stage.one .foot { max-width: 560px; }
+.stage progress { grid-column: 1 / -1; width: 100%; height: 6px; appearance: none; border: 0; border-radius: 3px;
+  overflow: hidden; background: var(--background-fill-secondary); }
+.stage progress::-webkit-progress-bar { background: var(--background-fill-secondary); }
+.stage progress::-webkit-progress-value { background: var(--color-accent); transition: width .2s ease; }
+.stage progress::-moz-progress-bar { background: var(--color-accent); }
+.dark .stage progress::-webkit-progress-value { background: #86cbb9; }
+.dark .stage .pick[aria-pressed="true"] { box-shadow: inset 0 0 0 4px #86cbb9; }
+.foot, .hint { font-size: 14px; color: var(--body-text-color-subdued); text-align: center; margin: 10px auto 0; }
+.message { text-align: center; padding: 56px 16px; margin: 0; border-radius: 14px;
+  background: var(--background-fill-secondary);
+  color: var(--body-text-color-subdued); }
+.message.error { color: var(--body-text-color); border: 1px solid #b4533c; }
+.veil { position: relative; height: 100%; }
+.veil .veiled { height: 100%; filter: blur(28px); transition: filter .15s; }
+.veil:has(.lift input:checked) .veiled { filter: none; }
+.veil .lift { position: absolute; z-index: 2; inset: auto 12px 12px; padding: 8px 12px; border-radius: 10px;
+  font-size: 14px;
+  background: var(--background-fill-primary); color: var(--body-text-color); cursor: pointer; }
+
+.gallery-own { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
+.gallery-own button, .gallery-own label { all: unset; display: block; cursor: pointer; border-radius: 12px;
+  overflow: hidden;
+  background: var(--background-fill-secondary); position: relative; }
+.gallery-own img { display: block; width: 100%; aspect-ratio: 1; object-fit: cover; margin: 0; }
+.gallery-own .name { display: block; padding: 8px 10px 10px; font-size: 13px; line-height: 1.35;
+  color: var(--body-text-color);
+  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.gallery-own [aria-pressed="true"], .gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px var(--color-accent); }
+.dark .gallery-own [aria-pressed="true"], .dark .gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px #86cbb9; }
+.gallery-own button:focus-visible, .gallery-own label:has(input:focus-visible) {
+  outline: 3px solid var(--color-accent); }
+.gallery-own label input { position: absolute; left: 10px; top: 10px; width: 20px; height: 20px;
+  accent-color: #2b6a5c; }
+.facts { display: grid; grid-template-columns: auto 1fr; gap: 4px 18px; font-size: 14px; margin: 12px 0; }
+.facts dt { color: var(--body-text-color-subdued); margin: 0; } .facts dd { margin: 0; overflow-wrap: anywhere; }
+.big img { width: 100%; max-width: 560px; border-radius: 14px; display: block; margin: 0 auto; }
+
+.look { display: grid; grid-template-columns: minmax(0, 560px) minmax(220px, 1fr); gap: 28px; align-items: start; }
+.look .canvas { position: relative; border-radius: 14px; overflow: hidden; cursor: crosshair;
+  background: var(--background-fill-secondary); }
+.look .canvas img { display: block; width: 100%; margin: 0; }
+.look .mark { position: absolute; border: 2px solid #fff; outline: 2px solid #111; pointer-events: none;
+  box-sizing: border-box; }
+.look .modes { display: flex; gap: 8px; flex-wrap: wrap; margin: 12px 0; border: 0; padding: 0; }
+.look .modes label { display: inline-flex; gap: 6px; align-items: center; font-size: 14px; padding: 6px 12px;
+  cursor: pointer;
+  border: 1px solid var(--border-color-primary); border-radius: 999px; }
+.look input[type=range] { width: 100%; accent-color: #2b6a5c; }
+.look input { accent-color: #2b6a5c; }
+.look input[type=radio] { border: 1px solid var(--checkbox-border-color); }
+.look label:has(.step) { display: block; margin-top: 14px; }
+.look .scale { height: 10px; border-radius: 5px;
+  background: linear-gradient(90deg,#440154,#414487,#2a788e,#22a884,#7ad151,#fde725); }
+.look .ends { display: flex; justify-content: space-between; font-size: 13px; color: var(--body-text-color-subdued); }
+.look table { width: 100%; border-collapse: collapse; font-size: 14px; margin: 8px 0; display: table;
+  border: 0 !important; }
+.look th, .look td { text-align: left; padding: 6px 10px 6px 0; border: 0;
+  border-bottom: 1px solid var(--border-color-primary);
+  background: none; font-variant-numeric: tabular-nums; }
+.look td .swatch { display: inline-block; width: 22px; height: 22px; border-radius: 6px; vertical-align: middle;
+  border: 1px solid rgba(128,128,128,.5); }
+.look td .share { display: inline-block; height: 8px; border-radius: 4px; background: var(--color-accent);
+  vertical-align: middle; }
+.dark .look td .share { background: #86cbb9; }
+.tries { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 10px; margin-top: 10px; }
+.tries figure { margin: 0; } .tries img { width: 100%; border-radius: 10px; margin: 0; display: block; }
+.tries figcaption { font-size: 13px; color: var(--body-text-color-subdued); padding-top: 4px; }
+.strip { display: grid; gap: 16px; } .strip img { width: 100%; border-radius: 12px; margin: 0; background: #fff; }
+.reading { max-width: 720px; margin: 0 auto; line-height: 1.6; }
+
+@media (max-width: 640px) {
+  .gradio-container { padding: 0 14px 48px !important; }
+  #top { flex-wrap: wrap; } #brand { flex-basis: 100%; } #private { margin-left: -10px; }
+  #ask { flex-direction: column; }
+  .stage .cells, .stage.many .cells { gap: 8px; }
+  .stage.many .cells { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .look { grid-template-columns: minmax(0, 1fr); gap: 18px; }
+  .gallery-own { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+}
+@media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
+"""
+
+HEAD = '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
+
+# Runs once. Remembers light or dark, gives the page its language, and mends what assistive technology would trip over.
+JS = """
+() => {
+  document.documentElement.lang = 'en';
+  const kept = localStorage.getItem('amused-shade');
+  if (kept) document.body.classList.toggle('dark', kept === 'dark');
+  const mend = () => {
+    document.querySelectorAll('input[type=file]:not([aria-label])').forEach((input) => {
+      const block = input.closest('.block');
+      const label = block && block.querySelector('[data-testid=block-label], label');
+      input.setAttribute('aria-label', (label && label.textContent.trim()) || 'Choose a file');
+    });
+    document.querySelectorAll('input[type=range]:not([aria-label])').forEach((input) => {
+      const named = input.id && document.querySelector(`label[for="${input.id}"]`);
+      const block = input.closest('.block');
+      const label = named || (block && block.querySelector('label, [data-testid=block-info]'));
+      input.setAttribute('aria-label', (label && label.textContent.trim()) || 'Value');
+    });
+    document.querySelectorAll('button:not([aria-label])').forEach((button) => {
+      if (!button.textContent.trim() && button.title) button.setAttribute('aria-label', button.title);
+    });
+  };
+  const fit = () => setTimeout(() => window.dispatchEvent(new Event('resize')), 300);  // a canvas that was hidden
+  const opens = '[role=tab], #to-edit, #history-edit';
+  document.addEventListener('click', (event) => { if (event.target.closest(opens)) fit(); });
+  mend();
+  let due = 0;
+  new MutationObserver(() => { clearTimeout(due); due = setTimeout(mend, 150); })
+    .observe(document.body, { childList: true, subtree: true });
+}
+"""
