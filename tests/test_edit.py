@@ -211,7 +211,7 @@ def test_edits_draw_from_the_likeliest_three(amused: Amused, picture: Picture) -
     opened = np.argsort(-noise.mask_noise(4, 0, 0, N), kind="stable")[: int(0.1 * N)]
     assert set(chance) <= set(opened)
     hidden[opened] = amused.runtime.config.uvit.mask_token_id
-    law = amused.runtime.predict(hidden[None], conditioning, 3.0)[0]
+    law = amused.runtime.predict(hidden[None], conditioning, amused.runtime.config.guidance_scale)[0]
     rank = (law[opened] > np.take_along_axis(law[opened], step.tokens[0][opened, None], -1)).sum(-1)
     assert rank.max() <= 2 and rank.max() > 0
 
@@ -220,7 +220,8 @@ def test_the_least_sure_are_drawn_again(amused: Amused, picture: Picture) -> Non
     task = reroll(amused, picture, share=0.2, seed=5, steps=3)
     assert (task.prompt, task.negative_prompt) == (PROMPT, "")
     conditioning = amused.condition(PROMPT, "", task.options)
-    sure = sureness(amused.runtime, conditioning, picture.recipe.tokens[None], 3.0)
+    scale = amused.runtime.config.guidance_scale
+    sure = sureness(amused.runtime, conditioning, picture.recipe.tokens[None], scale)
     mask = amused.runtime.config.uvit.mask_token_id
     expected = mask_least_sure(picture.recipe.tokens[None], sure, 204, mask)[0] == mask
     np.testing.assert_array_equal(masked_at_first(task), expected)
@@ -296,9 +297,9 @@ def test_edits_draw_noise_that_no_picture_and_no_other_step_has(
     """A picture varied under its own seed would else draw its own tokens again."""
     original, drawn = unmasking._draw_noise, []
 
-    def spy(config: Any, settings: Any, pictures: range, step: int) -> Any:
+    def spy(config: Any, settings: Any, pictures: range, step: int, needed: Any) -> Any:
         drawn.append(step)
-        return original(config, settings, pictures, step)
+        return original(config, settings, pictures, step, needed)
 
     monkeypatch.setattr(unmasking, "_draw_noise", spy)
     for make in TASKS.values():
