@@ -35,6 +35,7 @@ def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.Capture
     assert "torch" in results["tiny on torch"][0]["versions"] and "torch" not in results["tiny"][0]["versions"]
 
 
+@pytest.mark.slow
 def test_random_models_open_in_both_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

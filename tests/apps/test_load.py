@@ -74,6 +74,7 @@ def check(pictures: dict[int, str], requests: int) -> None:
         assert is_alone(data, prompt, seed, 1), f"request {number} got another's picture"
 
 
+@pytest.mark.slow
 def test_ten_clients(start: Start) -> None:
     server = start("--queue", "4")
     leave(server, 5)  # as many as fit: if one kept its place, the others would be told 429 for minutes

@@ -65,6 +65,7 @@ def test_the_gate_closes_and_leaves_nothing(
     assert printed["report"]["agreement"] < 0.999 and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_seconds_and_memory_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No figure is asserted to be small: other programs share this machine."""
     out = tmp_path / "out"

@@ -32,7 +32,7 @@ def constants(path: Path) -> dict:
     return {item.get_friendly_name(): item for item in model.get_ops() if item.get_type_name() == "Constant"}
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, pytest.param(4, marks=pytest.mark.slow)])
 def test_opens_draws_and_keeps_the_tail(make: Make, floats: Path, bits: int) -> None:
     from amused_lite.quantize.openvino_full import HEAD, tail_of
 

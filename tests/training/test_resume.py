@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_uninterrupted(prepared: Path, tmp_path: Path, how: signal.Signals) -> None:
     folders = [tmp_path / "straight", tmp_path / "killed"]
     for folder in folders:
