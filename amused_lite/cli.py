@@ -38,7 +38,7 @@ COMMANDS = {
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),
     "tokens": Command("amused_lite.commands.tokens", "turn pictures into files below 2 KB, and back"),
     "demo": Command("amused_lite.apps.demo_command", "make pictures in your browser"),
-    "serve": Command("amused_lite.commands.serve", "serve pictures to other programs over HTTP"),
+    "serve": Command("amused_lite.apps.serve_command", "serve pictures to other programs over HTTP"),
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
     "quantize": Command("amused_lite.commands.quantize", "write a model in 8, 6 or 4 bits"),

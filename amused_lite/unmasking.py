@@ -86,15 +86,14 @@ def unmask_tokens(
                 mask_temperature = 1.0
             steering = StepControls(scale, settings.token_temperature, mask_temperature, schedules[:, index].copy())
             rows = conditioning if scale != 1 else _without_negatives(conditioning, count)
-            if settings.law.is_plain and not look and (settings.guidance_every == 1 or scale == 1):
+            reused = settings.guidance_every > 1 and scale != 1
+            if settings.law.is_plain and not look and not reused:
                 tokens, guess = runtime.unmask(tokens, rows, steering, step_noise)
                 yield Step(index, steps, tokens, guess)
             else:
                 drawn = tokens == config.uvit.mask_token_id
-                if settings.guidance_every == 1 or scale == 1:
-                    log_probs = runtime.predict(tokens, rows, scale)
-                else:
-                    log_probs = guidance.predict(runtime, tokens, rows, scale)
+                asked = tokens, rows, scale
+                log_probs = guidance.predict(runtime, *asked) if reused else runtime.predict(*asked)
                 tokens, guess = _draw_here(config, tokens, log_probs, steering, step_noise, settings.law)
                 yield Step(index, steps, tokens, guess, *((log_probs, drawn) if look else ()))
 

@@ -203,22 +203,11 @@ class EditTab:
             gr.Checkbox(visible=words),
         ]
 
-    def _apply(
-        self,
-        versions: Versions,
-        value: dict[str, Any] | None,
-        tool: str,
-        prompt: str,
-        area: str,
-        sides: list[str],
-        amount: int,
-        keep: bool,
-    ) -> Iterator[list[Any]]:
+    def _apply(self, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
+        """`chosen`: what `_request` takes besides."""
         skip = gr.skip()
         try:
-            job = self.desk.engine.submit(
-                self._request(versions, value, tool, prompt, area, sides, amount, keep), "page"
-            )
+            job = self.desk.engine.submit(self._request(versions, *chosen), "page")
         except (ValueError, QueueFullError, ClosingError) as error:
             text = f"{str(error)[:1].upper()}{str(error)[1:]}"
             yield [*[skip] * 5, demo_stage.message(text), skip, text, skip, skip]

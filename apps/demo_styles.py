@@ -15,6 +15,8 @@ from typing import Any
 
 import gradio as gr
 
+from amused_lite.commands.style import sample_prompts
+
 from . import demo_stage
 from .demo_adapters import AdapterPicker
 from .demo_desk import Desk
@@ -24,15 +26,6 @@ from .request import Request
 
 _MOST, _CANDIDATES = 10, 12
 _GRACE = 20.0  # s that a training gets to finish its step
-_PROMPTS = {
-    "tiny": (
-        "a red star in a meadow",
-        "a blue house at night",
-        "two green trees by the sea",
-        "a yellow car in the snow",
-    ),
-    "": ("a dog on the street", "a banana on a table", "a church on a hill", "a cat in the forest"),
-}
 _TICK = """
 element.addEventListener('change', () => {
   const ticked = [...element.querySelectorAll('input:checked')].map((input) => Number(input.value));
@@ -246,7 +239,7 @@ class StylesTab:
                 raise ValueError("a style is being learned already; stop it, or wait until it is done")
             out = _free_name(self.desk.styles, style)
             spec = self.desk.scratch / f"{out.stem}.json"
-            prompts = _PROMPTS.get(model, _PROMPTS[""])
+            prompts = sample_prompts(model)
             values = {
                 "pictures": pictures,
                 "style": style,
@@ -293,7 +286,7 @@ class StylesTab:
         skip = gr.skip()
         try:
             trigger = load_adapter(self.desk.engine.shelf.adapters[adapter]).record.trigger
-            prompts = _PROMPTS.get(model, _PROMPTS[""])
+            prompts = sample_prompts(model)
             for number in range(_CANDIDATES):
                 caption = prompts[number % len(prompts)]
                 request = Request(

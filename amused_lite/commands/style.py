@@ -43,6 +43,13 @@ _PROMPTS = {
         "A tabby cat walking in the forest",
     ),
 }
+
+
+def sample_prompts(preset: str) -> tuple[str, ...]:
+    """What samples of a model of this preset show, unless told."""
+    return _PROMPTS.get(preset, _PROMPTS[""])
+
+
 _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "steps": (whole(1), "steps of training"),
     "batch": (whole(1), "pictures in a step"),
@@ -206,7 +213,7 @@ def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
     from amused_lite.training.style_data import open_picture, styled
 
     size = job.base.networks.config.image_size
-    prompts = args.sample_prompt or _PROMPTS.get(job.base.preset, _PROMPTS[""])
+    prompts = args.sample_prompt or sample_prompts(job.base.preset)
     return StyleWatch(
         job.base.amused,
         [styled(prompt, job.style) for prompt in prompts],
@@ -234,7 +241,7 @@ def _feedback(args: argparse.Namespace) -> int:
     folder = work_folder(args.out) / "candidates"
     candidates = style_feedback.draw_candidates(
         amused,
-        args.prompt or _PROMPTS.get(record.preset, _PROMPTS[""]),
+        args.prompt or sample_prompts(record.preset),
         record.trigger,
         [open_picture(picture.path, size) for picture in originals],
         args.candidates,

@@ -89,13 +89,12 @@ class EmbedImage(nn.Module):
 class FlexibleUnmaskStep(UnmaskStep):
     """`UnmaskStep` for a number of pictures that is not known when the graph is made."""
 
-    def predict(self, tokens: Tensor, conditioning: Conditioning, guidance_scale: Tensor) -> Tensor:
+    def guided_features(self, tokens: Tensor, conditioning: Conditioning, guidance_scale: Tensor) -> Tensor:
         """See `UnmaskStep`. Tokens are gathered by row: a graph cannot know that repeating them gives as many rows."""
         pictures, rows = tokens.shape[0], conditioning.block_text.shape[0]
         count = torch.ones_like(tokens[:, 0], dtype=torch.int64).sum()  # a tensor: ONNX knows no remainder by a length
         features = self.token_side.features(tokens[torch.arange(rows) % count], conditioning)
-        negative, prompted = features[:pictures], features[rows - pictures :]
-        return self.token_side.head(guide(negative, prompted, guidance_scale))
+        return guide(features[:pictures], features[rows - pictures :], guidance_scale)
 
 
 class SteadyGroupNorm(nn.Module):

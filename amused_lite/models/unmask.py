@@ -27,6 +27,17 @@ def draw_tokens(log_probs: Tensor, token_temperature: Tensor, token_noise: Tenso
     return (log_probs / token_temperature + token_noise).argmax(-1)
 
 
+def draw_surely(
+    logits: Tensor, token_temperature: Tensor, mask_temperature: Tensor, token_noise: Tensor, order_noise: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """logits and token_noise (..., K), order_noise (...) -> drawn codes (...), their confidence (...), log_probs."""
+    log_probs = logits.float().log_softmax(-1)
+    drawn = draw_tokens(log_probs, token_temperature, token_noise)
+    # Confidence is the law's own log-probability, whatever temperature the token was drawn at.
+    confidence = log_probs.gather(-1, drawn[..., None])[..., 0] + mask_temperature * order_noise
+    return drawn, confidence, log_probs
+
+
 def remask(confidence: Tensor, guess: Tensor, num_masked: Tensor, mask_token_id: int) -> Tensor:
     """confidence (B, N), guess (B, N), num_masked (B,) -> the guess with its `num_masked` least confident masked.
 
@@ -56,10 +67,8 @@ class UnmaskTail(nn.Module):
         order_noise: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """logits (B, N, K) and the inputs of `UnmaskStep` -> (tokens, guess, log_probs); the first two (B, N) int32."""
-        log_probs = logits.float().log_softmax(-1)
-        drawn = draw_tokens(log_probs, token_temperature, token_noise)  # (B, N)
-        # Confidence is the law's own log-probability, whatever temperature the token was drawn at.
-        confidence = log_probs.gather(-1, drawn[..., None])[..., 0] + mask_temperature * order_noise
+        noise = token_noise, order_noise
+        drawn, confidence, log_probs = draw_surely(logits, token_temperature, mask_temperature, *noise)
         unknown = tokens == self.mask_token_id
         confidence = torch.where(unknown, confidence, torch.full_like(confidence, KNOWN))
         guess = torch.where(unknown, drawn.to(torch.int32), tokens)
@@ -109,10 +118,10 @@ class UnmaskStep(nn.Module):
         """
         unknown = tokens == self.tail.mask_token_id  # (B, N), M of them
         features = self.guided_features(tokens, conditioning, guidance_scale)
-        log_probs = self.token_side.head(features[unknown]).float().log_softmax(-1)  # (M, K)
-        drawn = draw_tokens(log_probs, token_temperature, token_noise[unknown])
-        confidence = torch.full_like(order_noise, KNOWN)
-        confidence[unknown] = log_probs.gather(-1, drawn[:, None])[:, 0] + mask_temperature * order_noise[unknown]
+        noise = token_noise[unknown], order_noise[unknown]
+        logits = self.token_side.head(features[unknown])  # (M, K)
+        drawn, sure, _ = draw_surely(logits, token_temperature, mask_temperature, *noise)
+        confidence = torch.full_like(order_noise, KNOWN).masked_scatter(unknown, sure)
         guess = tokens.masked_scatter(unknown, drawn.to(torch.int32))
         return remask(confidence, guess, num_masked, self.tail.mask_token_id), guess
 

@@ -1,5 +1,6 @@
 """What the engines that run a bundle's exported modules share: the protocol, one picture at a time. Knows no engine."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 Run = Callable[[Arrays, Sequence[str]], Sequence[np.ndarray]]  # a loaded module: (inputs, names of outputs) -> outputs
 
 
-class GraphRuntime:
+class GraphRuntime(ABC):
     """A bundle on an engine, which subclasses name and load modules for. Each module is loaded at its first call.
 
     Pictures of a batch run one after the other, so that none depends on its neighbours.
@@ -42,9 +43,9 @@ class GraphRuntime:
         self._bundle = bundle
         self._loaded: dict[str, Run] = {}
 
+    @abstractmethod
     def _load(self, module: str) -> Run:
         """Read a module and check that its inputs are those of the manifest."""
-        raise NotImplementedError
 
     def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
         """See `Runtime`."""

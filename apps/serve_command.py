@@ -1,10 +1,17 @@
 """`amused-lite serve`: pictures for other programs, over HTTP."""
 
 import argparse
-import importlib
+import socket
 import sys
+from typing import TYPE_CHECKING
 
 from amused_lite.commands.flags import whole
+
+if TYPE_CHECKING:
+    from .access import Access
+    from .engine import Engine
+    from .history import History
+    from .jobs import Job
 
 _EXAMPLES = """\
 examples:
@@ -29,17 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags."""
     parser.description = "Serve pictures to other programs, in the dialects of OpenAI and of A1111, and as jobs."
     parser.epilog = _EXAMPLES
+    add_server_flags(parser)
+    parser.add_argument("--history", nargs="?", const="", metavar="FOLDER", help="keep pictures (in your data folder)")
+    parser.add_argument("--no-history", action="store_true", help="write nothing to the disk; the default")
+
+
+def add_server_flags(parser: argparse.ArgumentParser) -> None:
+    """What `serve` and `demo` have in common: where, which models, and who may."""
     parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=whole(0), default=7860, metavar="N", help="0 takes any that is free (7860)")
     parser.add_argument("--queue", type=whole(1), default=32, metavar="N", help="requests that may wait (32)")
-    parser.add_argument("--history", nargs="?", const="", metavar="FOLDER", help="keep pictures (in your data folder)")
-    parser.add_argument("--no-history", action="store_true", help="write nothing to the disk; the default")
     engine = parser.add_argument_group("models and engine")
     engine.add_argument(
-        "-m", "--model", action="append", metavar="MODEL", help="what requests may name; may be repeated (tiny)"
+        "-m", "--model", action="append", metavar="MODEL", help="what may be asked for; may be repeated (tiny)"
     )
     engine.add_argument("--adapter", action="append", default=[], metavar="FILE", help="a style; may be repeated")
-    engine.add_argument("--runtime", default="auto", metavar="NAME", help="for requests that name none (auto)")
+    engine.add_argument("--runtime", default="auto", metavar="NAME", help="where none is asked for (auto)")
     engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
     engine.add_argument("--models-open", type=whole(1), default=2, metavar="N", help="models kept in memory (2)")
     safety = parser.add_argument_group("who may use it")
@@ -48,36 +60,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     safety.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name it is called by")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop."""
-    from amused_lite.extras import require_extra
-
+def check_server_flags(args: argparse.Namespace) -> None:
+    """Raise ValueError where flags contradict each other or are out of range."""
     if args.history is not None and args.no_history:
         raise ValueError("--history and --no-history exclude each other; leave one out")
     if args.port > 65535:
         raise ValueError(f"port must be 0 to 65535, got {args.port}")
+
+
+def make_engine(args: argparse.Namespace, history: "History | None") -> "Engine":
+    """The engine that the flags ask for."""
+    from .engine import Engine
+
+    models = args.model or ["tiny"]
+    return Engine(models, args.adapter, args.runtime, args.threads, args.queue, history, args.models_open)
+
+
+def await_model(warm: "Job") -> None:
+    """Wait for `Engine.warm_up`: it finds out what is wrong with the model, and spares the first request the wait.
+
+    Raises:
+        ValueError: the model cannot be used.
+    """
+    from .faults import JobError
+
+    try:
+        warm.wait()
+    except JobError as error:
+        raise ValueError(str(error)) from error
+
+
+def announce(bound: socket.socket, access: "Access", given: str | None) -> None:
+    """Print the address, and the token where it was made and not given."""
+    from .server import address
+
+    print(f"listening at {address(bound)}", flush=True)
+    if access.token and given is None:
+        print(f"token: {access.token}", flush=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    from amused_lite.extras import require_extra
+
+    check_server_flags(args)
     require_extra("demo", "the server", "fastapi", "uvicorn", "multipart")
 
-    # The programs stand above the commands, so the arrow is drawn when the command runs, and not before.
-    names = ("access", "engine", "faults", "history", "server")
-    apps = {name: importlib.import_module(f"amused_lite.apps.{name}") for name in names}
-    access = apps["access"].make_access(args.host, args.token, args.cors, args.allow_host)
-    history = None
-    if args.history is not None:
-        history = apps["history"].History(args.history or apps["history"].default_folder())
-    bound = apps["server"].listen(args.host, args.port)
+    from .access import make_access
+    from .history import History, default_folder
+    from .server import build_app, listen, serve
+
+    access = make_access(args.host, args.token, args.cors, args.allow_host)
+    history = None if args.history is None else History(args.history or default_folder())
+    bound = listen(args.host, args.port)
     with bound:
-        engine = apps["engine"].Engine(
-            args.model or ["tiny"], args.adapter, args.runtime, args.threads, args.queue, history, args.models_open
-        )
-        try:
-            engine.warm_up().wait()  # finds out now what is wrong with the model, and spares the first request the wait
-        except apps["faults"].JobError as error:
-            raise ValueError(str(error)) from error
-        print(f"listening at {apps['server'].address(bound)}", flush=True)
-        if access.token and args.token is None:
-            print(f"token: {access.token}", flush=True)
+        engine = make_engine(args, history)
+        await_model(engine.warm_up())
+        announce(bound, access, args.token)
         if history is not None:
             print(f"pictures are kept in {history.folder}", file=sys.stderr)
-        apps["server"].serve(apps["server"].build_app(engine, access), engine, bound)
+        serve(build_app(engine, access), engine, bound)
     return 0
