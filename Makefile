@@ -29,7 +29,7 @@ test: .venv-test/installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/pyright --pythonpath .venv-test/bin/python
 	.venv-test/bin/lint-imports
-	.venv-test/bin/python -m pytest $(ARGS)
+	.venv-test/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 clean:
 	rm -rf .venv .venv-test build *.egg-info
