@@ -14,11 +14,13 @@ import socket
 import time
 from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .answers import ApiError, error_body
@@ -101,7 +103,8 @@ class Guard:
             plain = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
             await _answer(send, refused.status, body, [(b"content-type", b"application/json"), *plain])
         else:
-            await self._app(scope, self._counted(receive), _hardened(send))
+            with suppress(ClientDisconnect):  # whoever leaves in the middle of an upload is no error of ours
+                await self._app(scope, self._counted(receive), _hardened(send))
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> ApiError | None:
         host = headers.get("host", "")

@@ -104,6 +104,7 @@ class EditTab:
                     buttons=[],
                     placeholder=_EMPTY,
                     elem_id="editor",
+                    visible=False,  # an empty canvas is a white hole in a dark page
                 )
                 self.story = gr.HTML(f'<p class="foot">{_EMPTY}</p>', elem_id="story")
                 with gr.Row(elem_classes="row-tight"):
@@ -187,7 +188,7 @@ class EditTab:
         value = None if image is None else {"background": image, "layers": [], "composite": image}
         return [
             versions,
-            value,
+            gr.ImageEditor(value, visible=value is not None),
             f'<p class="foot">{versions.story() or _EMPTY}</p>',
             gr.Button(interactive=versions.at > 0),
             gr.Button(interactive=versions.at + 1 < len(versions.items)),

@@ -258,7 +258,7 @@ class StylesTab:
         yield [_shown(training), "Learning has begun", gr.Button(interactive=False), gr.Button(visible=True), *rest]
         seen = -1
         while not training.ended():
-            if training.version != seen:
+            if training.version != seen and training.last["state"] != "done":  # which is shown once its file is offered
                 seen = training.version
                 yield [_shown(training), skip, skip, skip, *rest]
             time.sleep(0.25)
@@ -350,8 +350,14 @@ def _shown(training: Training) -> str:
             f"<span>Step {last['step']} of {last['steps']}</span>"
             f"<span>{demo_stage.time_left(last['seconds_left'])}</span></div>"
         )
+    elif last["state"] == "preparing":
+        words = last["what"][0].upper() + last["what"][1:]
+        head = (
+            f'<div class="bar"><progress max="{last["total"]}" value="{last["done"]}" aria-label="Preparing">'
+            f"</progress><span>{words}</span><span>{last['done']} of {last['total']}</span></div>"
+        )
     else:
-        words = "Looking at the pictures"
+        words = "Opening the model"
         head = f'<div class="bar"><progress aria-label="Training"></progress><span>{words}</span><span></span></div>'
     return f'<div class="stage">{head}<div class="strip">{"".join(strips)}</div></div>'
 

@@ -198,6 +198,7 @@ html:has(body.dark) { background: #161513; }
 .look input { accent-color: #2b6a5c; }
 .look input[type=radio] { border: 1px solid var(--checkbox-border-color); }
 .look label:has(.step) { display: block; margin-top: 14px; }
+.look table, .look tr, .look thead { border: 0 !important; }
 .look .scale { height: 10px; border-radius: 5px;
   background: linear-gradient(90deg,#440154,#414487,#2a788e,#22a884,#7ad151,#fde725); }
 .look .ends { display: flex; justify-content: space-between; font-size: 13px; color: var(--body-text-color-subdued); }
@@ -219,7 +220,10 @@ html:has(body.dark) { background: #161513; }
 
 @media (max-width: 640px) {
   .gradio-container { padding: 0 14px 48px !important; }
-  #top { flex-wrap: wrap; } #brand { flex-basis: 100%; } #private { margin-left: -10px; }
+  #top { flex-wrap: wrap; } #brand { flex-basis: 100%; } #private { margin-left: -10px; flex: 1 1 0; }
+  #shade { margin-left: auto; }
+  #options .form { flex-wrap: wrap; } #options .form > * { flex: 1 1 100%; min-width: 0 !important; }
+  #editor, #editor .image-container { height: 420px !important; min-height: 0 !important; }
   #ask { flex-direction: column; }
   .stage .cells, .stage.many .cells { gap: 8px; }
   .stage.many .cells { grid-template-columns: repeat(2, minmax(0, 1fr)); }
@@ -252,10 +256,22 @@ JS = """
     document.querySelectorAll('button:not([aria-label])').forEach((button) => {
       if (!button.textContent.trim() && button.title) button.setAttribute('aria-label', button.title);
     });
+    document.querySelectorAll('button:has(button):not([role])').forEach((button) => {  // the one inside does the work
+      button.setAttribute('role', 'group');
+      button.setAttribute('aria-label', 'More pictures');
+      Object.assign(button, { title: 'Add pictures', tabIndex: -1 });
+    });
   };
   const fit = () => setTimeout(() => window.dispatchEvent(new Event('resize')), 300);  // a canvas that was hidden
   const opens = '[role=tab], #to-edit, #history-edit';
   document.addEventListener('click', (event) => { if (event.target.closest(opens)) fit(); });
+  document.addEventListener('keydown', (event) => {  // from tab to tab, as everywhere
+    const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const tab = way && event.target.closest('[role=tab]');
+    if (!tab) return;
+    const all = [...tab.parentElement.querySelectorAll('[role=tab]')];
+    all[(all.indexOf(tab) + way + all.length) % all.length].focus();
+  });
   mend();
   let due = 0;
   new MutationObserver(() => { clearTimeout(due); due = setTimeout(mend, 150); })

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ def _say(**values: Any) -> None:
     print(json.dumps(values), flush=True)
 
 
+def _bar(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
+    for number, item in enumerate(items):
+        _say(state="preparing", what=what, done=number, total=total)
+        yield item
+
+
 def _train(spec: dict[str, Any]) -> None:
     require_extra("torch", "training a style", "torch", "safetensors")
     if hasattr(os, "nice"):
@@ -48,7 +55,7 @@ def _train(spec: dict[str, Any]) -> None:
     changes = {name: value for name, value in spec["recipe"].items() if value is not None}
     recipe = replace(base.recipe(), **changes)
     pictures = [StylePicture(Path(path), caption) for path, caption in spec["pictures"]]
-    job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, licence="")
+    job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, bar=_bar)
     size = base.networks.config.image_size
     watch = StyleWatch(
         base.amused,

@@ -79,18 +79,22 @@ def teaching_pictures(look: str, count: int, folder: Path) -> list[StylePicture]
 
 def learn(look: str, pictures: Sequence[StylePicture], out: Path, model: str, changes: dict[str, Any]) -> float:
     """Train an adapter unless it is there already; the minutes of one processor core that it took."""
-    from amused_lite.training.style_job import PRIOR, Base, make_job, work_folder
+    from amused_lite.training.style_job import PRIOR, Base, default_prompts, make_job, own_pictures, work_folder
 
     if out.exists():
         return float(load_adapter(out).record.recipe.get("minutes", 0.0))
     began, shared = time.process_time(), out.parent / PRIOR
     base, work = Base.open(model), work_folder(out)
+    recipe = replace(base.recipe(), **changes)
     work.mkdir(parents=True, exist_ok=True)
-    if shared.exists():
-        shutil.copy(shared, work / PRIOR)  # the base's own pictures are the same for all
-    job = make_job(base, pictures, look, out, replace(base.recipe(), **changes))
-    if (work / PRIOR).exists():
-        shutil.copy(work / PRIOR, shared)
+    if recipe.guessed_share:  # the own pictures are the same for all, and each would have taken this long
+        if not shared.exists():
+            own_pictures(base, default_prompts(base.preset, recipe), shared)
+            shared.with_suffix(".seconds").write_text(f"{time.process_time() - began:.1f}")
+        else:
+            began -= float(shared.with_suffix(".seconds").read_text())
+        shutil.copy(shared, work / PRIOR)
+    job = make_job(base, pictures, look, out, recipe)
     if job.train() is None:
         raise SystemExit(130)  # stopped; the same command goes on
     minutes = (time.process_time() - began) / 60

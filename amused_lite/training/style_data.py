@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,7 +190,14 @@ def crop(image: Image.Image, index: int, image_size: int, seed: int) -> tuple[Im
 
 @torch.inference_mode()
 def encode_pictures(
-    vqgan: VQGAN, pictures: Sequence[StylePicture], crops: int, image_size: int, seed: int, cache: Path, base: str
+    vqgan: VQGAN,
+    pictures: Sequence[StylePicture],
+    crops: int,
+    image_size: int,
+    seed: int,
+    cache: Path,
+    base: str,
+    bar: Callable[[Iterable[StylePicture], str, int], Iterable[StylePicture]] = lambda items, *_: items,
 ) -> StyleTokens:
     """Tokens of every crop, made once: `cache` is read again as long as pictures, crops and model are the same.
 
@@ -202,6 +209,7 @@ def encode_pictures(
         seed: of the crops.
         cache: a .safetensors file to make, or to use if it is of the same things.
         base: hash of the model.
+        bar: is told how it goes, as in `style_job.Bar`.
     """
     digest = hashlib.sha256(f"{base} {crops} {image_size} {seed}".encode())
     for picture in pictures:
@@ -212,7 +220,7 @@ def encode_pictures(
         return StyleTokens(tokens.long(), micro, captions)
     device = next(vqgan.parameters()).device
     rows, numbers = [], []
-    for picture in pictures:
+    for picture in bar(pictures, "looking at the pictures", len(pictures)):
         image = open_picture(picture.path, image_size)
         pieces = [crop(image, index, image_size, seed) for index in range(crops)]
         for piece, _ in pieces:

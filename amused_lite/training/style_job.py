@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from itertools import count, islice
+from math import ceil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ from amused_lite.adapters import Adapter, AdapterRecord, preset_of, shapes_of
 from amused_lite.generate import Amused
 from amused_lite.models.adapters import AttachedAdapter, hash_of
 from amused_lite.models.networks import Networks
+from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch_runtime import TorchRuntime
@@ -46,6 +48,12 @@ PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
 PROMPTS = 96  # of the bundled model's own pictures, where none are given
 _THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
+Bar = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, what is done, how many) -> the same items
+
+
+def terminal_bar(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
+    """Progress of what comes before the learning, on a terminal."""
+    return tqdm(items, what, total, leave=False, disable=None)
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,7 @@ def make_job(
     prior_prompts: Sequence[str] = (),
     licence: str = "",
     skip_unreadable: bool = False,
+    bar: Bar = terminal_bar,
 ) -> StyleJob:
     """Look at the pictures, turn them into tokens and attach a fresh adapter.
 
@@ -180,6 +189,7 @@ def make_job(
         prior_prompts: the base draws one picture of each, for `recipe.prior_share` and `recipe.guessed_share`.
         licence: of the adapter, for its record.
         skip_unreadable: go on without pictures that cannot be used.
+        bar: is told how the preparation goes, minutes where pictures are guessed.
 
     Raises:
         ValueError: a picture cannot be used, `out` exists, or its work folder is of another training.
@@ -200,11 +210,12 @@ def make_job(
         recipe.seed,
         folder / "tokens.safetensors",
         base.info.model_hash,
+        bar,
     )
-    prior = _prior(base, prior_prompts, folder / PRIOR) if recipe.prior_share else None
+    prior = own_pictures(base, prior_prompts, folder / PRIOR, bar) if recipe.prior_share else None
     guessed = None
     if recipe.guessed_share:
-        guessed = _guessed(base, good, prior_prompts or _default_prompts(base.preset), folder)
+        guessed = _guessed(base, good, prior_prompts or default_prompts(base.preset, recipe), folder, bar)
     record = AdapterRecord(
         name=out.stem,
         rank=recipe.rank,
@@ -252,44 +263,50 @@ def _check_plan(
     path.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
 
 
-def _prior(base: Base, prompts: Sequence[str], cache: Path) -> StyleTokens:
+def own_pictures(base: Base, prompts: Sequence[str], cache: Path, bar: Bar = terminal_bar) -> StyleTokens:
     """A picture of the base for each prompt, drawn once; see `StyleRecipe`."""
     if not prompts:
         raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     key = hashlib.sha256(json.dumps([base.info.model_hash, *prompts]).encode()).hexdigest()
     if not (cache.is_file() and open_tensors(cache).metadata.get("of") == key):
         amused = base.amused()
-        drawn = tqdm(enumerate(prompts), "the model's own pictures", len(prompts), leave=False, disable=None)
-        rows = [amused.generate(prompt, seed=seed).recipe.tokens for seed, prompt in drawn]
+        rows = []
+        for seed, prompt in bar(enumerate(prompts), "the model's own pictures", len(prompts)):
+            *_, last = amused.steps(prompt, "", 0, GenerateOptions(seed=seed))
+            rows.append(last.tokens[0])
         write_tensors(cache, {"tokens": np.stack(rows).astype(np.int32)}, {"of": key})
     tokens = torch.from_numpy(open_tensors(cache).read(["tokens"])["tokens"].copy()).long()[:, None]
     return StyleTokens(tokens, torch.zeros(len(prompts), 1, 5), tuple(prompts))
 
 
-def _default_prompts(preset: str) -> list[str]:
-    """Captions of training scenes for the bundled model; the others have no such list."""
+def default_prompts(preset: str, recipe: StyleRecipe) -> list[str]:
+    """Captions of training scenes for the bundled model, no more than are looked at; the others have no such list."""
     if preset != "tiny":
         return []
+    looked_at = ceil(recipe.steps * recipe.batch * recipe.guessed_share)
     stream = (random_scene(PROMPTS, index, "train") for index in count())
-    plain = islice((scene for scene in stream if scene.style == "flat"), PROMPTS)
+    plain = islice((scene for scene in stream if scene.style == "flat"), min(PROMPTS, looked_at))
     return [caption(scene, Random(index), always_backdrop=True) for index, scene in enumerate(plain)]
 
 
 @torch.inference_mode()
-def _guessed(base: Base, pictures: Sequence[StylePicture], prompts: Sequence[str], folder: Path) -> StyleTokens:
+def _guessed(
+    base: Base, pictures: Sequence[StylePicture], prompts: Sequence[str], folder: Path, bar: Bar
+) -> StyleTokens:
     """The base's pictures of the prompts in the style, guessed from its pictures of the captions; see `style_guess`."""
     networks, size = base.networks, base.networks.config.image_size
     device = next(networks.parameters()).device
     captions = [picture.caption for picture in pictures]
     amused = base.amused()
-    plain = {}
-    for name, texts in (("captions.safetensors", captions), (PRIOR, prompts)):
-        tokens = _prior(base, texts, folder / name).tokens[:, 0].int().numpy()
-        plain[name] = [np.array(amused.decode(row)) for row in tokens]
+
+    def plain(texts: Sequence[str], name: str) -> np.ndarray:
+        return own_pictures(base, texts, folder / name, bar).tokens[:, 0].int().numpy()
+
+    counterparts = [np.array(amused.decode(row)) for row in plain(captions, "captions.safetensors")]
     own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
-    guess = StyleGuess.fit(plain["captions.safetensors"], own)
+    guess = StyleGuess.fit(counterparts, own)
     rows = []
-    for picture in plain[PRIOR]:
-        pixels = torch.from_numpy(guess(picture)).permute(2, 0, 1)[None].float() / 255
+    for row in bar(plain(prompts, PRIOR), "guessing pictures of the style", len(prompts)):
+        pixels = torch.from_numpy(guess(np.array(amused.decode(row)))).permute(2, 0, 1)[None].float() / 255
         rows.append(networks.vqgan.encode_image(pixels.to(device)).cpu().long().flatten(1))
     return StyleTokens(torch.stack(rows).clone(), torch.zeros(len(prompts), 1, 5), tuple(prompts))
