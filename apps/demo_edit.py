@@ -185,7 +185,7 @@ class EditTab:
         """Everything that shows where one stands."""
         now = versions.now
         image = None if now is None else now.source.image
-        value = None if image is None else {"background": image, "layers": [], "composite": image}
+        value: Any = None if image is None else {"background": image, "layers": [], "composite": image}
         return [
             versions,
             gr.ImageEditor(value, visible=value is not None),
