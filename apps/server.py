@@ -20,19 +20,22 @@ from starlette.exceptions import HTTPException
 
 from amused_lite import __version__
 
-from . import api_a1111, api_jobs, api_openai
+from . import api_a1111, api_jobs, api_mcp, api_openai
 from .access import Access, Guard
 from .answers import ApiError, answer_error
 from .engine import Engine
 
 GRACE = 30.0  # s that a running picture gets when the server is told to stop
 _MAX_CONNECTIONS = 512  # at a time; more are told 503
-_ABOUT = """Text to pictures on this machine. One engine answers OpenAI's image endpoints, A1111's, and its own jobs
-with progress and previews. Pictures are made one at a time; requests that wait are bounded, and more are told 429."""
+_ABOUT = """Text to pictures on this machine. One engine answers OpenAI's image endpoints, A1111's, assistants through
+the Model Context Protocol at /mcp, and its own jobs with progress and previews. Pictures are made one at a time;
+requests that wait are bounded, and more are told 429."""
 
 
 def build_app(engine: Engine, access: Access) -> FastAPI:
     """The application. Its interactive pages are left out, since they would load scripts from elsewhere."""
+    mcp = api_mcp.make_mcp(engine)
+    mcp_routes = mcp.streamable_http_app().routes
     app = FastAPI(
         title="amused-lite",
         version=__version__,
@@ -40,6 +43,8 @@ def build_app(engine: Engine, access: Access) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=lambda _: mcp.session_manager.run(),
+        routes=mcp_routes,
     )
 
     @app.get("/health", tags=["server"])
