@@ -5,6 +5,9 @@
     bottleneck   what an attention gives, y, becomes y + weight * alpha / rank * up gelu(down y) (StyleDrop, Sohn et al.
                  2023, after Houlsby et al. 2019). Cannot be merged: for the torch runtime and research.
 
+A low-rank adapter may also recode: code k is then read and drawn as the base reads and draws code `codes[k]`. That
+swaps whole rows of two matrices, which no low rank could, and is what other colours are to a tokenizer of pictures.
+
 Modules are called by their paths in `models.networks.Networks`.
 """
 
@@ -21,6 +24,7 @@ from amused_lite.config import PRESETS, ModelConfig
 KINDS = ("low_rank", "bottleneck")
 TARGETS = ("attention", "block_attention", "feedforward", "blocks", "head", "embedding", "text")
 DEFAULT_TARGETS = ("attention",)
+RECODED = ("uvit.token_side.embedding", "uvit.token_side.head")  # their rows are codes; the mask is read as ever
 WEIGHT_RANGE = (-1.0, 2.0)
 # Small weights that every export keeps in float: their values name the base, however its matrices are stored.
 FINGERPRINT = tuple(f"uvit.token_side.{name}_norm.weight" for name in ("embedding", "in", "out", "head"))
@@ -63,6 +67,11 @@ class Adapter:
     record: AdapterRecord
     pairs: dict[str, Pair]  # module path -> matrices
     sha256: str = ""  # of the file it came from
+    codes: np.ndarray | None = None  # (K,) int32: whose place in the base each code takes
+
+    def touches(self, module: str) -> bool:
+        """Whether a module's weight is another with this adapter merged."""
+        return module in self.pairs or (self.codes is not None and module in RECODED)
 
 
 class Chosen(NamedTuple):
@@ -190,6 +199,8 @@ def check_adapter(adapter: Adapter, config: ModelConfig, base: str = "") -> list
         for module, pair in adapter.pairs.items()
         if module in known and (pair.up.shape[0], pair.down.shape[1]) != known[module]
     ]
+    if adapter.codes is not None and len(adapter.codes) != config.uvit.codebook_size:
+        wrong.append(f"codes (got {len(adapter.codes)}, expected {config.uvit.codebook_size})")
     for words, modules in (("touches modules that this model has not", strange), ("has other shapes", wrong)):
         if modules:
             rest = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
@@ -207,7 +218,7 @@ def touched(chosen: Sequence[Chosen]) -> list[str]:
             f"{module}.weight"
             for adapter, weight in chosen
             if weight and adapter.record.kind == "low_rank"
-            for module in adapter.pairs
+            for module in (*adapter.pairs, *(RECODED if adapter.codes is not None else ()))
         )
     )
 
@@ -226,9 +237,14 @@ def merged(name: str, weight: np.ndarray, chosen: Sequence[Chosen]) -> np.ndarra
     module = name.removesuffix(".weight")
     total = None
     for adapter, strength in chosen:
-        if strength and adapter.record.kind == "low_rank" and module in adapter.pairs:
+        if not strength or adapter.record.kind != "low_rank" or not adapter.touches(module):
+            continue
+        total = weight.astype(np.float32) if total is None else total
+        if adapter.codes is not None and module in RECODED:
+            count = len(adapter.codes)
+            total[:count] += np.float32(strength) * (weight[adapter.codes].astype(np.float32) - weight[:count])
+        if module in adapter.pairs:
             down, up = adapter.pairs[module]
-            total = weight.astype(np.float32) if total is None else total
             total += np.float32(strength * adapter.record.scale) * (up @ down)
     return weight if total is None else total.astype(weight.dtype)
 

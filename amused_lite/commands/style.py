@@ -50,6 +50,12 @@ def sample_prompts(preset: str) -> tuple[str, ...]:
     return _PROMPTS.get(preset, _PROMPTS[""])
 
 
+def _yes(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"must be yes or no, got {text!r}")
+    return text == "yes"
+
+
 _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "steps": (whole(1), "steps of training"),
     "batch": (whole(1), "pictures in a step"),
@@ -63,6 +69,7 @@ _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "prompt-dropout": (float, "share of captions that are left empty"),
     "prior-share": (float, "share of the base's own pictures, see --prior-prompt"),
     "guessed-share": (float, "share of those pictures with the style guessed onto them (docs/styles.md)"),
+    "recode": (_yes, "yes or no: begin by giving the guessed pictures' codes the places of plain ones"),
     "smallest-mask": (float, "share of tokens that is hidden at least"),
     "precision": (str, "float32 or bfloat16 arithmetic"),
     "sample-every": (whole(1), "steps between samples"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from amused_lite.adapters import (
     FINGERPRINT,
+    RECODED,
     Adapter,
     AdapterRecord,
     Chosen,
@@ -77,7 +78,15 @@ class AttachedAdapter(nn.Module):
         for path, (outside, inside) in shapes.items():
             kind = LowRankEmbedding if path.endswith(".embedding") else _LAYERS[record.kind]
             self.layers.append(kind(outside, inside, record.rank))
+        self.codes: Tensor | None
+        self.register_buffer("codes", None, persistent=False)  # (K,) int64, see `recode`
         self._hooks: list[Any] = []
+
+    def recode(self, codes: np.ndarray) -> "AttachedAdapter":
+        """Let code k take the place of code `codes[k]`: (K,) whole numbers."""
+        place = next(self.parameters()).device
+        self.register_buffer("codes", torch.from_numpy(codes.astype(np.int64)).to(place), persistent=False)
+        return self
 
     def reset(self, seed: int) -> "AttachedAdapter":
         """Start values that add nothing yet."""
@@ -100,6 +109,10 @@ class AttachedAdapter(nn.Module):
             if path.startswith(prefix):
                 module = network.get_submodule(path.removeprefix(prefix))
                 self._hooks.append(module.register_forward_hook(self._hook(layer)))
+        for path in RECODED:
+            if path.startswith(prefix):
+                recoded = network.get_submodule(path.removeprefix(prefix))
+                self._hooks.append(recoded.register_forward_hook(self._recoding(recoded)))
         return self
 
     def detach_hooks(self) -> None:
@@ -117,11 +130,28 @@ class AttachedAdapter(nn.Module):
 
         return add
 
+    def _recoding(self, module: Any) -> Any:
+        """For a module of `RECODED`; asks the module once more, since its output may have others' additions."""
+
+        def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            codes = self.codes
+            if self.weight == 0 or codes is None:
+                return None
+            plain = module.forward(*inputs)
+            if isinstance(module, nn.Embedding):
+                ids = inputs[0]
+                places = torch.where(ids < len(codes), codes[ids.clamp(max=len(codes) - 1)], ids)
+                return output + self.weight * (module.forward(places) - plain)
+            return output + self.weight * (plain[..., codes] - plain)
+
+        return add
+
     def adapter(self, record: AdapterRecord | None = None) -> Adapter:
         """The values as they are now, for a file or for merging."""
         matrices: list[Any] = [(layer.down, layer.up) for layer in self.layers]
         pairs = [Pair(*(matrix.detach().float().cpu().numpy().copy() for matrix in both)) for both in matrices]
-        return Adapter(record or self.record, dict(zip(self.paths, pairs, strict=True)))
+        codes = None if self.codes is None else self.codes.cpu().numpy().astype(np.int32)
+        return Adapter(record or self.record, dict(zip(self.paths, pairs, strict=True)), codes=codes)
 
 
 def new_adapter(networks: Networks, record: AdapterRecord, seed: int = 0) -> AttachedAdapter:
@@ -135,6 +165,8 @@ def attach(network: nn.Module, chosen: Chosen, prefix: str = "") -> AttachedAdap
     """An adapter from a file at work in a network; see `AttachedAdapter.attach` for `prefix`."""
     shapes = {path: (len(pair.up), pair.down.shape[1]) for path, pair in chosen.adapter.pairs.items()}
     attached = AttachedAdapter(chosen.adapter.record, shapes, chosen.weight).fill(chosen.adapter.pairs)
+    if chosen.adapter.codes is not None:
+        attached.recode(chosen.adapter.codes)
     return attached.attach(network, prefix).requires_grad_(False)
 
 

@@ -53,6 +53,7 @@ class StyleRecipe:
     prompt_dropout: float = 0.0
     prior_share: float = 0.0  # of each batch: pictures of the base itself, without words of style
     guessed_share: float = 0.0  # of each batch: the base's pictures as `style_guess` thinks they are in the style
+    recode: bool = False  # where pictures are guessed, begin with their codes in the places of plain ones
     smallest_mask: float = 0.0  # share of the tokens that is hidden at least
     asked_share: float | None = None  # as in `UViTRecipe`
     crops: int = 16  # in all, at least 2 of each picture
@@ -85,9 +86,9 @@ RECIPES = {
     "amused-256": StyleRecipe(),  # README, StyleDrop 256: rate 4e-4, alpha 32 at rank 16, good at 1500 to 2000 steps
     "amused-512": StyleRecipe(learning_rate=1e-3, alpha=0.5),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
     "tiny": StyleRecipe(
-        steps=600,
+        steps=80,
         batch=8,
-        learning_rate=5e-3,
+        learning_rate=1e-3,
         alpha=8.0,
         targets=("attention", "block_attention", "feedforward", "blocks", "head"),
         betas=(0.9, 0.99),
@@ -96,6 +97,7 @@ RECIPES = {
         cooldown=0.7,
         clip_norm=1.0,
         guessed_share=0.7,
+        recode=True,
         crops=8,
         asked_share=0.25,
         tell_crop=False,

@@ -3,7 +3,8 @@
 One picture shows one thing in few colours, and an adapter that sees nothing else forgets the others. A model whose
 captions nearly fix the picture, as the bundled one's do, draws the plain counterpart of a style's picture by itself,
 thing upon thing. From such pairs a colour is guessed for any pixel by least squares, from its own colour and whether an
-edge is near; and so the model's plain pictures of other prompts become further pictures of the style.
+edge is near; and so the model's plain pictures of other prompts become further pictures of the style. Token by token,
+they also say which code of the style takes the place of which plain one.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,23 @@ class StyleGuess:
     def __call__(self, picture: Pixels) -> Pixels:
         """A plain picture in the style, as far as it can be guessed."""
         return ((_features(picture) @ self.coefficients).clip(0, 1) * 255).astype(np.uint8)
+
+
+def recoding(plain: npt.NDArray[np.integer], styled: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.int32]:
+    """For each of `count` codes the plain code whose place it takes most often: (count,), see `adapters`.
+
+    A code that the style does not have takes the place of the one that is drawn least, and so is drawn least.
+
+    Args:
+        plain: tokens of pictures.
+        styled: tokens of the same pictures in the style, of the same shape.
+    """
+    pairs, often = np.unique(plain.astype(np.int64) * count + styled, return_counts=True)
+    rarest = np.bincount(plain.ravel(), minlength=count).argmin()
+    codes = np.full(count, rarest, np.int32)
+    before, after = np.divmod(pairs[np.argsort(often, kind="stable")], count)
+    codes[after] = before  # of several the last is kept, which is the most frequent
+    return codes
 
 
 def _features(picture: Pixels) -> npt.NDArray[np.float64]:

@@ -42,7 +42,7 @@ from amused_lite.training.style_data import (
     styled,
     trigger,
 )
-from amused_lite.training.style_guess import StyleGuess
+from amused_lite.training.style_guess import StyleGuess, recoding
 
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
@@ -230,6 +230,9 @@ def make_job(
     )
     batches = StyleBatches(recipe, data, style, config.image_size, prior, guessed)
     attached = prepare(base.networks, record, recipe)
+    if recipe.recode and recipe.kind == "low_rank" and guessed is not None:
+        plain = own_pictures(base, guessed.captions, folder / PRIOR, bar)  # drawn already
+        attached.recode(recoding(plain.tokens.numpy(), guessed.tokens.numpy(), config.uvit.codebook_size))
     step = StyleStep(base.networks, base.tokenizer, batches.captions, recipe)
     return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
 

@@ -25,7 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         module: Pair(*(rng.normal(0, 0.1, size).astype(np.float32) for size in ((4, inside), (outside, 4))))
         for module, (outside, inside) in shapes_of(small_config(), TARGETS).items()
     }
-    save_adapter(Adapter(AdapterRecord("gold", 4, 4.0, TARGETS, "custom", "", ""), pairs), folder / "gold.safetensors")
+    count = small_config().uvit.codebook_size
+    codes = np.where(rng.random(count) < 0.3, rng.integers(count, size=count), np.arange(count)).astype(np.int32)
+    record = AdapterRecord("gold", 4, 4.0, TARGETS, "custom", "", "")
+    save_adapter(Adapter(record, pairs, codes=codes), folder / "gold.safetensors")
     return folder
 
 

@@ -78,6 +78,28 @@ def test_attached_equals_merged_and_both_leave_no_trace(target: str) -> None:
         assert torch.equal(value, weights[name])
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_recoding_attached_equals_merged(weight: float) -> None:
+    """Beside matrices on the same two modules, and beside another adapter."""
+    model, count = networks(), CONFIG.uvit.codebook_size
+    base = logits(model)
+    other = lively(new_adapter(model, record(targets=("head",))), 3)
+    attached = lively(new_adapter(model, record(targets=("head", "embedding"))))
+    attached.recode(np.random.default_rng(0).permutation(count)).weight = weight
+    adapted, adapters = logits(model), (attached.adapter(), other.adapter())
+    attached.detach_hooks()
+    other.detach_hooks()
+    assert torch.equal(logits(model), base)
+    before = merge(model, [Chosen(adapters[0], weight), Chosen(adapters[1])])
+    torch.testing.assert_close(logits(model), adapted, rtol=1e-4, atol=1e-4)  # rounding, as above
+    assert (adapted - base).abs().max() > 0.05
+    unmerge(model, before)
+    assert torch.equal(logits(model), base)
+    again = attach(model.uvit, Chosen(adapters[0], weight), "uvit.")
+    assert again.codes is not None
+    again.detach_hooks()
+
+
 def test_every_targeted_module_changes_the_picture() -> None:
     """No module of the table is a path that the networks have but never call."""
     model = networks()
