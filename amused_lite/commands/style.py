@@ -11,8 +11,8 @@ from amused_lite.commands.flags import slug, whole
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:
-    from amused_lite.training.style import StyleRecipe
     from amused_lite.training.style_job import Base, StyleJob
+    from amused_lite.training.style_recipe import StyleRecipe
 
 _EXAMPLES = """\
 examples:
@@ -70,6 +70,7 @@ _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "prior-share": (float, "share of the base's own pictures, see --prior-prompt"),
     "guessed-share": (float, "share of those pictures with the style guessed onto them (docs/styles.md)"),
     "recode": (_yes, "yes or no: begin by giving the guessed pictures' codes the places of plain ones"),
+    "taught": (_yes, "yes or no: guessed pictures by what the base thinks of the plain ones, not by their tokens"),
     "smallest-mask": (float, "share of tokens that is hidden at least"),
     "precision": (str, "float32 or bfloat16 arithmetic"),
     "sample-every": (whole(1), "steps between samples"),

@@ -4,13 +4,12 @@ The question asked of the network is the one it was trained with (`loss`); only 
 Everything random follows from (seed, step), so a killed training goes on as if nothing had happened.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,91 +17,13 @@ from amused_lite.adapters import AdapterRecord
 from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.adapters import AttachedAdapter, new_adapter
 from amused_lite.models.networks import Networks
+from amused_lite.models.uvit import UViT
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.loss import ask, draw_masks, masked_token_loss
+from amused_lite.training.loss import ask, draw_masks, hidden_logits, masked_token_loss
 from amused_lite.training.run import Run, optimizer_state, step_generator, subset
 from amused_lite.training.style_cost import checkpointed, quantize_base
 from amused_lite.training.style_data import StyleTokens, styled
-
-
-@dataclass(frozen=True)
-class StyleRecipe:
-    """How a style is learned. Defaults are what the published README and script of aMUSEd agree on.
-
-    The README's rank is 16 on the queries, keys and values of all attentions, 10.4 MB. Ours is 8 on the transformer's,
-    4.3 MB, with the same alpha / rank, which is what its learning rates belong to.
-
-    Raises:
-        ValueError: a number is out of range or a name is unknown.
-    """
-
-    steps: int = 1500
-    batch: int = 1
-    learning_rate: float = 4e-4
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ("attention",)
-    kind: str = "low_rank"
-    optimizer: str = "adamw"  # or "adamw8bit", bitsandbytes'
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    warmup: int = 0
-    cooldown: float = 0.0  # share of the steps, at the end, over which the rate falls linearly to zero
-    clip_norm: float | None = None
-    label_smoothing: float = 0.0
-    prompt_dropout: float = 0.0
-    prior_share: float = 0.0  # of each batch: pictures of the base itself, without words of style
-    guessed_share: float = 0.0  # of each batch: the base's pictures as `style_guess` thinks they are in the style
-    recode: bool = False  # where pictures are guessed, begin with their codes in the places of plain ones
-    smallest_mask: float = 0.0  # share of the tokens that is hidden at least
-    asked_share: float | None = None  # as in `UViTRecipe`
-    crops: int = 16  # in all, at least 2 of each picture
-    tell_crop: bool = True  # micro-conditioning says where the crop was, as in the published script
-    precision: str = "bfloat16"  # of the arithmetic, or "float32"; the weights stay float32
-    int8_base: bool = False  # frozen matrices in 8 bits, through bitsandbytes
-    checkpointing: bool = False  # compute activations twice rather than keep them
-    sample_every: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "alpha"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name):g}")
-        for name in ("label_smoothing", "prompt_dropout", "prior_share", "guessed_share", "smallest_mask", "cooldown"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share, from 0 to 1, got {getattr(self, name):g}")
-        if (both := self.prior_share + self.guessed_share) > 1:
-            raise ValueError(f"prior_share and guessed_share together must be at most 1, got {both:g}")
-        for name, known in {"optimizer": ("adamw", "adamw8bit"), "precision": ("float32", "bfloat16")}.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
-
-    def crops_of(self, pictures: int) -> int:
-        """Crops of each of so many pictures."""
-        return max(2, self.crops // pictures)
-
-
-RECIPES = {
-    "amused-256": StyleRecipe(),  # README, StyleDrop 256: rate 4e-4, alpha 32 at rank 16, good at 1500 to 2000 steps
-    "amused-512": StyleRecipe(learning_rate=1e-3, alpha=0.5),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
-    "tiny": StyleRecipe(
-        steps=80,
-        batch=8,
-        learning_rate=1e-3,
-        alpha=8.0,
-        targets=("attention", "block_attention", "feedforward", "blocks", "head"),
-        betas=(0.9, 0.99),
-        weight_decay=0.0,
-        warmup=20,
-        cooldown=0.7,
-        clip_norm=1.0,
-        guessed_share=0.7,
-        recode=True,
-        crops=8,
-        asked_share=0.25,
-        tell_crop=False,
-    ),
-}
+from amused_lite.training.style_recipe import StyleRecipe
 
 
 class Batch(NamedTuple):
@@ -113,6 +34,9 @@ class Batch(NamedTuple):
     asked: Tensor  # (M,)
     texts: Tensor  # (B,) rows of `StyleBatches.captions`
     micro: Tensor  # (B, 5)
+    plain: Tensor  # (B, N) what the base sees of guessed pictures; the same tokens elsewhere
+    plain_texts: Tensor  # (B,) their captions without words of style
+    guessed: Tensor  # (B,) True where they are
 
 
 class StyleBatches:
@@ -127,7 +51,10 @@ class StyleBatches:
         prior: StyleTokens | None = None,
         guessed: StyleTokens | None = None,
     ) -> None:
-        """`prior` and `guessed`: one crop of each picture, for the shares of those names."""
+        """`prior` and `guessed`: one crop of each picture, for the shares of those names.
+
+        Where both are of the same prompts, `prior` holds the plain tokens of `guessed`.
+        """
         self.recipe, self.data = recipe, data
         self.grid = int(data.tokens.shape[-1] ** 0.5)
         self.plain_micro = torch.from_numpy(MicroConditioning(image_size, image_size).array())[0]
@@ -137,6 +64,9 @@ class StyleBatches:
             if other is not None and share:
                 self.others.append((other, share, len(self.captions)))
                 self.captions += [styled(caption, words) if words else caption for caption in other.captions]
+        self.guessed, self.prior = guessed, prior
+        self.plain_captions = len(self.captions)  # the row of the first
+        self.captions += guessed.captions if guessed is not None else ()
         self.captions.append("")
 
     def pictures(self, step: int) -> list[int]:
@@ -156,6 +86,7 @@ class StyleBatches:
         if not recipe.tell_crop:
             micro = self.plain_micro.expand(recipe.batch, -1)
         turn, before = torch.rand(recipe.batch, generator=generator), 0.0
+        guessed, rows = torch.zeros(recipe.batch, dtype=torch.bool), chosen
         for other, share, first in self.others:
             row = torch.randint(len(other.tokens), (recipe.batch,), generator=generator)
             swap = (turn >= before) & (turn < before + share)
@@ -163,15 +94,22 @@ class StyleBatches:
             micro = torch.where(swap[:, None], self.plain_micro, micro)
             chosen = torch.where(swap, first + row, chosen)
             before += share
+            if other is self.guessed:
+                guessed, rows = swap, row
         dropped = torch.rand(recipe.batch, generator=generator) < recipe.prompt_dropout
-        texts = chosen.masked_fill(dropped, len(self.captions) - 1)
+        plain, plain_texts = tokens, chosen
+        if self.prior is not None and guessed.any():
+            rows = rows.where(guessed, 0)
+            plain = torch.where(guessed[:, None], self.prior.tokens[rows, 0], tokens)
+            plain_texts = torch.where(guessed, self.plain_captions + rows, chosen)
+        texts, plain_texts = (which.masked_fill(dropped, len(self.captions) - 1) for which in (chosen, plain_texts))
         masks = draw_masks(recipe.batch, self.grid, 0.0, generator)
         masks = _hide_more(masks, recipe.smallest_mask, generator)
         if recipe.asked_share is None:
             asked = masks.flatten().nonzero()[:, 0]
         else:
             asked = ask(masks, int(recipe.asked_share * masks.numel()), generator)
-        return Batch(tokens, masks, asked, texts, micro)
+        return Batch(tokens, masks, asked, texts, micro, plain, plain_texts, guessed)
 
 
 def _hide_more(masks: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -186,9 +124,16 @@ def _hide_more(masks: Tensor, share: float, generator: torch.Generator) -> Tenso
 class StyleStep(nn.Module):
     """The loss of one batch, on whatever device the networks are."""
 
-    def __init__(self, networks: Networks, tokenizer: Tokenizer, captions: list[str], recipe: StyleRecipe) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        tokenizer: Tokenizer,
+        captions: list[str],
+        recipe: StyleRecipe,
+        teacher: "Teacher | None" = None,
+    ) -> None:
         super().__init__()
-        self.networks, self.recipe = networks, recipe
+        self.networks, self.recipe, self.teacher = networks, recipe, teacher
         self.device = next(networks.parameters()).device
         self.ids = torch.from_numpy(tokenizer.encode(captions)).long().to(self.device)
         with torch.no_grad():
@@ -196,15 +141,47 @@ class StyleStep(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         recipe = self.recipe
-        tokens, masks, asked, texts, micro = (array.to(self.device) for array in batch)
+        batch = Batch(*(array.to(self.device) for array in batch))
+        tokens, masks, asked, texts, micro = batch[:5]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             if "text" in recipe.targets:
                 states, pooled = self.networks.text(self.ids[texts])
             else:
                 states, pooled = (feature[texts] for feature in self.features)
+            targets = None
+            if self.teacher is not None:
+                targets = self.teacher(batch, *(feature[batch.plain_texts] for feature in self.features))
             return masked_token_loss(
-                self.networks.uvit, tokens, masks, asked, states, pooled, micro, recipe.label_smoothing
+                self.networks.uvit, tokens, masks, asked, states, pooled, micro, recipe.label_smoothing, targets
             )
+
+
+class Teacher(nn.Module):
+    """What guessed pictures should be drawn as: the base's thoughts of the plain ones, carried over code by code.
+
+    A single token says little of what else could stand there, and the base that drew it knew more (distillation, Hinton
+    et al. 2015).
+    """
+
+    def __init__(self, uvit: UViT, attached: AttachedAdapter, shares: Tensor) -> None:
+        """`attached` is silent while it thinks; `shares` (K, K) as from `style_guess.carried_over`."""
+        super().__init__()
+        self.uvit, self.attached = uvit, attached
+        self.shares = shares.to(next(uvit.parameters()).device)
+
+    @torch.no_grad()
+    def forward(self, batch: Batch, text_states: Tensor, pooled_text: Tensor) -> Tensor:
+        """How likely each code should be at the tokens asked for, (M, K); certain where pictures are not guessed."""
+        strength, self.attached.weight = self.attached.weight, 0.0
+        try:
+            logits = hidden_logits(
+                self.uvit, batch.plain, batch.masks, batch.asked, text_states, pooled_text, batch.micro
+            )
+        finally:
+            self.attached.weight = strength
+        thought = logits.float().softmax(-1) @ self.shares
+        certain = F.one_hot(batch.tokens.flatten()[batch.asked], len(self.shares)).float()
+        return torch.where(batch.guessed[batch.asked // batch.tokens.shape[1], None], thought, certain)
 
 
 def make_optimizer(attached: AttachedAdapter, recipe: StyleRecipe) -> torch.optim.Optimizer:

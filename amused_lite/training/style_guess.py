@@ -61,6 +61,19 @@ def recoding(plain: npt.NDArray[np.integer], styled: npt.NDArray[np.integer], co
     return codes
 
 
+def carried_over(
+    plain: npt.NDArray[np.integer], styled: npt.NDArray[np.integer], count: int
+) -> npt.NDArray[np.float32]:
+    """How often each code of the style stands where a plain one stood: (count, count), rows sum to 1.
+
+    A plain code that was never seen becomes any of the style's codes, as often as those are seen.
+    """
+    pairs = np.bincount(plain.ravel().astype(np.int64) * count + styled.ravel(), minlength=count * count)
+    shares = pairs.reshape(count, count).astype(np.float32)
+    shares[shares.sum(1) == 0] = shares.sum(0)
+    return shares / shares.sum(1, keepdims=True)
+
+
 def _features(picture: Pixels) -> npt.NDArray[np.float64]:
     """(H, W, 15): one, red, green, blue, edge, and all products of two of these four."""
     image = Image.fromarray(picture)

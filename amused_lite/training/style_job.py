@@ -30,7 +30,13 @@ from amused_lite.tensor_file import open_tensors, write_tensors
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.run import Run
 from amused_lite.training.scenes import caption, random_scene
-from amused_lite.training.style import RECIPES, StyleBatches, StyleRecipe, StyleStep, prepare, train_style
+from amused_lite.training.style import (
+    StyleBatches,
+    StyleStep,
+    Teacher,
+    prepare,
+    train_style,
+)
 from amused_lite.training.style_cost import Estimate, checkpointed, estimate
 from amused_lite.training.style_data import (
     StylePicture,
@@ -42,7 +48,8 @@ from amused_lite.training.style_data import (
     styled,
     trigger,
 )
-from amused_lite.training.style_guess import StyleGuess, recoding
+from amused_lite.training.style_guess import StyleGuess, carried_over, recoding
+from amused_lite.training.style_recipe import RECIPES, StyleRecipe
 
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
@@ -228,12 +235,17 @@ def make_job(
         trigger=trigger(style),
         licence=licence,
     )
-    batches = StyleBatches(recipe, data, style, config.image_size, prior, guessed)
     attached = prepare(base.networks, record, recipe)
-    if recipe.recode and recipe.kind == "low_rank" and guessed is not None:
-        plain = own_pictures(base, guessed.captions, folder / PRIOR, bar)  # drawn already
-        attached.recode(recoding(plain.tokens.numpy(), guessed.tokens.numpy(), config.uvit.codebook_size))
-    step = StyleStep(base.networks, base.tokenizer, batches.captions, recipe)
+    teacher = None
+    if guessed is not None:
+        prior = prior or own_pictures(base, guessed.captions, folder / PRIOR, bar)  # drawn already
+        plain, styles, codes = prior.tokens.numpy(), guessed.tokens.numpy(), config.uvit.codebook_size
+        if recipe.recode and recipe.kind == "low_rank":
+            attached.recode(recoding(plain, styles, codes))
+        if recipe.taught:
+            teacher = Teacher(base.networks.uvit, attached, torch.from_numpy(carried_over(plain, styles, codes)))
+    batches = StyleBatches(recipe, data, style, config.image_size, prior, guessed)
+    step = StyleStep(base.networks, base.tokenizer, batches.captions, recipe, teacher)
     return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
 
 

@@ -13,8 +13,9 @@ from amused_lite.models.adapters import AttachedAdapter
 from amused_lite.models.networks import Networks
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.run import Run
-from amused_lite.training.style import StyleBatches, StyleRecipe, StyleStep, prepare, train_style
+from amused_lite.training.style import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.style_data import StyleTokens
+from amused_lite.training.style_recipe import StyleRecipe
 
 TINY = PRESETS["tiny"]
 CONFIG = replace(

@@ -19,8 +19,9 @@ from amused_lite.models.adapters import AttachedAdapter
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.uvit import UViT
 from amused_lite.training.loss import masked_token_loss
-from amused_lite.training.style import RECIPES, StyleBatches
+from amused_lite.training.style import StyleBatches
 from amused_lite.training.style_data import StyleTokens
+from amused_lite.training.style_recipe import RECIPES
 
 CONFIG = PRESETS["amused-512"]
 PUBLISHED_GIGABYTES = 5.6  # what the README says its StyleDrop recipe for 512 takes, on a GPU
@@ -93,6 +94,7 @@ from amused_lite.config import PRESETS
 from amused_lite.models.networks import Networks
 from amused_lite.models.adapters import AttachedAdapter, new_adapter
 from amused_lite.training.style import *
+from amused_lite.training.style_recipe import *
 from amused_lite.training.style_cost import *
 from amused_lite.training.style_data import StyleTokens
 device, checkpointing, int8 = sys.argv[1], sys.argv[2] == "True", sys.argv[3] == "True"

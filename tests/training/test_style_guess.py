@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from amused_lite.training.scenes import STYLE_LOOKS, Scene, draw, random_scene
-from amused_lite.training.style_guess import StyleGuess, recoding
+from amused_lite.training.style_guess import StyleGuess, carried_over, recoding
 
 SIZE = 128
 
@@ -39,3 +39,9 @@ def test_each_code_takes_the_place_it_has_most_often() -> None:
     assert codes[5] in (0, 3) and codes[4] in (1, 2, 3) and codes[6] in (0, 2)
     assert set(codes[[0, 1, 2, 3, 7]]) == {4}  # never seen: in the place of a code that is never drawn
     assert codes.dtype == np.int32
+
+
+def test_what_stood_where_a_code_stood() -> None:
+    plain, styled = np.array([0, 0, 0, 0, 1, 1]), np.array([2, 2, 2, 3, 3, 3])
+    expected = [[0, 0, 0.75, 0.25], [0, 0, 0, 1], [0, 0, 0.5, 0.5], [0, 0, 0.5, 0.5]]  # the last two were never seen
+    np.testing.assert_allclose(carried_over(plain, styled, 4), expected)

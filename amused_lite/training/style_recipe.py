@@ -1,0 +1,86 @@
+"""Numbers of a style's training, and what each preset takes."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StyleRecipe:
+    """How a style is learned. Defaults are what the published README and script of aMUSEd agree on.
+
+    The README's rank is 16 on the queries, keys and values of all attentions, 10.4 MB. Ours is 8 on the transformer's,
+    4.3 MB, with the same alpha / rank, which is what its learning rates belong to.
+
+    Raises:
+        ValueError: a number is out of range or a name is unknown.
+    """
+
+    steps: int = 1500
+    batch: int = 1
+    learning_rate: float = 4e-4
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("attention",)
+    kind: str = "low_rank"
+    optimizer: str = "adamw"  # or "adamw8bit", bitsandbytes'
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    warmup: int = 0
+    cooldown: float = 0.0  # share of the steps, at the end, over which the rate falls linearly to zero
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
+    prompt_dropout: float = 0.0
+    prior_share: float = 0.0  # of each batch: pictures of the base itself, without words of style
+    guessed_share: float = 0.0  # of each batch: the base's pictures as `style_guess` thinks they are in the style
+    recode: bool = False  # where pictures are guessed, begin with their codes in the places of plain ones
+    taught: bool = False  # those pictures by what the base thinks of the plain ones, not by their tokens
+    smallest_mask: float = 0.0  # share of the tokens that is hidden at least
+    asked_share: float | None = None  # as in `UViTRecipe`
+    crops: int = 16  # in all, at least 2 of each picture
+    tell_crop: bool = True  # micro-conditioning says where the crop was, as in the published script
+    precision: str = "bfloat16"  # of the arithmetic, or "float32"; the weights stay float32
+    int8_base: bool = False  # frozen matrices in 8 bits, through bitsandbytes
+    checkpointing: bool = False  # compute activations twice rather than keep them
+    sample_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "alpha"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name):g}")
+        for name in ("label_smoothing", "prompt_dropout", "prior_share", "guessed_share", "smallest_mask", "cooldown"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share, from 0 to 1, got {getattr(self, name):g}")
+        if (both := self.prior_share + self.guessed_share) > 1:
+            raise ValueError(f"prior_share and guessed_share together must be at most 1, got {both:g}")
+        for name, known in {"optimizer": ("adamw", "adamw8bit"), "precision": ("float32", "bfloat16")}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+
+    def crops_of(self, pictures: int) -> int:
+        """Crops of each of so many pictures."""
+        return max(2, self.crops // pictures)
+
+
+RECIPES = {
+    "amused-256": StyleRecipe(),  # README, StyleDrop 256: rate 4e-4, alpha 32 at rank 16, good at 1500 to 2000 steps
+    "amused-512": StyleRecipe(learning_rate=1e-3, alpha=0.5),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
+    "tiny": StyleRecipe(
+        steps=300,
+        batch=8,
+        learning_rate=3e-3,
+        alpha=8.0,
+        targets=("attention", "block_attention", "feedforward", "blocks", "head"),
+        betas=(0.9, 0.99),
+        weight_decay=0.0,
+        warmup=20,
+        cooldown=0.7,
+        clip_norm=1.0,
+        guessed_share=0.85,
+        recode=True,
+        taught=True,
+        crops=8,
+        asked_share=0.25,
+        tell_crop=False,
+    ),
+}
