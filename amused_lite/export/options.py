@@ -25,7 +25,7 @@ NEEDS = {
     "onnx": Needs(("onnx", "onnxscript", "onnxruntime"), 4.0),
     "openvino": Needs(("openvino",), 4.0),
     "coreml": Needs(("coremltools",), 6.0),
-    "executorch": Needs(("executorch",), 6.5),
+    "executorch": Needs(("executorch",), 7.6),
 }
 
 
