@@ -219,10 +219,11 @@ def make_job(
         base.info.model_hash,
         bar,
     )
-    prior = own_pictures(base, prior_prompts, folder / PRIOR, bar) if recipe.prior_share else None
-    guessed = None
-    if recipe.guessed_share:
-        guessed = _guessed(base, good, prior_prompts or default_prompts(base.preset, recipe), folder, bar)
+    prior = guessed = None
+    if recipe.prior_share or recipe.guessed_share:
+        prior = own_pictures(base, prior_prompts or default_prompts(base.preset, recipe), folder / PRIOR, bar)
+    if prior is not None and recipe.guessed_share:
+        guessed = _guessed(base, good, prior, folder / "captions.safetensors", bar)
     record = AdapterRecord(
         name=out.stem,
         rank=recipe.rank,
@@ -237,13 +238,8 @@ def make_job(
     )
     attached = prepare(base.networks, record, recipe)
     teacher = None
-    if guessed is not None:
-        prior = prior or own_pictures(base, guessed.captions, folder / PRIOR, bar)  # drawn already
-        plain, styles, codes = prior.tokens.numpy(), guessed.tokens.numpy(), config.uvit.codebook_size
-        if recipe.recode and recipe.kind == "low_rank":
-            attached.recode(recoding(plain, styles, codes))
-        if recipe.taught:
-            teacher = Teacher(base.networks.uvit, attached, torch.from_numpy(carried_over(plain, styles, codes)))
+    if prior is not None and guessed is not None:
+        teacher = _carry_over(base, attached, recipe, prior, guessed)
     batches = StyleBatches(recipe, data, style, config.image_size, prior, guessed)
     step = StyleStep(base.networks, base.tokenizer, batches.captions, recipe, teacher)
     return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
@@ -305,23 +301,33 @@ def default_prompts(preset: str, recipe: StyleRecipe) -> list[str]:
 
 
 @torch.inference_mode()
-def _guessed(
-    base: Base, pictures: Sequence[StylePicture], prompts: Sequence[str], folder: Path, bar: Bar
-) -> StyleTokens:
-    """The base's pictures of the prompts in the style, guessed from its pictures of the captions; see `style_guess`."""
+def _guessed(base: Base, pictures: Sequence[StylePicture], prior: StyleTokens, cache: Path, bar: Bar) -> StyleTokens:
+    """The base's pictures in the style, guessed from those it draws of the captions, which `cache` keeps."""
     networks, size = base.networks, base.networks.config.image_size
     device = next(networks.parameters()).device
-    captions = [picture.caption for picture in pictures]
     amused = base.amused()
 
-    def plain(texts: Sequence[str], name: str) -> np.ndarray:
-        return own_pictures(base, texts, folder / name, bar).tokens[:, 0].int().numpy()
+    def plain(of: StyleTokens) -> list[np.ndarray]:
+        return list(of.tokens[:, 0].int().numpy())
 
-    counterparts = [np.array(amused.decode(row)) for row in plain(captions, "captions.safetensors")]
+    drawn = own_pictures(base, [picture.caption for picture in pictures], cache, bar)
+    counterparts = [np.array(amused.decode(row)) for row in plain(drawn)]
     own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
     guess = StyleGuess.fit(counterparts, own)
     rows = []
-    for row in bar(plain(prompts, PRIOR), "guessing pictures of the style", len(prompts)):
+    for row in bar(plain(prior), "guessing pictures of the style", len(prior.captions)):
         pixels = torch.from_numpy(guess(np.array(amused.decode(row)))).permute(2, 0, 1)[None].float() / 255
         rows.append(networks.vqgan.encode_image(pixels.to(device)).cpu().long().flatten(1))
-    return StyleTokens(torch.stack(rows).clone(), torch.zeros(len(prompts), 1, 5), tuple(prompts))
+    return replace(prior, tokens=torch.stack(rows).clone())
+
+
+def _carry_over(
+    base: Base, attached: AttachedAdapter, recipe: StyleRecipe, prior: StyleTokens, guessed: StyleTokens
+) -> Teacher | None:
+    """Begin with the style's codes in the places of plain ones, and be taught there, as far as the recipe wants."""
+    plain, styles, codes = prior.tokens.numpy(), guessed.tokens.numpy(), base.networks.config.uvit.codebook_size
+    if recipe.recode and recipe.kind == "low_rank":
+        attached.recode(recoding(plain, styles, codes))
+    if not recipe.taught:
+        return None
+    return Teacher(base.networks.uvit, attached, torch.from_numpy(carried_over(plain, styles, codes)))
