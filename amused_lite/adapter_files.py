@@ -1,7 +1,6 @@
 """Adapter files: one safetensors file each, whose header says what it is. Knows no torch and no foreign names.
 
     <module>.down (rank, in)   <module>.up (out, rank)      float16 unless asked otherwise
-    codes (K,)                 int32, where the adapter recodes
     amused_lite                the record as JSON with a version
     modelspec.*, ss_*          the same facts where other programs look for them
 
@@ -20,7 +19,7 @@ from amused_lite.adapters import KINDS, Adapter, AdapterRecord, Pair
 from amused_lite.tensor_file import TensorFile, open_tensors, write_tensors
 
 FORMAT_VERSION = 1
-KEY, CODES = "amused_lite", "codes"
+KEY = "amused_lite"
 _REMEDY = "get the file again"
 
 
@@ -44,8 +43,6 @@ def save_adapter(adapter: Adapter, path: str | Path, dtype: Any = np.float16) ->
             if not np.isfinite(arrays[f"{module}.{side}"]).all():
                 kind = np.dtype(dtype).name
                 raise ValueError(f"{module}.{side} holds values that are not finite as {kind}; train with a lower rate")
-    if adapter.codes is not None:
-        arrays[CODES] = adapter.codes.astype(np.int32)
     write_tensors(path, arrays, _metadata(adapter.record))
     return path
 
@@ -64,10 +61,6 @@ def load_adapter(path: str | Path) -> Adapter:
         raise ForeignAdapterError(f"{path} is no adapter of amused-lite; convert it with: amused-lite style convert")
     record = _record(file)
     arrays = file.read()
-    codes = arrays.pop(CODES, None)
-    known = codes is None or (codes.dtype == np.int32 and codes.ndim == 1 and (codes >= 0).all())
-    if not known or (codes is not None and (codes >= len(codes)).any()):
-        raise ValueError(f"{path}: its codes are no numbers of codes; {_REMEDY}")
     pairs: dict[str, Pair] = {}
     for name in arrays:
         module, _, side = name.rpartition(".")
@@ -83,7 +76,7 @@ def load_adapter(path: str | Path) -> Adapter:
     if not pairs:
         raise ValueError(f"{path} holds no matrices; {_REMEDY}")
     with path.open("rb") as opened:
-        return Adapter(record, pairs, hashlib.file_digest(opened, "sha256").hexdigest(), codes)
+        return Adapter(record, pairs, hashlib.file_digest(opened, "sha256").hexdigest())
 
 
 def _metadata(record: AdapterRecord) -> dict[str, str]:

@@ -1,12 +1,10 @@
 """Adapters: small additions to a model that carry a style. NumPy only; knows no torch, no engine and no files.
 
     low_rank     W (out, in) becomes W + weight * alpha / rank * up @ down (LoRA, Hu et al. 2021). Merges into the
-                 weights, so every runtime can use it at no cost.
+                 weights, so every runtime can use it at no cost. A convolution's kernel (out, in, h, w) counts as a
+                 matrix (out, in * h * w).
     bottleneck   what an attention gives, y, becomes y + weight * alpha / rank * up gelu(down y) (StyleDrop, Sohn et al.
                  2023, after Houlsby et al. 2019). Cannot be merged: for the torch runtime and research.
-
-A low-rank adapter may also recode: code k is then read and drawn as the base reads and draws code `codes[k]`. That
-swaps whole rows of two matrices, which no low rank could, and is what other colours are to a tokenizer of pictures.
 
 Modules are called by their paths in `models.networks.Networks`.
 """
@@ -22,9 +20,8 @@ import numpy as np
 from amused_lite.config import PRESETS, ModelConfig
 
 KINDS = ("low_rank", "bottleneck")
-TARGETS = ("attention", "block_attention", "feedforward", "blocks", "head", "embedding", "text")
+TARGETS = ("attention", "block_attention", "feedforward", "blocks", "head", "embedding", "text", "decoder")
 DEFAULT_TARGETS = ("attention",)
-RECODED = ("uvit.token_side.embedding", "uvit.token_side.head")  # their rows are codes; the mask is read as ever
 WEIGHT_RANGE = (-1.0, 2.0)
 # Small weights that every export keeps in float: their values name the base, however its matrices are stored.
 FINGERPRINT = tuple(f"uvit.token_side.{name}_norm.weight" for name in ("embedding", "in", "out", "head"))
@@ -67,11 +64,6 @@ class Adapter:
     record: AdapterRecord
     pairs: dict[str, Pair]  # module path -> matrices
     sha256: str = ""  # of the file it came from
-    codes: np.ndarray | None = None  # (K,) int32: whose place in the base each code takes
-
-    def touches(self, module: str) -> bool:
-        """Whether a module's weight is another with this adapter merged."""
-        return module in self.pairs or (self.codes is not None and module in RECODED)
 
 
 class Chosen(NamedTuple):
@@ -159,7 +151,25 @@ def target_shapes(config: ModelConfig, target: str, kind: str = "low_rank") -> d
         case "text":
             own = [f"text.layers.{i}.{name}" for i in range(text.layers) for name in ("query", "key", "value")]
             return dict.fromkeys(own, (text.width, text.width))
+        case "decoder":
+            return _decoder_shapes(config)
     raise ValueError(f"adapter target {target!r} is unknown; choose from {', '.join(TARGETS)}")
+
+
+def _decoder_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """The VQ-GAN decoder's convolutions, but for those that upsample, whose kernels are stored added up."""
+    vqgan, path = config.vqgan, "vqgan.decoder"
+    widths = vqgan.channels[::-1]
+    shapes = {f"{path}.stem": (widths[0], 9 * vqgan.latent_channels)}
+    blocks = {f"{path}.middle.{i}": (widths[0], widths[0]) for i in range(2)}
+    for level, (before, width) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+        ins = [before] + [width] * vqgan.layers_per_block
+        blocks |= {f"{path}.levels.{level}.{i}": (inside, width) for i, inside in enumerate(ins)}
+    for block, (inside, width) in blocks.items():
+        shapes |= {f"{block}.conv1": (width, 9 * inside), f"{block}.conv2": (width, 9 * width)}
+        if inside != width:
+            shapes[f"{block}.shortcut"] = (width, inside)
+    return shapes | {f"{path}.out": (3 * vqgan.patch_size**2, 9 * widths[-1])}
 
 
 def shapes_of(config: ModelConfig, targets: Iterable[str], kind: str = "low_rank") -> dict[str, tuple[int, int]]:
@@ -199,8 +209,6 @@ def check_adapter(adapter: Adapter, config: ModelConfig, base: str = "") -> list
         for module, pair in adapter.pairs.items()
         if module in known and (pair.up.shape[0], pair.down.shape[1]) != known[module]
     ]
-    if adapter.codes is not None and len(adapter.codes) != config.uvit.codebook_size:
-        wrong.append(f"codes (got {len(adapter.codes)}, expected {config.uvit.codebook_size})")
     for words, modules in (("touches modules that this model has not", strange), ("has other shapes", wrong)):
         if modules:
             rest = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
@@ -218,7 +226,7 @@ def touched(chosen: Sequence[Chosen]) -> list[str]:
             f"{module}.weight"
             for adapter, weight in chosen
             if weight and adapter.record.kind == "low_rank"
-            for module in (*adapter.pairs, *(RECODED if adapter.codes is not None else ()))
+            for module in adapter.pairs
         )
     )
 
@@ -231,21 +239,16 @@ def merged(name: str, weight: np.ndarray, chosen: Sequence[Chosen]) -> np.ndarra
 
     Args:
         name: such as "uvit.token_side.layers.0.self_attention.query.weight".
-        weight: (out, in), float32 or float16.
+        weight: (out, in) or a kernel (out, in, h, w), float32 or float16.
         chosen: what to add, in this order.
     """
     module = name.removesuffix(".weight")
     total = None
     for adapter, strength in chosen:
-        if not strength or adapter.record.kind != "low_rank" or not adapter.touches(module):
-            continue
-        total = weight.astype(np.float32) if total is None else total
-        if adapter.codes is not None and module in RECODED:
-            count = len(adapter.codes)
-            total[:count] += np.float32(strength) * (weight[adapter.codes].astype(np.float32) - weight[:count])
-        if module in adapter.pairs:
+        if strength and adapter.record.kind == "low_rank" and module in adapter.pairs:
             down, up = adapter.pairs[module]
-            total += np.float32(strength * adapter.record.scale) * (up @ down)
+            total = weight.astype(np.float32) if total is None else total
+            total += np.float32(strength * adapter.record.scale) * (up @ down).reshape(weight.shape)
     return weight if total is None else total.astype(weight.dtype)
 
 

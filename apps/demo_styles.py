@@ -290,7 +290,11 @@ class StylesTab:
             for number in range(_CANDIDATES):
                 caption = prompts[number % len(prompts)]
                 request = Request(
-                    prompt=f"{caption} {trigger}", seed=number, model=model, adapters=((adapter, 1.0),), keep=False
+                    prompt=f"{caption} {trigger}".strip(),
+                    seed=number,
+                    model=model,
+                    adapters=((adapter, 1.0),),
+                    keep=False,
                 )
                 job: Job = self.desk.engine.submit(request, "page")
                 job.wait()
@@ -338,10 +342,9 @@ def _shown(training: Training) -> str:
     if last["state"] == "done":
         path = Path(last["path"])
         link = f'<a href="/styles/{escape(path.name, quote=True)}" download>Save the file</a>'
-        head = (
-            f'<p class="foot">Learned; step {last["best"]} was the best. Say <b>{escape(last["trigger"])}</b> in your '
-            f"prompt. {link} ({last['bytes'] / 1e6:.1f} MB)</p>"
-        )
+        say = f"Say <b>{escape(last['trigger'])}</b> in your prompt. " if last["trigger"] else ""
+        size = f"({last['bytes'] / 1e6:.1f} MB)"
+        head = f'<p class="foot">Learned; step {last["best"]} was the best. {say}{link} {size}</p>'
         head += '<p class="foot">Choose it under Create, Options, Own styles, and how strongly it counts.</p>'
     elif last["state"] == "learning":
         share = last["step"] / last["steps"]

@@ -45,7 +45,7 @@ def _train(spec: dict[str, Any]) -> None:
     import torch
 
     from amused_lite.evaluation.style_watch import StyleWatch
-    from amused_lite.training.style_data import StylePicture, open_picture, styled
+    from amused_lite.training.style_data import StylePicture, open_picture
     from amused_lite.training.style_job import Base, make_job
 
     _say(state="opening")
@@ -59,7 +59,7 @@ def _train(spec: dict[str, Any]) -> None:
     size = base.networks.config.image_size
     watch = StyleWatch(
         base.amused,
-        [styled(prompt, spec["style"]) for prompt in spec["prompts"]],
+        [job.said(prompt) for prompt in spec["prompts"]],
         [open_picture(picture.path, size) for picture in job.pictures],
         job.run.folder,
         keep=job.keep,

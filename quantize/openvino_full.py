@@ -72,10 +72,14 @@ class _Streamed:
 
 
 def kept_products(model: Any, module: str, recipe: Recipe) -> list[str]:
-    """Names of the products whose activations stay float."""
+    """Names of the products whose activations stay float.
+
+    Depthwise convolutions are among them: NNCF gives each of their channels a range of its own and puts that before
+    the transposition that precedes them, where another axis lies in the channels' place.
+    """
     from .openvino_graphs import name_of, weights_of
 
-    kept = []
+    kept = [item.get_friendly_name() for item in model.get_ops() if item.get_type_name() == "GroupConvolution"]
     for use in weights_of(model):
         name = name_of(use.constant)
         form = recipe.form(module, name, use.kind, tuple(use.constant.shape), remember=False)

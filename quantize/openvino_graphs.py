@@ -12,7 +12,7 @@ import numpy as np
 
 from amused_lite.bundle import Bundle
 from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
-from amused_lite.runtimes.openvino_runtime import import_openvino
+from amused_lite.runtimes.openvino_runtime import import_openvino, weight_name
 
 from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
 
@@ -33,9 +33,7 @@ class Use(NamedTuple):
     kind: str
 
 
-def quantize_modules(
-    bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe, scratch: Path
-) -> dict[str, Any]:
+def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe, scratch: Path) -> dict[str, Any]:
     """Write the graphs of these modules, one in memory at a time; returns what the manifest should say of them."""
     openvino = import_openvino()
     core, extra, samples = openvino.Core(), {}, None
@@ -82,7 +80,7 @@ def _transposes(node: Any) -> bool:
 
 def name_of(constant: Any) -> str:
     """A weight's name as the other formats have it."""
-    return constant.get_friendly_name().replace("uvit.vqgan.", "vqgan.")
+    return weight_name(constant.get_friendly_name())
 
 
 def round_weights(module: str, model: Any, recipe: Recipe) -> None:

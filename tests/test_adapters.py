@@ -10,7 +10,6 @@ import pytest
 
 from amused_lite.adapter_files import ForeignAdapterError, load_adapter, save_adapter
 from amused_lite.adapters import (
-    RECODED,
     TARGETS,
     Adapter,
     AdapterRecord,
@@ -94,35 +93,6 @@ def test_float16_weights_are_rounded_once() -> None:
     adapters = [Chosen(random_adapter(seed), 0.1) for seed in range(3)]
     expected = merged(NAME, weight(np.float16).astype(np.float32), adapters).astype(np.float16)
     np.testing.assert_array_equal(merged(NAME, weight(np.float16), adapters), expected)
-
-
-@pytest.mark.parametrize("name", [f"{module}.weight" for module in RECODED])
-def test_recoding_moves_rows(name: str) -> None:
-    rng = np.random.default_rng(4)
-    base, codes = rng.normal(size=(TINY.uvit.vocab_size, 8)).astype(np.float32), rng.permutation(1024).astype(np.int32)
-    adapter = replace(random_adapter(), codes=codes)
-    assert name in touched([Chosen(adapter)]) and touched([Chosen(adapter, 0.0)]) == []
-    assert merged(name, base, [Chosen(adapter, 0.0)]) is base
-    whole, half = (merged(name, base, [Chosen(adapter, share)]) for share in (1.0, 0.5))
-    np.testing.assert_allclose(whole[:1024], base[codes], atol=1e-6)  # a sum and a difference of the same two numbers
-    np.testing.assert_allclose(half[:1024], (base[:1024] + base[codes]) / 2, atol=1e-6)
-    np.testing.assert_array_equal(whole[1024:], base[1024:])  # the mask is read as ever
-    twice = merged(name, base, [Chosen(adapter, 0.5), Chosen(adapter, 0.5)])
-    np.testing.assert_allclose(twice, whole, atol=1e-6)
-
-
-def test_recodings_round_trip_and_must_fit(tmp_path: Path) -> None:
-    codes = np.arange(1024, dtype=np.int32)[::-1].copy()
-    path = save_adapter(replace(random_adapter(), codes=codes), tmp_path / "a.safetensors")
-    np.testing.assert_array_equal(load_adapter(path).codes, codes)
-    assert check_adapter(load_adapter(path), TINY) == []
-    with pytest.raises(ValueError, match=r"has other shapes: codes \(got 512, expected 1024\)"):
-        check_adapter(replace(random_adapter(), codes=codes[:512]), TINY)
-    arrays = open_tensors(path).read()
-    for wrong in (codes + 1, codes - 1, codes.astype(np.float32), codes[None]):
-        rewrite(path, arrays | {"codes": wrong})
-        with pytest.raises(ValueError, match="codes are no numbers of codes"):
-            load_adapter(path)
 
 
 def test_amused_512_fits_five_megabytes_at_the_default_rank(tmp_path: Path) -> None:

@@ -50,12 +50,6 @@ def sample_prompts(preset: str) -> tuple[str, ...]:
     return _PROMPTS.get(preset, _PROMPTS[""])
 
 
-def _yes(text: str) -> bool:
-    if text not in ("yes", "no"):
-        raise argparse.ArgumentTypeError(f"must be yes or no, got {text!r}")
-    return text == "yes"
-
-
 _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "steps": (whole(1), "steps of training"),
     "batch": (whole(1), "pictures in a step"),
@@ -68,9 +62,7 @@ _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "label-smoothing": (float, "of the loss"),
     "prompt-dropout": (float, "share of captions that are left empty"),
     "prior-share": (float, "share of the base's own pictures, see --prior-prompt"),
-    "guessed-share": (float, "share of those pictures with the style guessed onto them (docs/styles.md)"),
-    "recode": (_yes, "yes or no: begin by giving the guessed pictures' codes the places of plain ones"),
-    "taught": (_yes, "yes or no: guessed pictures by what the base thinks of the plain ones, not by their tokens"),
+    "guessed-share": (float, "for the decoder: share of those pictures with the style guessed onto them"),
     "smallest-mask": (float, "share of tokens that is hidden at least"),
     "precision": (str, "float32 or bfloat16 arithmetic"),
     "sample-every": (whole(1), "steps between samples"),
@@ -156,7 +148,8 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
     from amused_lite.training.style_job import Base, cut_captions, make_job
 
     base = Base.open(model, args.threads, args.device)
-    recipe = _recipe(args, base.recipe())
+    targets = args.targets or (("attention",) if args.kind == "bottleneck" else ())
+    recipe = _recipe(args, base.recipe(targets))
     if getattr(args, "propose", None):
         pictures = _chosen_captions(args, base, pictures)
     job = make_job(base, pictures, style, out, recipe, args.prior_prompt or (), args.licence, args.skip_unreadable)
@@ -171,7 +164,7 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
     steps = watch.best if watch and watch.history and not args.no_early_stop else None
     path = job.save(job.kept(steps) if steps else job.adapter(job.recipe.steps))
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB  {reason}" + (f"; step {steps} was the best" if steps else ""))
-    print(f'use it: amused-lite generate "... {job.record.trigger}" -m {model} --adapter {path}')
+    print(f'use it: amused-lite generate "{job.said("...")}" -m {model} --adapter {path}')
     return 0
 
 
@@ -198,8 +191,6 @@ def _recipe(args: argparse.Namespace, recipe: "StyleRecipe") -> "StyleRecipe":
 
     names = [name.replace("-", "_") for name in (*_RECIPE_FLAGS, "targets")]
     values = {name: value for name in names if (value := getattr(args, name)) is not None}
-    if values.get("kind") == "bottleneck":
-        values = {"targets": ("attention",)} | values
     if values.get("optimizer") == "adamw8bit" or args.int8_base:
         require_extra("style", "8-bit training", "bitsandbytes")
     return replace(recipe, **values, int8_base=args.int8_base, checkpointing=args.checkpointing)
@@ -209,22 +200,22 @@ def _print_cost(job: "StyleJob") -> None:
     cost, recipe = job.cost(), job.recipe
     numbers = sum(parameter.numel() for parameter in job.attached.parameters())
     memory = f", {cost.bytes / 2**30:.1f} GB of memory" if cost.bytes else ""
-    crops = job.batches.data.tokens.shape[1]
     learned = f"{numbers:,} numbers to learn, {numbers * 2 / 1e6:.1f} MB"
-    print(f"{len(job.pictures)} pictures, {crops} crops of each; {learned}")
+    crops = "" if recipe.decoder else f", {recipe.crops_of(len(job.pictures))} crops of each"
+    print(f"{len(job.pictures)} pictures{crops}; {learned}")
     time = f"{cost.seconds:.2f} s each: {cost.seconds * recipe.steps / 60:.0f} minutes"
     print(f"{recipe.steps} steps of {recipe.batch}, {time}{memory}", flush=True)
 
 
 def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
     from amused_lite.evaluation.style_watch import StyleWatch
-    from amused_lite.training.style_data import open_picture, styled
+    from amused_lite.training.style_data import open_picture
 
     size = job.base.networks.config.image_size
     prompts = args.sample_prompt or sample_prompts(job.base.preset)
     return StyleWatch(
         job.base.amused,
-        [styled(prompt, job.style) for prompt in prompts],
+        [job.said(prompt) for prompt in prompts],
         [open_picture(picture.path, size) for picture in job.pictures],
         job.run.folder,
         keep=job.keep,
@@ -279,7 +270,7 @@ def _show(args: argparse.Namespace) -> int:
     record = adapter.record
     facts = {
         "name": record.name,
-        "say": record.trigger,
+        "say": record.trigger or "anything: it needs no words",
         "base": f"{record.base_model} ({record.preset}, {record.base_hash[:10]})",
         "kind": f"{record.kind}, rank {record.rank}, alpha {record.alpha:g}, on {', '.join(record.targets)}",
         "size": f"{len(adapter.pairs)} modules, {args.adapter.stat().st_size / 1e6:.2f} MB",

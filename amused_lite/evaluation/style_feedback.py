@@ -38,7 +38,7 @@ def draw_candidates(
     Args:
         amused: with the adapter in it.
         captions: without words of style.
-        trigger: the words of style.
+        trigger: the words of style, if it needs any.
         references: the style's pictures.
         count: of candidates.
         folder: made if needed; candidates that are there are read again.
@@ -48,7 +48,7 @@ def draw_candidates(
         return [Candidate(**row | {"path": folder / row["path"]}) for row in json.loads(table.read_text("utf-8"))]
     folder.mkdir(parents=True, exist_ok=True)
     said = [captions[k % len(captions)] for k in range(count)]
-    samples = draw_samples(amused, [f"{caption} {trigger}" for caption in said])
+    samples = draw_samples(amused, [f"{caption} {trigger}".strip() for caption in said])
     look = Look.of("references", references)
     candidates = []
     for number, (caption, sample, text) in enumerate(zip(said, samples, _texts(amused, samples), strict=True), 1):

@@ -3,9 +3,8 @@
     python -m amused_lite.evaluation.styles OUT [--looks sepia,neon] [--pictures 1,3,10] [--count 40]
 
 It goes on where it was stopped: adapters and pictures that are there are not made again. Everything is seeded and
-nothing selected. Styles are scored against held-out pictures of the look as the VQ-GAN gives them back, which is the
-best that any generator with these codes could do; objects and colours by a judge that was taught the looks, on the same
-prompts for every column.
+nothing selected. Styles are scored against held-out pictures of the look; objects and colours by a judge that was
+taught the looks, on the same prompts for every column.
 """
 
 import argparse
@@ -24,7 +23,6 @@ from PIL import Image
 
 from amused_lite.adapter_files import load_adapter
 from amused_lite.evaluation.contact_sheet import contact_sheet
-from amused_lite.evaluation.evaluate import reconstruction
 from amused_lite.evaluation.judge import Judge, Verdict
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
 from amused_lite.evaluation.style_score import Look, Picture, StyleScale, nearest_look
@@ -134,13 +132,12 @@ class Ruler:
     prompts: Sequence[HeldoutPrompt]
 
     @classmethod
-    def of(cls, look: str, amused: Amused, plain: Sequence[Picture], judge: Judge, prompts: Any) -> "Ruler":
+    def of(cls, look: str, plain: Sequence[Picture], judge: Judge, prompts: Any) -> "Ruler":
         """Measure the base's plain pictures and held-out pictures of the look."""
-        carried = reconstruction(amused)
         others = teaching_scenes(12, _CENTRE)
-        looks = {name: Look.of(name, [carried(style_look(name, scene)) for scene in others]) for name in STYLE_LOOKS}
-        known = [*looks.values(), Look.of("plain", [carried(scenes.draw(scene)) for scene in others])]
-        real = [carried(style_look(look, prompt.scene)) for prompt in prompts]
+        looks = {name: Look.of(name, [_shown(name, scene) for scene in others]) for name in STYLE_LOOKS}
+        known = [*looks.values(), Look.of("plain", [Image.fromarray(scenes.draw(scene)) for scene in others])]
+        real = [_shown(look, prompt.scene) for prompt in prompts]
         return cls(look, StyleScale.of(looks[look], plain, real), known, judge, prompts)
 
     def column(self, name: str, pictures: Sequence[Picture], minutes: float = 0.0) -> Column:
@@ -151,6 +148,10 @@ class Ruler:
         taken = [nearest_look(picture, self.looks) == self.look for picture in pictures]
         style = float(np.mean([self.scale.score(picture) for picture in pictures]))
         return Column(name, style, float(np.mean(taken)), float(np.mean(right)), minutes)
+
+
+def _shown(look: str, scene: Scene) -> Image.Image:
+    return Image.fromarray(style_look(look, scene))
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,8 @@ def draw_look(
 ) -> list[Drawn]:
     """Every set of one look: the look itself, the base, the base that is told the words, and the adapters."""
     amused = Amused.open(model, keep_loaded=True)
-    carried = reconstruction(amused)
     sets = [
-        Drawn("the look itself", [carried(style_look(look, prompt.scene)) for prompt in prompts]),
+        Drawn("the look itself", [_shown(look, prompt.scene) for prompt in prompts]),
         Drawn("base", draw(amused, prompts, "", folder / "base")),
         Drawn("words only", draw(amused, prompts, trigger(look), folder / f"{look}-words")),
     ]
@@ -195,17 +195,16 @@ def draw_look(
         out = folder / f"{look}-{count}.safetensors"
         minutes = learn(look, teaching_pictures(look, count, folder / "pictures"), out, model, changes)
         styled = Amused.open(model, keep_loaded=True, adapters=[str(out)])
-        pictures = draw(styled, prompts, trigger(look), folder / f"{look}-{count}")
+        words = load_adapter(out).record.trigger
+        pictures = draw(styled, prompts, words, folder / f"{look}-{count}")
         sets.append(Drawn(f"{count} picture{'s' if count > 1 else ''}", pictures, minutes))
         print(f"{look}, {sets[-1].name}: drawn, after {minutes:.1f} core-minutes of learning", flush=True)
     return sets
 
 
-def judge_look(
-    look: str, sets: Sequence[Drawn], prompts: Sequence[HeldoutPrompt], judge: Judge, amused: Amused
-) -> list[Column]:
+def judge_look(look: str, sets: Sequence[Drawn], prompts: Sequence[HeldoutPrompt], judge: Judge) -> list[Column]:
     """Every set in figures."""
-    ruler = Ruler.of(look, amused, sets[1].pictures, judge, prompts)
+    ruler = Ruler.of(look, sets[1].pictures, judge, prompts)
     return [ruler.column(drawn.name, drawn.pictures, drawn.minutes) for drawn in sets]
 
 
@@ -244,9 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for look in args.looks.split(","):
         drawn[look] = draw_look(look, counts, prompts, args.out, args.model, changes)
         sheet(drawn[look], prompts, args.out / f"{look}.png")
-    judge, amused = look_judge(args.judge), Amused.open(args.model, keep_loaded=True)
+    judge = look_judge(args.judge)
     for look, sets in drawn.items():
-        columns = judge_look(look, sets, prompts, judge, amused)
+        columns = judge_look(look, sets, prompts, judge)
         results[look] = [vars(column) for column in columns]
         print(table(look, columns, len(prompts)), flush=True)
         (args.out / "styles.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

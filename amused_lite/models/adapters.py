@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from amused_lite.adapters import (
     FINGERPRINT,
-    RECODED,
     Adapter,
     AdapterRecord,
     Chosen,
@@ -53,6 +52,15 @@ class LowRankEmbedding(LowRank):
         return F.embedding(x, self.up) @ self.down
 
 
+class LowRankConvolution(LowRank):
+    """x (B, in, H, W) -> what is added to the output of a convolution, (B, out, H, W)."""
+
+    def forward(self, x: Tensor, convolution: Any) -> Tensor:
+        kernel = self.down.unflatten(1, (-1, *convolution.kernel_size))
+        y = F.conv2d(x, kernel, None, convolution.stride, convolution.padding)
+        return F.conv2d(y, self.up[..., None, None])
+
+
 class Bottleneck(LowRank):
     """An attention's output (..., D) -> what is added to it, with a GELU between the two matrices."""
 
@@ -61,6 +69,12 @@ class Bottleneck(LowRank):
 
 
 _LAYERS = {"low_rank": LowRank, "bottleneck": Bottleneck}
+
+
+def _layer_for(path: str, kind: str) -> type[LowRank]:
+    if path.startswith("vqgan."):
+        return LowRankConvolution
+    return LowRankEmbedding if path.endswith(".embedding") else _LAYERS[kind]
 
 
 class AttachedAdapter(nn.Module):
@@ -76,17 +90,8 @@ class AttachedAdapter(nn.Module):
         self.paths = list(shapes)
         self.layers = nn.ModuleList()
         for path, (outside, inside) in shapes.items():
-            kind = LowRankEmbedding if path.endswith(".embedding") else _LAYERS[record.kind]
-            self.layers.append(kind(outside, inside, record.rank))
-        self.codes: Tensor | None
-        self.register_buffer("codes", None, persistent=False)  # (K,) int64, see `recode`
+            self.layers.append(_layer_for(path, record.kind)(outside, inside, record.rank))
         self._hooks: list[Any] = []
-
-    def recode(self, codes: np.ndarray) -> "AttachedAdapter":
-        """Let code k take the place of code `codes[k]`: (K,) whole numbers."""
-        place = next(self.parameters()).device
-        self.register_buffer("codes", torch.from_numpy(codes.astype(np.int64)).to(place), persistent=False)
-        return self
 
     def reset(self, seed: int) -> "AttachedAdapter":
         """Start values that add nothing yet."""
@@ -109,10 +114,6 @@ class AttachedAdapter(nn.Module):
             if path.startswith(prefix):
                 module = network.get_submodule(path.removeprefix(prefix))
                 self._hooks.append(module.register_forward_hook(self._hook(layer)))
-        for path in RECODED:
-            if path.startswith(prefix):
-                recoded = network.get_submodule(path.removeprefix(prefix))
-                self._hooks.append(recoded.register_forward_hook(self._recoding(recoded)))
         return self
 
     def detach_hooks(self) -> None:
@@ -123,26 +124,11 @@ class AttachedAdapter(nn.Module):
     def _hook(self, layer: nn.Module) -> Any:
         scale, of_output = self.record.scale, isinstance(layer, Bottleneck)
 
-        def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if self.weight == 0:
                 return None
-            return output + (self.weight * scale) * layer(output if of_output else inputs[0])
-
-        return add
-
-    def _recoding(self, module: Any) -> Any:
-        """For a module of `RECODED`; asks the module once more, since its output may have others' additions."""
-
-        def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            codes = self.codes
-            if self.weight == 0 or codes is None:
-                return None
-            plain = module.forward(*inputs)
-            if isinstance(module, nn.Embedding):
-                ids = inputs[0]
-                places = torch.where(ids < len(codes), codes[ids.clamp(max=len(codes) - 1)], ids)
-                return output + self.weight * (module.forward(places) - plain)
-            return output + self.weight * (plain[..., codes] - plain)
+            there = (module,) if isinstance(layer, LowRankConvolution) else ()
+            return output + (self.weight * scale) * layer(output if of_output else inputs[0], *there)
 
         return add
 
@@ -150,8 +136,7 @@ class AttachedAdapter(nn.Module):
         """The values as they are now, for a file or for merging."""
         matrices: list[Any] = [(layer.down, layer.up) for layer in self.layers]
         pairs = [Pair(*(matrix.detach().float().cpu().numpy().copy() for matrix in both)) for both in matrices]
-        codes = None if self.codes is None else self.codes.cpu().numpy().astype(np.int32)
-        return Adapter(record or self.record, dict(zip(self.paths, pairs, strict=True)), codes=codes)
+        return Adapter(record or self.record, dict(zip(self.paths, pairs, strict=True)))
 
 
 def new_adapter(networks: Networks, record: AdapterRecord, seed: int = 0) -> AttachedAdapter:
@@ -165,8 +150,6 @@ def attach(network: nn.Module, chosen: Chosen, prefix: str = "") -> AttachedAdap
     """An adapter from a file at work in a network; see `AttachedAdapter.attach` for `prefix`."""
     shapes = {path: (len(pair.up), pair.down.shape[1]) for path, pair in chosen.adapter.pairs.items()}
     attached = AttachedAdapter(chosen.adapter.record, shapes, chosen.weight).fill(chosen.adapter.pairs)
-    if chosen.adapter.codes is not None:
-        attached.recode(chosen.adapter.codes)
     return attached.attach(network, prefix).requires_grad_(False)
 
 

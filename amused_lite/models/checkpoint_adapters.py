@@ -198,8 +198,6 @@ def _published_arrays(adapter: Adapter, config: ModelConfig, bake: bool) -> dict
         raise ValueError(f"adapter {record.name!r} is a {record.kind}, which peft and diffusers do not have")
     if record.preset == "tiny" or config.uvit.learned_positions:
         raise ValueError(f"adapter {record.name!r} is for {record.preset}, which diffusers' networks cannot be")
-    if adapter.codes is not None:
-        raise ValueError(f"adapter {record.name!r} recodes, which has no common form; learn with --recode no")
     if "embedding" in record.targets:
         raise ValueError(f"adapter {record.name!r} changes embeddings, which have no common form; learn without them")
     table = _table(config, {module: (len(pair.up), pair.down.shape[1]) for module, pair in adapter.pairs.items()})

@@ -68,6 +68,7 @@ class RoundedConvolution(nn.Module):
         """`layer` lends its way of computing; it has no memory of its own and is no part of the network."""
         super().__init__()
         self._layer = (layer,)  # in a tuple, where `to` does not find it
+        self.kernel_size, self.stride, self.padding = layer.kernel_size, layer.stride, layer.padding
         # A dense kernel lies flat, or asking a network for channels-last pictures would copy it out of its file.
         self.register_buffer("weight", weight if weight.dtype == torch.uint8 else weight.flatten())
         self.register_buffer("scale", scale)

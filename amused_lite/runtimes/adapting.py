@@ -33,7 +33,11 @@ from amused_lite.low_bits import (
 )
 from amused_lite.tensor_file import open_tensors
 
-_PARTS = {"encode_prompt": ("text.", "uvit.prompt_side."), "unmask": ("uvit.token_side.",)}  # what a module holds
+_PARTS = {  # what each module holds
+    "encode_prompt": ("text.", "uvit.prompt_side."),
+    "unmask": ("uvit.token_side.",),
+    "decode_image": ("vqgan.decoder.",),
+}
 Wanted = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
 
 
@@ -126,7 +130,11 @@ def merged_weights(bundle: Bundle, module: str, chosen: Sequence[Chosen]) -> dic
 
 
 def _merged_in_low_bits(bundle: Bundle, names: Sequence[str], chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
-    """The same for a quantized ONNX bundle: widened, merged and rounded again, with new scales."""
+    """The same for a quantized ONNX bundle: widened, merged and rounded again, with new scales.
+
+    Raises:
+        ValueError: a kernel of a convolution lies in 4 bits.
+    """
     file = open_tensors(bundle.path(QUANTIZED))
     pairs = {name: pair for choice in chosen for name, pair in choice.adapter.pairs.items()}
     shapes = {f"{name}.weight": (len(pair.up), pair.down.shape[1]) for name, pair in pairs.items()}
@@ -137,7 +145,20 @@ def _merged_in_low_bits(bundle: Bundle, names: Sequence[str], chosen: Sequence[C
             arrays |= merge_into({name: stored}, chosen)
             continue
         (scale,) = file.read([name + SCALE]).values()
-        if stored.dtype == np.uint8:
+        kernel = name.startswith("vqgan.")
+        if stored.dtype == np.uint8 and kernel:  # ONNX Runtime takes no 4-bit arrays in place of a file's
+            remedy = "use 8 bits, or export the model with --adapter and quantize that"
+            raise ValueError(f"{bundle.folder} has a decoder of 4 bits, which takes no adapters; {remedy}")
+        if kernel:
+            rows = (-1, *(1,) * (stored.ndim - 1))
+            changed = merged(name, restore_dense(stored, scale.reshape(rows)), chosen)
+            integers, new = round_dense(changed, tuple(range(1, stored.ndim)))
+            arrays |= {name: integers, name + SCALE: new.reshape(scale.shape)}
+        elif stored.dtype == np.uint8 and scale.shape[1] < stored.shape[1]:  # one scale a row, for all its blocks
+            widened = restore_dense(unpack(stored, 8).reshape(len(stored), -1), scale)
+            integers, scale = round_dense(merged(name, widened, chosen), (1,))
+            arrays |= {name: pack(integers.reshape(stored.shape), 8), name + SCALE: scale}
+        elif stored.dtype == np.uint8:
             bits = 8 * stored.size // math.prod(shapes[name])
             widened = restore_blocks(unpack(stored, bits).reshape(*scale.shape, -1), scale)
             integers, scale = round_blocks(merged(name, widened, chosen), bits, widened.shape[1] // scale.shape[1])

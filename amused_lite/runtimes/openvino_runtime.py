@@ -68,6 +68,11 @@ def load_graph(
         raise ValueError(f"{path}: OpenVINO cannot load it ({reason}); export the bundle again") from error
 
 
+def weight_name(constant: str) -> str:
+    """A weight's name as the other formats have it, from that of a graph's constant."""
+    return constant.replace("uvit.vqgan.", "vqgan.")
+
+
 def _replace_weights(model: Any, weights: Callable[[str, np.ndarray], np.ndarray]) -> None:
     openvino = import_openvino()
     constants = {item.get_friendly_name(): item for item in model.get_ops() if item.get_type_name() == "Constant"}
@@ -75,9 +80,9 @@ def _replace_weights(model: Any, weights: Callable[[str, np.ndarray], np.ndarray
         if not name.endswith(".weight"):
             continue
         if name + SCALE in constants:
-            _replace_rounded(name, item, constants[name + SCALE], weights)
+            _replace_rounded(weight_name(name), item, constants[name + SCALE], weights)
             continue
-        value = weights(name, item.data)
+        value = weights(weight_name(name), item.data)
         if value is not item.data:
             item.output(0).replace(openvino.opset13.constant(value).output(0))
 

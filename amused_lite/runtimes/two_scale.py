@@ -25,7 +25,7 @@ class TwoScale:
     prompt, tokens are drawn from s + A (s - c) + B (c - n). A is `style_scale`, how much further than the adapter alone
     to go away from the base; B is the guidance scale - 1, so that an adapter of weight 0 gives ordinary guidance. The
     base alone hears the negative prompt. A guided step runs three rows instead of two, an unguided one two instead of
-    one; pictures are encoded, decoded and ranked by the base, which adapters leave as it is there.
+    one; the styled model decodes pictures, and the base, which adapters leave as it is there, encodes and ranks them.
     """
 
     def __init__(self, base: Runtime, styled: Runtime, style_scale: float) -> None:
@@ -72,7 +72,7 @@ class TwoScale:
 
     def decode_image(self, tokens: np.ndarray) -> np.ndarray:
         """See `Runtime`."""
-        return self._base.decode_image(tokens)
+        return self._styled.decode_image(tokens)
 
     def encode_image(self, pixels: np.ndarray) -> np.ndarray:
         """See `Runtime`."""

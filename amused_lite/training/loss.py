@@ -59,7 +59,6 @@ def masked_token_loss(
     pooled_text: Tensor,
     micro_conditioning: Tensor,
     label_smoothing: float = 0.1,
-    targets: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy over hidden tokens; the head runs on those alone.
 
@@ -68,23 +67,8 @@ def masked_token_loss(
         masks: (B, N), True where hidden.
         asked: (M,) flat positions of the hidden tokens that count, from `ask` or `masks.flatten().nonzero()[:, 0]`.
         text_states, pooled_text, micro_conditioning: as in `UViT.forward`.
-        targets: (M, K) how likely each code shall be, in place of the tokens.
     """
-    logits = hidden_logits(uvit, tokens, masks, asked, text_states, pooled_text, micro_conditioning)
-    wanted = tokens.flatten()[asked] if targets is None else targets
-    return F.cross_entropy(logits.float(), wanted, label_smoothing=label_smoothing)
-
-
-def hidden_logits(
-    uvit: UViT,
-    tokens: Tensor,
-    masks: Tensor,
-    asked: Tensor,
-    text_states: Tensor,
-    pooled_text: Tensor,
-    micro_conditioning: Tensor,
-) -> Tensor:
-    """What the network thinks of hidden tokens, (M, K); arguments as in `masked_token_loss`."""
     conditioning = uvit.prompt_side(text_states, pooled_text, micro_conditioning)
     features = uvit.token_side.features(tokens.masked_fill(masks, uvit.config.mask_token_id), conditioning)
-    return uvit.token_side.head(features.flatten(0, 1)[asked])
+    logits = uvit.token_side.head(features.flatten(0, 1)[asked])  # (M, K)
+    return F.cross_entropy(logits.float(), tokens.flatten()[asked], label_smoothing=label_smoothing)

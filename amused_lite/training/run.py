@@ -32,6 +32,14 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
 
 
+def in_turn(count: int, batch: int, seed: int, step: int) -> list[int]:
+    """Which of `count` things the rows of a step show: all in a new order, again and again."""
+    rows = range(step * batch, (step + 1) * batch)
+    orders = {row // count: None for row in rows}
+    drawn = {n: torch.randperm(count, generator=step_generator(seed, n, 1)).tolist() for n in orders}
+    return [drawn[row // count][row % count] for row in rows]
+
+
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts and lists to one dict with dotted keys."""
     if isinstance(tree, dict):

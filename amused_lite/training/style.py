@@ -5,11 +5,10 @@ Everything random follows from (seed, step), so a killed training goes on as if 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -17,13 +16,15 @@ from amused_lite.adapters import AdapterRecord
 from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.adapters import AttachedAdapter, new_adapter
 from amused_lite.models.networks import Networks
-from amused_lite.models.uvit import UViT
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.loss import ask, draw_masks, hidden_logits, masked_token_loss
-from amused_lite.training.run import Run, optimizer_state, step_generator, subset
+from amused_lite.training.loss import ask, draw_masks, masked_token_loss
+from amused_lite.training.run import Run, in_turn, optimizer_state, step_generator, subset
 from amused_lite.training.style_cost import checkpointed, quantize_base
 from amused_lite.training.style_data import StyleTokens, styled
 from amused_lite.training.style_recipe import StyleRecipe
+
+if TYPE_CHECKING:
+    from amused_lite.training.style_decoder import DecoderBatches, DecoderStep
 
 
 class Batch(NamedTuple):
@@ -34,9 +35,6 @@ class Batch(NamedTuple):
     asked: Tensor  # (M,)
     texts: Tensor  # (B,) rows of `StyleBatches.captions`
     micro: Tensor  # (B, 5)
-    plain: Tensor  # (B, N) what the base sees of guessed pictures; the same tokens elsewhere
-    plain_texts: Tensor  # (B,) their captions without words of style
-    guessed: Tensor  # (B,) True where they are
 
 
 class StyleBatches:
@@ -49,33 +47,19 @@ class StyleBatches:
         style: str,
         image_size: int,
         prior: StyleTokens | None = None,
-        guessed: StyleTokens | None = None,
     ) -> None:
-        """`prior` and `guessed`: one crop of each picture, for the shares of those names.
-
-        Where both are of the same prompts, `prior` holds the plain tokens of `guessed`.
-        """
+        """`prior`: one crop of each of the base's own pictures, for `recipe.prior_share`."""
         self.recipe, self.data = recipe, data
         self.grid = int(data.tokens.shape[-1] ** 0.5)
         self.plain_micro = torch.from_numpy(MicroConditioning(image_size, image_size).array())[0]
         self.captions = [styled(caption, style) for caption in data.captions]
-        self.others: list[tuple[StyleTokens, float, int]] = []  # with their share and the row of their first caption
-        for other, share, words in ((prior, recipe.prior_share, ""), (guessed, recipe.guessed_share, style)):
-            if other is not None and share:
-                self.others.append((other, share, len(self.captions)))
-                self.captions += [styled(caption, words) if words else caption for caption in other.captions]
-        self.guessed, self.prior = guessed, prior
-        self.plain_captions = len(self.captions)  # the row of the first
-        self.captions += guessed.captions if guessed is not None else ()
+        self.prior = prior if recipe.prior_share else None
+        self.captions += self.prior.captions if self.prior is not None else ()
         self.captions.append("")
 
     def pictures(self, step: int) -> list[int]:
         """Which pictures the rows of a step show: all in a new order, again and again."""
-        count, batch = len(self.data.tokens), self.recipe.batch
-        rows = range(step * batch, (step + 1) * batch)
-        orders = {row // count: None for row in rows}
-        drawn = {n: torch.randperm(count, generator=step_generator(self.recipe.seed, n, 1)).tolist() for n in orders}
-        return [drawn[row // count][row % count] for row in rows]
+        return in_turn(len(self.data.tokens), self.recipe.batch, self.recipe.seed, step)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
@@ -85,31 +69,22 @@ class StyleBatches:
         tokens, micro = self.data.tokens[chosen, crops], self.data.micro[chosen, crops]
         if not recipe.tell_crop:
             micro = self.plain_micro.expand(recipe.batch, -1)
-        turn, before = torch.rand(recipe.batch, generator=generator), 0.0
-        guessed, rows = torch.zeros(recipe.batch, dtype=torch.bool), chosen
-        for other, share, first in self.others:
-            row = torch.randint(len(other.tokens), (recipe.batch,), generator=generator)
-            swap = (turn >= before) & (turn < before + share)
-            tokens = torch.where(swap[:, None], other.tokens[row, 0], tokens)
+        turn = torch.rand(recipe.batch, generator=generator)
+        if self.prior is not None:
+            row = torch.randint(len(self.prior.tokens), (recipe.batch,), generator=generator)
+            swap = turn < recipe.prior_share
+            tokens = torch.where(swap[:, None], self.prior.tokens[row, 0], tokens)
             micro = torch.where(swap[:, None], self.plain_micro, micro)
-            chosen = torch.where(swap, first + row, chosen)
-            before += share
-            if other is self.guessed:
-                guessed, rows = swap, row
+            chosen = torch.where(swap, len(self.data.captions) + row, chosen)
         dropped = torch.rand(recipe.batch, generator=generator) < recipe.prompt_dropout
-        plain, plain_texts = tokens, chosen
-        if self.prior is not None and guessed.any():
-            rows = rows.where(guessed, 0)
-            plain = torch.where(guessed[:, None], self.prior.tokens[rows, 0], tokens)
-            plain_texts = torch.where(guessed, self.plain_captions + rows, chosen)
-        texts, plain_texts = (which.masked_fill(dropped, len(self.captions) - 1) for which in (chosen, plain_texts))
+        chosen = chosen.masked_fill(dropped, len(self.captions) - 1)
         masks = draw_masks(recipe.batch, self.grid, 0.0, generator)
         masks = _hide_more(masks, recipe.smallest_mask, generator)
         if recipe.asked_share is None:
             asked = masks.flatten().nonzero()[:, 0]
         else:
             asked = ask(masks, int(recipe.asked_share * masks.numel()), generator)
-        return Batch(tokens, masks, asked, texts, micro, plain, plain_texts, guessed)
+        return Batch(tokens, masks, asked, chosen, micro)
 
 
 def _hide_more(masks: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -130,10 +105,9 @@ class StyleStep(nn.Module):
         tokenizer: Tokenizer,
         captions: list[str],
         recipe: StyleRecipe,
-        teacher: "Teacher | None" = None,
     ) -> None:
         super().__init__()
-        self.networks, self.recipe, self.teacher = networks, recipe, teacher
+        self.networks, self.recipe = networks, recipe
         self.device = next(networks.parameters()).device
         self.ids = torch.from_numpy(tokenizer.encode(captions)).long().to(self.device)
         with torch.no_grad():
@@ -142,46 +116,15 @@ class StyleStep(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         recipe = self.recipe
         batch = Batch(*(array.to(self.device) for array in batch))
-        tokens, masks, asked, texts, micro = batch[:5]
+        tokens, masks, asked, texts, micro = batch
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             if "text" in recipe.targets:
                 states, pooled = self.networks.text(self.ids[texts])
             else:
                 states, pooled = (feature[texts] for feature in self.features)
-            targets = None
-            if self.teacher is not None:
-                targets = self.teacher(batch, *(feature[batch.plain_texts] for feature in self.features))
             return masked_token_loss(
-                self.networks.uvit, tokens, masks, asked, states, pooled, micro, recipe.label_smoothing, targets
+                self.networks.uvit, tokens, masks, asked, states, pooled, micro, recipe.label_smoothing
             )
-
-
-class Teacher(nn.Module):
-    """What guessed pictures should be drawn as: the base's thoughts of the plain ones, carried over code by code.
-
-    A single token says little of what else could stand there, and the base that drew it knew more (distillation, Hinton
-    et al. 2015).
-    """
-
-    def __init__(self, uvit: UViT, attached: AttachedAdapter, shares: Tensor) -> None:
-        """`attached` is silent while it thinks; `shares` (K, K) as from `style_guess.carried_over`."""
-        super().__init__()
-        self.uvit, self.attached = uvit, attached
-        self.shares = shares.to(next(uvit.parameters()).device)
-
-    @torch.no_grad()
-    def forward(self, batch: Batch, text_states: Tensor, pooled_text: Tensor) -> Tensor:
-        """How likely each code should be at the tokens asked for, (M, K); certain where pictures are not guessed."""
-        strength, self.attached.weight = self.attached.weight, 0.0
-        try:
-            logits = hidden_logits(
-                self.uvit, batch.plain, batch.masks, batch.asked, text_states, pooled_text, batch.micro
-            )
-        finally:
-            self.attached.weight = strength
-        thought = logits.float().softmax(-1) @ self.shares
-        certain = F.one_hot(batch.tokens.flatten()[batch.asked], len(self.shares)).float()
-        return torch.where(batch.guessed[batch.asked // batch.tokens.shape[1], None], thought, certain)
 
 
 def make_optimizer(attached: AttachedAdapter, recipe: StyleRecipe) -> torch.optim.Optimizer:
@@ -208,9 +151,9 @@ def prepare(networks: Networks, record: AdapterRecord, recipe: StyleRecipe) -> A
 
 
 def train_style(
-    step: StyleStep,
+    step: "StyleStep | DecoderStep",
     attached: AttachedAdapter,
-    batches: StyleBatches,
+    batches: "StyleBatches | DecoderBatches",
     run: Run,
     watch: Callable[[int], str] | None = None,
 ) -> str | None:

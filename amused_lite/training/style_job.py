@@ -33,7 +33,6 @@ from amused_lite.training.scenes import caption, random_scene
 from amused_lite.training.style import (
     StyleBatches,
     StyleStep,
-    Teacher,
     prepare,
     train_style,
 )
@@ -48,8 +47,9 @@ from amused_lite.training.style_data import (
     styled,
     trigger,
 )
-from amused_lite.training.style_guess import StyleGuess, carried_over, recoding
-from amused_lite.training.style_recipe import RECIPES, StyleRecipe
+from amused_lite.training.style_decoder import DecoderBatches, DecoderStep, Paired
+from amused_lite.training.style_guess import StyleGuess
+from amused_lite.training.style_recipe import StyleRecipe, recipe_of
 
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
@@ -96,9 +96,9 @@ class Base:
     def preset(self) -> str:
         return preset_of(self.networks.config)
 
-    def recipe(self) -> StyleRecipe:
-        """The preset's, or amused-512's for a model of no preset."""
-        return RECIPES.get(self.preset, RECIPES["amused-512"])
+    def recipe(self, targets: tuple[str, ...] = ()) -> StyleRecipe:
+        """The preset's, or the one for these targets; see `recipe_of`."""
+        return recipe_of(self.preset, targets)
 
     def amused(self) -> Amused:
         """The networks as they are now, adapters in training included, ready to draw."""
@@ -117,9 +117,13 @@ class StyleJob:
     record: AdapterRecord
     out: Path
     run: Run
-    step: StyleStep
+    step: StyleStep | DecoderStep
     attached: AttachedAdapter
-    batches: StyleBatches
+    batches: StyleBatches | DecoderBatches
+
+    def said(self, prompt: str) -> str:
+        """A prompt with the words of style, where the adapter listens to any."""
+        return styled(prompt, self.style) if self.record.trigger else prompt
 
     def cost(self) -> Estimate:
         """Time and memory, measured on the first batch."""
@@ -209,21 +213,6 @@ def make_job(
     good = readable(pictures, config.image_size, skip_unreadable)
     folder = work_folder(out)
     _check_plan(folder, base, good, style, recipe, prior_prompts)
-    data = encode_pictures(
-        base.networks.vqgan,
-        good,
-        recipe.crops_of(len(good)),
-        config.image_size,
-        recipe.seed,
-        folder / "tokens.safetensors",
-        base.info.model_hash,
-        bar,
-    )
-    prior = guessed = None
-    if recipe.prior_share or recipe.guessed_share:
-        prior = own_pictures(base, prior_prompts or default_prompts(base.preset, recipe), folder / PRIOR, bar)
-    if prior is not None and recipe.guessed_share:
-        guessed = _guessed(base, good, prior, folder / "captions.safetensors", bar)
     record = AdapterRecord(
         name=out.stem,
         rank=recipe.rank,
@@ -233,21 +222,61 @@ def make_job(
         base_model=Path(base.info.name).name if Path(base.info.name).exists() else base.info.name,
         base_hash=base.hash,
         kind=recipe.kind,
-        trigger=trigger(style),
+        trigger="" if recipe.decoder else trigger(style),  # a decoder hears no words
         licence=licence,
     )
+    questions = _of_decoder if recipe.decoder else _of_tokens
+    step, batches = questions(base, good, style, recipe, prior_prompts, folder, bar)
     attached = prepare(base.networks, record, recipe)
-    teacher = None
-    if prior is not None and guessed is not None:
-        teacher = _carry_over(base, attached, recipe, prior, guessed)
-    batches = StyleBatches(recipe, data, style, config.image_size, prior, guessed)
-    step = StyleStep(base.networks, base.tokenizer, batches.captions, recipe, teacher)
     return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
+
+
+def _of_tokens(
+    base: Base,
+    pictures: Sequence[StylePicture],
+    style: str,
+    recipe: StyleRecipe,
+    prior_prompts: Sequence[str],
+    folder: Path,
+    bar: Bar,
+) -> tuple[StyleStep, StyleBatches]:
+    """What the U-ViT is asked: which tokens a picture of the style has."""
+    size, prior = base.networks.config.image_size, None
+    cache = folder / "tokens.safetensors"
+    crops = recipe.crops_of(len(pictures))
+    data = encode_pictures(base.networks.vqgan, pictures, crops, size, recipe.seed, cache, base.info.model_hash, bar)
+    if recipe.prior_share:
+        prior = own_pictures(base, prior_prompts or default_prompts(base.preset, recipe), folder / PRIOR, bar)
+    batches = StyleBatches(recipe, data, style, size, prior)
+    return StyleStep(base.networks, base.tokenizer, batches.captions, recipe), batches
+
+
+def _of_decoder(
+    base: Base,
+    pictures: Sequence[StylePicture],
+    _style: str,
+    recipe: StyleRecipe,
+    prior_prompts: Sequence[str],
+    folder: Path,
+    bar: Bar,
+) -> tuple[DecoderStep, DecoderBatches]:
+    """What the decoder is asked: how tokens of a plain picture look in the style."""
+    amused, size = base.amused(), base.networks.config.image_size
+    drawn = own_pictures(base, [picture.caption for picture in pictures], folder / "captions.safetensors", bar).tokens
+    own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
+    real, guessed = Paired(drawn[:, 0], own), None
+    if recipe.guessed_share:
+        guess = StyleGuess.fit([np.array(amused.decode(row.int().numpy())) for row in real.tokens], own)
+        prompts = prior_prompts or default_prompts(base.preset, recipe)
+        tokens = own_pictures(base, prompts, folder / PRIOR, bar).tokens[:, 0]
+        rows = bar(tokens, "guessing pictures of the style", len(tokens))
+        guessed = Paired(tokens, [guess(np.array(amused.decode(row.int().numpy()))) for row in rows])
+    return DecoderStep(base.networks, recipe), DecoderBatches(recipe, real, guessed)
 
 
 def cut_captions(job: StyleJob) -> list[str]:
     """Captions whose end, with the words of style, the model cannot read."""
-    captions = (styled(picture.caption, job.style) for picture in job.pictures)
+    captions = (job.said(picture.caption) for picture in job.pictures)
     return [caption for caption in dict.fromkeys(captions) if job.base.tokenizer.dropped(caption)]
 
 
@@ -294,40 +323,7 @@ def default_prompts(preset: str, recipe: StyleRecipe) -> list[str]:
     """Captions of training scenes for the bundled model, no more than are looked at; the others have no such list."""
     if preset != "tiny":
         return []
-    looked_at = ceil(recipe.steps * recipe.batch * recipe.guessed_share)
+    looked_at = ceil(recipe.steps * recipe.batch * (recipe.guessed_share or recipe.prior_share))
     stream = (random_scene(PROMPTS, index, "train") for index in count())
     plain = islice((scene for scene in stream if scene.style == "flat"), min(PROMPTS, looked_at))
     return [caption(scene, Random(index), always_backdrop=True) for index, scene in enumerate(plain)]
-
-
-@torch.inference_mode()
-def _guessed(base: Base, pictures: Sequence[StylePicture], prior: StyleTokens, cache: Path, bar: Bar) -> StyleTokens:
-    """The base's pictures in the style, guessed from those it draws of the captions, which `cache` keeps."""
-    networks, size = base.networks, base.networks.config.image_size
-    device = next(networks.parameters()).device
-    amused = base.amused()
-
-    def plain(of: StyleTokens) -> list[np.ndarray]:
-        return list(of.tokens[:, 0].int().numpy())
-
-    drawn = own_pictures(base, [picture.caption for picture in pictures], cache, bar)
-    counterparts = [np.array(amused.decode(row)) for row in plain(drawn)]
-    own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
-    guess = StyleGuess.fit(counterparts, own)
-    rows = []
-    for row in bar(plain(prior), "guessing pictures of the style", len(prior.captions)):
-        pixels = torch.from_numpy(guess(np.array(amused.decode(row)))).permute(2, 0, 1)[None].float() / 255
-        rows.append(networks.vqgan.encode_image(pixels.to(device)).cpu().long().flatten(1))
-    return replace(prior, tokens=torch.stack(rows).clone())
-
-
-def _carry_over(
-    base: Base, attached: AttachedAdapter, recipe: StyleRecipe, prior: StyleTokens, guessed: StyleTokens
-) -> Teacher | None:
-    """Begin with the style's codes in the places of plain ones, and be taught there, as far as the recipe wants."""
-    plain, styles, codes = prior.tokens.numpy(), guessed.tokens.numpy(), base.networks.config.uvit.codebook_size
-    if recipe.recode and recipe.kind == "low_rank":
-        attached.recode(recoding(plain, styles, codes))
-    if not recipe.taught:
-        return None
-    return Teacher(base.networks.uvit, attached, torch.from_numpy(carried_over(plain, styles, codes)))

@@ -1,7 +1,7 @@
 """Numbers of a style's training, and what each preset takes."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class StyleRecipe:
     label_smoothing: float = 0.0
     prompt_dropout: float = 0.0
     prior_share: float = 0.0  # of each batch: pictures of the base itself, without words of style
-    guessed_share: float = 0.0  # of each batch: the base's pictures as `style_guess` thinks they are in the style
-    recode: bool = False  # where pictures are guessed, begin with their codes in the places of plain ones
-    taught: bool = False  # those pictures by what the base thinks of the plain ones, not by their tokens
+    guessed_share: float = (
+        0.0  # the decoder's batches: the base's pictures as `style_guess` thinks they are in the style
+    )
     smallest_mask: float = 0.0  # share of the tokens that is hidden at least
     asked_share: float | None = None  # as in `UViTRecipe`
     crops: int = 16  # in all, at least 2 of each picture
@@ -51,11 +51,20 @@ class StyleRecipe:
         for name in ("label_smoothing", "prompt_dropout", "prior_share", "guessed_share", "smallest_mask", "cooldown"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share, from 0 to 1, got {getattr(self, name):g}")
-        if (both := self.prior_share + self.guessed_share) > 1:
-            raise ValueError(f"prior_share and guessed_share together must be at most 1, got {both:g}")
+        if self.decoder and len(self.targets) > 1:
+            raise ValueError("the target decoder is learned alone, from pictures and not from tokens; name no other")
+        if self.decoder and (self.prior_share or self.kind != "low_rank"):
+            raise ValueError("the target decoder takes low_rank adapters, and no prior_share")
+        if self.guessed_share and not self.decoder:
+            raise ValueError("guessed_share is for the target decoder; other targets take prior_share")
         for name, known in {"optimizer": ("adamw", "adamw8bit"), "precision": ("float32", "bfloat16")}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+
+    @property
+    def decoder(self) -> bool:
+        """Whether the decoder learns to paint the same tokens otherwise, in place of the U-ViT to choose others."""
+        return "decoder" in self.targets
 
     def crops_of(self, pictures: int) -> int:
         """Crops of each of so many pictures."""
@@ -66,21 +75,39 @@ RECIPES = {
     "amused-256": StyleRecipe(),  # README, StyleDrop 256: rate 4e-4, alpha 32 at rank 16, good at 1500 to 2000 steps
     "amused-512": StyleRecipe(learning_rate=1e-3, alpha=0.5),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
     "tiny": StyleRecipe(
-        steps=300,
-        batch=8,
+        steps=400,
+        batch=4,  # quarters of pictures
         learning_rate=3e-3,
-        alpha=8.0,
-        targets=("attention", "block_attention", "feedforward", "blocks", "head"),
-        betas=(0.9, 0.99),
+        rank=16,
+        alpha=16.0,
+        targets=("decoder",),
         weight_decay=0.0,
-        warmup=20,
-        cooldown=0.7,
+        warmup=10,
+        cooldown=0.9,
         clip_norm=1.0,
-        guessed_share=0.85,
-        recode=True,
-        taught=True,
-        crops=8,
-        asked_share=0.25,
-        tell_crop=False,
+        guessed_share=0.9,
     ),
 }
+_TINY_TOKENS = StyleRecipe(
+    steps=300,
+    batch=8,
+    learning_rate=3e-3,
+    alpha=8.0,
+    targets=("attention", "block_attention", "feedforward", "blocks", "head"),
+    betas=(0.9, 0.99),
+    weight_decay=0.0,
+    warmup=20,
+    cooldown=0.7,
+    clip_norm=1.0,
+    crops=8,
+    asked_share=0.25,
+    tell_crop=False,
+)
+
+
+def recipe_of(preset: str, targets: tuple[str, ...] = ()) -> StyleRecipe:
+    """The preset's recipe, or that for these targets; amused-512's for a model of no preset."""
+    own = RECIPES.get(preset, RECIPES["amused-512"])
+    if not targets or own.decoder == ("decoder" in targets):
+        return replace(own, targets=targets or own.targets)
+    return replace(RECIPES["tiny"] if "decoder" in targets else _TINY_TOKENS, targets=targets)

@@ -1,12 +1,13 @@
-"""One adapter file on torch, ONNX Runtime and OpenVINO, merged at loading or at export: equal tokens."""
+"""One adapter file on torch, ONNX Runtime and OpenVINO, merged at loading or at export: equal tokens and pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small import small_config, small_source
 
-from amused_lite.adapter_files import save_adapter
+from amused_lite.adapter_files import load_adapter, save_adapter
 from amused_lite.adapters import TARGETS, Adapter, AdapterRecord, Pair, shapes_of
 from amused_lite.export.export import export_bundle
 from amused_lite.export.options import ExportOptions
@@ -25,27 +26,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         module: Pair(*(rng.normal(0, 0.1, size).astype(np.float32) for size in ((4, inside), (outside, 4))))
         for module, (outside, inside) in shapes_of(small_config(), TARGETS).items()
     }
-    count = small_config().uvit.codebook_size
-    codes = np.where(rng.random(count) < 0.3, rng.integers(count, size=count), np.arange(count)).astype(np.int32)
-    record = AdapterRecord("gold", 4, 4.0, TARGETS, "custom", "", "")
-    save_adapter(Adapter(record, pairs, codes=codes), folder / "gold.safetensors")
+    save_adapter(Adapter(AdapterRecord("gold", 4, 4.0, TARGETS, "custom", "", ""), pairs), folder / "gold.safetensors")
     return folder
 
 
-def tokens(folder: Path, runtime: str = "auto", *adapters: str) -> np.ndarray:
+def drawn(folder: Path, runtime: str = "auto", *adapters: str) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and pixels of one picture."""
     amused = Amused.open(folder, runtime, threads=1, keep_loaded=True, adapters=adapters)
-    return amused.generate("a red star", seed=3, steps=4).recipe.tokens
+    picture = amused.generate("a red star", seed=3, steps=4)
+    return picture.recipe.tokens, np.asarray(picture.image, int)
+
+
+def assert_same(got: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]) -> None:
+    np.testing.assert_array_equal(got[0], expected[0])
+    assert np.abs(got[1] - expected[1]).max() <= 1  # of 255: engines add up in orders of their own
 
 
 @pytest.mark.parametrize("weight", [0.7, -0.5])
 def test_merged_at_loading(weight: float, folder: Path) -> None:
     choice = f"{folder / 'gold.safetensors'}:{weight}"
-    expected = tokens(folder / "onnx", "torch", choice)
-    np.testing.assert_array_equal(tokens(folder / "onnx", "onnx", choice), expected)
-    np.testing.assert_array_equal(tokens(folder / "openvino", "auto", choice), expected)
-    plain = tokens(folder / "openvino")
-    assert (plain != expected).mean() > 0.1
-    np.testing.assert_array_equal(tokens(folder / "openvino", "auto", f"{folder / 'gold.safetensors'}:0"), plain)
+    expected = drawn(folder / "onnx", "torch", choice)
+    assert_same(drawn(folder / "onnx", "onnx", choice), expected)
+    assert_same(drawn(folder / "openvino", "auto", choice), expected)
+    plain = drawn(folder / "openvino")
+    assert (plain[0] != expected[0]).mean() > 0.1
+    assert_same(drawn(folder / "openvino", "auto", f"{folder / 'gold.safetensors'}:0"), plain)
+
+
+def test_a_decoder_alone_paints_the_same_tokens_otherwise(folder: Path) -> None:
+    adapter = load_adapter(folder / "gold.safetensors")
+    pairs = {path: pair for path, pair in adapter.pairs.items() if path.startswith("vqgan.")}
+    record = replace(adapter.record, name="painter", targets=("decoder",))
+    choice = str(save_adapter(Adapter(record, pairs), folder / "painter.safetensors"))
+    plain, expected = drawn(folder / "onnx", "onnx"), drawn(folder / "onnx", "torch", choice)
+    np.testing.assert_array_equal(plain[0], expected[0])
+    assert np.abs(plain[1] - expected[1]).mean() > 1  # of 255
+    for runtime, bundle in (("onnx", "onnx"), ("auto", "openvino")):
+        assert_same(drawn(folder / bundle, runtime, choice), expected)
 
 
 def test_merged_at_export_is_the_same(folder: Path) -> None:
@@ -54,4 +71,4 @@ def test_merged_at_export_is_the_same(folder: Path) -> None:
     assert remarks == ()
     manifest = export_bundle(source, folder / "gold", ExportOptions())
     assert manifest.adapter == "gold:0.7"
-    np.testing.assert_array_equal(tokens(folder / "gold"), tokens(folder / "onnx", "onnx", choice))
+    assert_same(drawn(folder / "gold"), drawn(folder / "onnx", "onnx", choice))

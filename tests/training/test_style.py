@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig
 from safetensors.torch import load_file
-from style_models import RECIPE, data, record, run_all, tokenizer, training
+from style_models import RECIPE, data, record, run_all, training
 from torch import Tensor, nn
 
 from amused_lite.config import ModelConfig
@@ -24,7 +24,7 @@ from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.checkpoint_adapters import _table
 from amused_lite.models.networks import load_networks
 from amused_lite.training.run import Run
-from amused_lite.training.style import Batch, StyleBatches, StyleStep, Teacher, prepare, train_style
+from amused_lite.training.style import Batch, StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.style_cost import checkpointed, estimate
 from amused_lite.training.style_data import StyleTokens
 from amused_lite.training.style_recipe import RECIPES
@@ -86,63 +86,10 @@ def test_crops_prior_pictures_and_dropped_prompts_reach_the_batch() -> None:
     assert batches.captions[-1] == "" and empty.float().mean().item() == pytest.approx(0.1, abs=0.075)
     said = [batches.captions[text] for text in batch.texts[own & ~empty]]
     assert set(said) == {"a cup", "a star"}  # without words of style
-    guessed = StyleTokens(torch.full((2, 1, 64), 9), torch.zeros(2, 1, 5), ("a fish", "a moon"))
-    both = StyleBatches(replace(recipe, guessed_share=0.5, prompt_dropout=0), data(), "gold", 64, prior, guessed)
-    batch = both.batch(0)
-    for value, share in ((7, 0.25), (9, 0.5)):
-        assert (batch.tokens == value).all(1).float().mean().item() == pytest.approx(share, abs=0.125)
-    said = {both.captions[text] for text in batch.texts[(batch.tokens == 9).all(1)]}
-    assert said == {"a fish in gold style", "a moon in gold style"}  # with words of style
     hidden = StyleBatches(replace(RECIPE, batch=400, smallest_mask=0.5), data(), "gold", 64).batch(0).masks.sum(1)
     plain = StyleBatches(replace(RECIPE, batch=400), data(), "gold", 64).batch(0).masks.sum(1)
     assert hidden.min() == 32 and plain.min() < 10
     assert torch.equal(hidden, plain.clamp_min(32))
-
-
-def test_guessed_rows_bring_their_plain_pictures() -> None:
-    generator = torch.Generator().manual_seed(2)
-    plain, styles = (torch.randint(32, (5, 1, 64), generator=generator) for _ in range(2))
-    words = tuple(f"a cup {k}" for k in range(5))
-    prior, guessed = (StyleTokens(tokens, torch.zeros(5, 1, 5), words) for tokens in (plain, styles))
-    batches = StyleBatches(replace(RECIPE, batch=40, guessed_share=0.5), data(), "gold", 64, prior, guessed)
-    batch = batches.batch(0)
-    assert 5 < batch.guessed.sum() < 35
-    for row in range(40):
-        caption = batches.captions[batch.plain_texts[row]]
-        if batch.guessed[row]:
-            number = words.index(caption)
-            assert torch.equal(batch.tokens[row], styles[number, 0]) and torch.equal(batch.plain[row], plain[number, 0])
-            assert batches.captions[batch.texts[row]] == f"{caption} in gold style"
-        else:
-            assert torch.equal(batch.tokens[row], batch.plain[row]) and batch.texts[row] == batch.plain_texts[row]
-
-
-def test_a_teacher_thinks_without_the_adapter() -> None:
-    """And with every code in its own place it teaches the base, so that a fresh adapter has nothing to learn."""
-    recipe = replace(RECIPE, batch=8, guessed_share=0.6)
-    prior = StyleTokens(torch.randint(32, (5, 1, 64)), torch.zeros(5, 1, 5), tuple("abcde"))
-    first, attached, _ = training(recipe)
-    batches = StyleBatches(recipe, data(), "gold", 64, prior, prior)
-    step = StyleStep(first.networks, tokenizer(), batches.captions, recipe)
-    batch = batches.batch(0)
-    batch = batch._replace(texts=batch.plain_texts)  # the same words for both
-    asked = batch.guessed[batch.asked // 64]
-    shares = torch.rand(32, 32).softmax(-1)
-    features = [feature[batch.plain_texts] for feature in step.features]
-
-    def thought(shares: Tensor) -> Tensor:
-        return Teacher(step.networks.uvit, attached, shares)(batch, *features)
-
-    plain = thought(torch.eye(32))
-    torch.testing.assert_close(thought(shares)[asked], plain[asked] @ shares)
-    assert torch.equal(plain[~asked].argmax(-1), batch.tokens.flatten()[batch.asked][~asked])
-    for parameter in attached.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    assert torch.equal(thought(torch.eye(32)), plain) and attached.weight == 1.0
-    fresh = attached.reset(0)
-    step.teacher = Teacher(step.networks.uvit, fresh, torch.eye(32))
-    only = batch._replace(asked=batch.asked[asked])
-    assert max(gradient.abs().max().item() for gradient in gradients(step, fresh, only)) < 1e-7
 
 
 def reference(
