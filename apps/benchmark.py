@@ -52,7 +52,7 @@ class Task:
     steps: int = 12
     guidance_scale: float | None = None
     threads: int | None = None
-    memory: str = "fast"  # or "low": a module is released as soon as a picture no longer needs it
+    memory: str = "fast"  # or "low": modules are released after use, and freed memory goes back to the system
     pictures: int = 1  # after the first
 
 

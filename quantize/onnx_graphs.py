@@ -1,7 +1,7 @@
 """ONNX graphs with 8- and 4-bit weights. All graphs name slices of one `quantized.safetensors`, as float ones do.
 
-Linear layers become MatMulInteger on activations that are rounded as they come, MatMulNBits in 4 bits, or a product
-with a weight that is made float where it is used, as kernels of convolutions are; tables are gathered as integers.
+Linear layers become MatMulNBits, whose weights stay rounded in memory, or MatMulInteger on activations that are rounded
+row by row as they come. Kernels of convolutions are made float where they are used; tables are gathered as integers.
 Names of weights stay, so that adapters find them.
 """
 
@@ -13,16 +13,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
-from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
+from amused_lite.low_bits import SCALE, block_of, pack, round_blocks, round_dense
 from amused_lite.tensor_file import TensorFile, open_tensors, write_tensors
 
 from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CONTRIB = "com.microsoft"
-_KERNEL = "kernel"  # of a convolution, on its way to being another one (see `models.vqgan.Upsample`)
+_KERNEL = "kernel"  # of strips' convolutions, or on its way to being another one (see `models.vqgan.Upsample`)
+_USERS_OF_KERNELS = {"Conv", "Gather", "Slice", "Split", "Squeeze"}
 _INT4_OPSET = 21  # the first whose DequantizeLinear takes blocks
 _BY_BLOCKS_OF_ACTIVATIONS = 4  # MatMulNBits rounds activations to 8 bits too, each block with its own scale
+_FLOAT_ACTIVATIONS = 1  # and here it does not
+_WIDEST_BLOCK = 256
 
 
 class Use(NamedTuple):
@@ -60,12 +63,13 @@ class _Rewriter:
         self.weights, self.recipe, self.stored = weights, recipe, stored
         self.first: list[onnx.NodeProto] = []  # go before everything else
         self.initializers: list[onnx.TensorProto] = []
-        self.rounded: dict[str, tuple[str, str, str]] = {}  # activation -> its integers, scale and zero point
+        self.rounded: dict[str, tuple[str, str]] = {}  # activation -> its integers, and the step of each row
         self.instead: dict[int, list[onnx.NodeProto]] = {}  # id of a node -> what takes its place
 
     def rewrite(self) -> onnx.ModelProto:
         """Round what the recipe says; what it leaves is stored as it was."""
         del self.graph.value_info[:]  # stale shapes, which ONNX Runtime would believe
+        self._gather_users()
         users: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
             for value in node.input:
@@ -86,6 +90,23 @@ class _Rewriter:
         nodes = [new for node in self.graph.node for new in self.instead.get(id(node), [node])]
         self._finish(self.first + nodes)
         return self.model
+
+    def _gather_users(self) -> None:
+        """Let weights that several nodes use have one user, a Cast, as float16 ones have anyway."""
+        users: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for value in node.input:
+                users.setdefault(value, []).append(node)
+        for initializer in self.graph.initializer:
+            name = initializer.name
+            if len(users.get(name, [])) < 2 or initializer.data_type != TensorProto.FLOAT or len(initializer.dims) < 2:
+                continue
+            for node in users[name]:
+                places = [f"{name}/read" if value == name else value for value in node.input]
+                del node.input[:]
+                node.input.extend(places)
+            cast = helper.make_node("Cast", [name], [f"{name}/read"], f"cast/{name}", to=TensorProto.FLOAT)
+            self.graph.node.insert(0, cast)
 
     def _finish(self, nodes: list[onnx.NodeProto]) -> None:
         needed = {item.name for item in self.graph.output}
@@ -132,9 +153,9 @@ class _Rewriter:
     def _replace(self, name: str, use: Use, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
         """The nodes that do with a rounded weight what `use.node` did with the float one."""
         match use.kind:
-            case "linear" if form.block:
+            case "linear" if form.block or (block_of(weight.shape[1], _WIDEST_BLOCK) and not self._rounds(name)):
                 return self._blocks(name, use.node, form, weight)
-            case "linear" if self.recipe.options.method == "dynamic" and self.recipe.rounds_activations(name):
+            case "linear" if self._rounds(name):
                 return self._dynamic(name, use.node, weight)
             case "linear":
                 return self._widened(name, use.node, weight.T, 1)
@@ -148,44 +169,82 @@ class _Rewriter:
                 return self._widened_blocks(name, use.node, form, weight)
         return self._widened(name, use.node, weight, 1 if use.kind == TRANSPOSED else 0)
 
+    def _rounds(self, name: str) -> bool:
+        """Whether what a weight is multiplied with is rounded as it comes."""
+        return self.recipe.options.method == "dynamic" and self.recipe.rounds_activations(name)
+
     def _dynamic(self, name: str, node: onnx.NodeProto, weight: np.ndarray) -> list[onnx.NodeProto]:
         integers, scale = round_dense(weight.T, (0,))
         stored, scale_name = self._store(name, integers), self._store_scale(name, scale[0])
         what, nodes = node.input[0], []
         if what not in self.rounded:
-            self.rounded[what] = (f"{what}/rounded", f"{what}/rounded/step", f"{what}/rounded/zero")
-            nodes.append(helper.make_node("DynamicQuantizeLinear", [what], self.rounded[what], f"{node.name}/round"))
-        rounded, step, zero = self.rounded[what]
+            self.rounded[what] = (f"{what}/rounded", f"{what}/rounded/step")
+            nodes += self._rounded_rows(what)
+        rounded, step = self.rounded[what]
         out = node.output[0]
         sums, wide, both = f"{out}/sums", f"{out}/wide", f"{out}/step"
-        zeros = self._zero()
         nodes += [
-            helper.make_node("MatMulInteger", [rounded, stored, zero, zeros], [sums], f"{node.name}/integers"),
+            helper.make_node("MatMulInteger", [rounded, stored, "rows/middle"], [sums], f"{node.name}/integers"),
             helper.make_node("Cast", [sums], [wide], f"{node.name}/cast", to=TensorProto.FLOAT),
             helper.make_node("Mul", [step, scale_name], [both], f"{node.name}/scale"),
         ]
         return nodes + self._with_bias(node, lambda result: helper.make_node("Mul", [wide, both], [result], node.name))
 
-    def _zero(self) -> str:
-        name = "zero/int8"
-        if not any(item.name == name for item in self.initializers):
-            self.initializers.append(numpy_helper.from_array(np.zeros((), np.int8), name))
-        return name
+    def _rounded_rows(self, what: str) -> list[onnx.NodeProto]:
+        """Nodes that round an activation (..., in), each row with a step of its own, to unsigned bytes about 128.
+
+        Signed bytes would say the same, and have no fast kernels on x86: 60 ms for 3.
+        """
+        rounded, step = self.rounded[what]
+        constants = {
+            "rows/axis": np.array([-1], np.int64),
+            "rows/share": np.float32(1 / 127),
+            "rows/least": np.float32(1e-12),
+            "rows/one": np.float32(1),
+            "rows/middle": np.uint8(128),
+        }
+        known = {item.name for item in self.initializers}
+        self.initializers += [
+            numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name not in known
+        ]
+        size, peak, above, steps = (f"{rounded}/{part}" for part in ("size", "peak", "above", "steps"))
+        return [
+            helper.make_node("Abs", [what], [size], size),
+            helper.make_node("ReduceMax", [size, "rows/axis"], [peak], peak, keepdims=1),
+            helper.make_node("Max", [peak, "rows/least"], [above], above),
+            helper.make_node("Mul", [above, "rows/share"], [step], step),
+            helper.make_node("Div", [what, step], [steps], steps),
+            helper.make_node("QuantizeLinear", [steps, "rows/one", "rows/middle"], [rounded], rounded),
+        ]
 
     def _blocks(self, name: str, node: onnx.NodeProto, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
-        integers, scale = round_blocks(weight, *form)
-        inputs = [node.input[0], self._store(name, pack(integers, form.bits)), self._store_scale(name, scale)]
+        if form.block:
+            integers, scale = round_blocks(weight, *form)
+            scales, block, first = self._store_scale(name, scale), form.block, []
+        else:  # one scale a row, spread over blocks that the kernel asks for
+            block = block_of(weight.shape[1], _WIDEST_BLOCK)
+            rows, scale = round_dense(weight, (1,))
+            integers = rows.reshape(len(rows), -1, block)
+            scales, first = self._spread(name, self._store_scale(name, scale), integers.shape[1])
+        inputs = [node.input[0], self._store(name, pack(integers, form.bits)), scales]
         values: dict[str, Any] = {
             "K": weight.shape[1],
             "N": weight.shape[0],
             "bits": form.bits,
-            "block_size": form.block,
-            "accuracy_level": _BY_BLOCKS_OF_ACTIVATIONS,
+            "block_size": block,
+            "accuracy_level": _BY_BLOCKS_OF_ACTIVATIONS if form.bits == 4 else _FLOAT_ACTIVATIONS,
         }
-        return self._with_bias(
+        return first + self._with_bias(
             node,
             lambda result: helper.make_node("MatMulNBits", inputs, [result], node.name, domain=_CONTRIB, **values),
         )
+
+    def _spread(self, name: str, scale: str, blocks: int) -> tuple[str, list[onnx.NodeProto]]:
+        """A scale a row (rows, 1) as one for each block (rows, blocks); folded at loading."""
+        shape = numpy_helper.from_array(np.array([1, blocks], np.int64), f"{name}/blocks")
+        self.initializers.append(shape)
+        spread = f"{scale}/blocks"
+        return spread, [helper.make_node("Expand", [scale, shape.name], [spread], f"spread/{scale}")]
 
     def _with_bias(self, node: onnx.NodeProto, make: Any) -> list[onnx.NodeProto]:
         """The product, and an Add where the node was a Gemm with a bias."""
@@ -258,8 +317,8 @@ def _use_of(name: str, users: dict[str, list[onnx.NodeProto]]) -> Use | None:
         if len(found) != 1:
             if value == name or users[name][0].op_type != "Cast" or value != users[name][0].output[0]:
                 return None
-            sliced = bool(found) and {node.op_type for node in found} <= {"Gather", "Slice", "Split", "Squeeze"}
-            return Use(_KERNEL, users[name][0]) if sliced and name.endswith(".weight") else None
+            known = bool(found) and {node.op_type for node in found} <= _USERS_OF_KERNELS
+            return Use(_KERNEL, users[name][0]) if known and name.endswith(".weight") else None
         (node,) = found
         if node.op_type == "Cast":
             value = node.output[0]

@@ -15,6 +15,7 @@ from amused_lite.commands.flags import (
     add_sampling_flags,
     add_seed_flags,
     check_output,
+    keeps_loaded,
     options_from,
     slug,
     warn_adapters,
@@ -131,7 +132,8 @@ def run_edit(args: argparse.Namespace, make: "Make", **defaults: Any) -> int:
 
     from amused_lite.generate import Amused
 
-    amused = Amused.open(args.model, args.runtime, args.threads, args.count > 1, args.adapter, args.style_scale)
+    keep = keeps_loaded(args, args.count > 1)
+    amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
     task = make(amused, vars(options))
     warn_dropped(amused, task.prompt, task.negative_prompt)
     warn_adapters(amused, task.prompt)

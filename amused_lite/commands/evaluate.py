@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from amused_lite.commands.flags import add_engine_flags, add_sampling_flags
+from amused_lite.commands.flags import add_engine_flags, add_sampling_flags, keeps_loaded
 from amused_lite.extras import require_extra
 
 EXAMPLES = """
@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.options import GenerateOptions
     from amused_lite.training.scenes import heldout_prompts
 
-    amused = Amused.open(args.model, args.runtime, args.threads, True, args.adapter, args.style_scale)
+    keep = keeps_loaded(args, True)
+    amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
     judge_path = args.judge or default_judge_path()
     judge = Judge.load(judge_path) if judge_path.exists() else train_judge(path=judge_path)
     prompts = heldout_prompts()[: args.count]

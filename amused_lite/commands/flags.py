@@ -94,6 +94,20 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         help="auto, onnx, openvino, coreml, executorch or torch; torch:bfloat16 or openvino:auto is faster (auto)",
     )
     engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    engine.add_argument(
+        "--memory",
+        choices=["low", "fast"],
+        help="low: as little as possible, slower; fast: keep everything loaded (fast for several pictures)",
+    )
+
+
+def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
+    """Whether modules stay in memory, by `--memory`, or where `many` pictures are to be drawn."""
+    if args.memory == "low":
+        from amused_lite.runtimes.memory import spare_memory
+
+        spare_memory()
+    return many if args.memory is None else args.memory == "fast"
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:

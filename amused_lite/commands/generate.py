@@ -13,6 +13,7 @@ from amused_lite.commands.flags import (
     add_sampling_flags,
     add_seed_flags,
     check_output,
+    keeps_loaded,
     options_from,
     slug,
     warn_adapters,
@@ -138,7 +139,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
     check_prompts(prompt, negative_prompt)
     options = options_from(args, **_recorded_options(recipe))
     _check_best(args, options)
-    many = args.count * args.best_of > 1 or bool(args.film)
+    many = keeps_loaded(args, args.count * args.best_of > 1 or bool(args.film))
     if recipe is None:
         model, runtime = args.model or "tiny", args.runtime or "auto"
         amused = Amused.open(model, runtime, args.threads, many, args.adapter, args.style_scale)

@@ -9,6 +9,7 @@ from amused_lite.commands.flags import (
     add_sampling_flags,
     add_seed_flags,
     check_output,
+    keeps_loaded,
     options_from,
     slug,
     warn_adapters,
@@ -73,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     fields = Motion.__dataclass_fields__
     motion = Motion(**{field: getattr(args, field) for field in fields})
     options = options_from(args)
-    amused = Amused.open(args.model, args.runtime, args.threads, True, args.adapter, args.style_scale)
+    keep = keeps_loaded(args, True)
+    amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
     for prompt in args.prompt:
         warn_dropped(amused, prompt, args.negative_prompt)
         warn_adapters(amused, prompt)

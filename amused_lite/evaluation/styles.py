@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from amused_lite.adapter_files import load_adapter
 from amused_lite.evaluation.contact_sheet import contact_sheet
@@ -103,13 +103,24 @@ def learn(look: str, pictures: Sequence[StylePicture], out: Path, model: str, ch
 
 
 def look_judge(path: Path | None = None) -> Judge:
-    """A judge that was taught every look, trained once."""
+    """A judge that was taught every look, trained once.
+
+    Half of its looks are not fully there, and half of its pictures are blurred: what is drawn is never as clean as the
+    look itself, and the question is what it shows.
+    """
     path = path or default_judge_path().with_name("judge-looks.safetensors")
     names = list(STYLE_LOOKS)
 
     def restyle(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        name = names[rng.integers(len(names))]
-        return STYLE_LOOKS[name](picture) if rng.random() < 0.7 else picture
+        made = picture
+        if rng.random() < 0.7:
+            strength = 1.0 if rng.random() < 0.5 else rng.uniform(0.5, 1.0)
+            look = STYLE_LOOKS[names[rng.integers(len(names))]](picture)
+            made = (picture + strength * (look.astype(np.float32) - picture)).astype(np.uint8)
+        if rng.random() < 0.5:
+            blur = ImageFilter.GaussianBlur(rng.uniform(0, 4) * len(picture) / 512)
+            made = np.asarray(Image.fromarray(made).filter(blur))
+        return made
 
     return Judge.load(path) if path.exists() else train_judge(JUDGE_STEPS, path, restyle=restyle)
 

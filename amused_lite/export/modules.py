@@ -17,6 +17,7 @@ from amused_lite.bundle import MODULES, RANKER_MODULES
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 from amused_lite.models.networks import Weights
+from amused_lite.models.strips import StripDecoder
 from amused_lite.models.unmask import UnmaskStep, guide
 from amused_lite.models.vqgan import Upsample
 from amused_lite.runtimes.graphs import OUTPUTS as OUTPUTS
@@ -107,24 +108,27 @@ class SteadyGroupNorm(nn.Module):
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
-        self.groups, self.eps = norm.num_groups, norm.eps
+        self.num_groups, self.eps = norm.num_groups, norm.eps
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W)."""
-        rows = x.unflatten(1, (self.groups, -1)).flatten(2, 3)  # (B, G, C/G * H, W)
+        rows = x.unflatten(1, (self.num_groups, -1)).flatten(2, 3)  # (B, G, C/G * H, W)
         mean = rows.mean(-1, keepdim=True).mean(-2, keepdim=True)  # (B, G, 1, 1)
         variance = (rows - mean).square().mean(-1, keepdim=True).mean(-2, keepdim=True)
-        weight, bias = (value.unflatten(0, (self.groups, -1)) for value in (self.weight, self.bias))  # (G, C/G)
+        weight, bias = (value.unflatten(0, (self.num_groups, -1)) for value in (self.weight, self.bias))  # (G, C/G)
         scale = weight * torch.rsqrt(variance + self.eps)[..., 0]  # (B, G, C/G)
         shift = bias - mean[..., 0] * scale
         return x * scale.flatten(1)[..., None, None] + shift.flatten(1)[..., None, None]
 
 
-def exportable(module: nn.Module, merge_upsampling: bool = True) -> nn.Module:
+def exportable(module: nn.Module, merge_upsampling: bool = True, strips: bool = False) -> nn.Module:
     """The same function, with the same weights, in operations that runtimes compute well.
 
-    merge_upsampling: store the merged kernels of `Upsample`, and not the weights that they are made from.
+    Args:
+        module: any of a bundle's.
+        merge_upsampling: store the merged kernels of `Upsample`, and not the weights that they are made from.
+        strips: decode large maps in strips, for engines that would hold several of them whole.
     """
     shared = {id(weight): weight for weight in module.parameters()}
     copied = copy.deepcopy(module, memo=dict(shared))
@@ -133,6 +137,8 @@ def exportable(module: nn.Module, merge_upsampling: bool = True) -> nn.Module:
             copied.set_submodule(path, SteadyGroupNorm(child))
         elif isinstance(child, Upsample) and merge_upsampling:
             copied.set_submodule(path, transposed(child))
+    if strips and isinstance(copied, DecodeImage):
+        copied.vqgan.decoder.__class__ = StripDecoder
     return copied
 
 

@@ -63,7 +63,8 @@ def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations, nothing a user could act on
         program = torch.onnx.export(
-            exportable(module, merge_upsampling=False),  # the one copy of the weights; ONNX Runtime merges at loading
+            # The one copy of the weights; ONNX Runtime merges at loading.
+            exportable(module, merge_upsampling=False, strips=True),
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(OUTPUTS[name]),

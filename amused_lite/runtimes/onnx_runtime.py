@@ -16,6 +16,7 @@ from amused_lite.adapters import Chosen
 from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.runtimes.adapting import check_mergeable, merged_weights
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
+from amused_lite.runtimes.memory import sparing
 
 _ERRORS_ONLY = 3  # ONNX Runtime's log level
 _DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
@@ -46,6 +47,8 @@ def load_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Products with rounded weights keep float activations, unless a graph itself says otherwise.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
+    if sparing():
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     if weights:  # taken over before anything is folded, and copied; `add_initializer` would come too late
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in weights.values()]
         options.add_external_initializers(list(weights), values)

@@ -29,27 +29,31 @@ _FEATURES = 23
 
 @dataclass(frozen=True, eq=False)
 class StyleGuess:
-    """What the style adds to a plain pixel's colours, 0...1, as a linear function of what stands in `_features`.
+    """What the style adds to a plain pixel, as a linear function of what stands in `_features`.
 
-    So what no pair has shown keeps its own colours, and stays apart from what is beside it.
+    So what no pair has shown keeps its own brightness, and stays apart from what is beside it; of its tint it keeps the
+    share that the style's tints have in common with the plain ones.
     """
 
     coefficients: npt.NDArray[np.float64]  # (_FEATURES, 3)
+    tints: float  # 0...1
 
     @classmethod
     def fit(cls, plain: Sequence[Pixels], styled: Sequence[Pixels]) -> "StyleGuess":
         """From pictures uint8 (H, W, 3) and their counterparts, each pair of one size."""
+        tints = max(0.0, _alike([_tints(picture) for picture in plain], [_tints(picture) for picture in styled]))
         square, mixed = np.zeros((_FEATURES, _FEATURES)), np.zeros((_FEATURES, 3))
         for before, after in zip(plain, styled, strict=True):
             known = _features(before, _BLUR).reshape(-1, _FEATURES)
             square += known.T @ known
-            mixed += known.T @ ((after.astype(np.float64) - before).reshape(-1, 3) / 255)
+            mixed += known.T @ (after / 255 - _muted(before, tints)).reshape(-1, 3)
         calm = _CALM * np.trace(square) / _FEATURES * np.eye(_FEATURES)
-        return cls(np.linalg.solve(square + calm, mixed))
+        return cls(np.linalg.solve(square + calm, mixed), tints)
 
     def __call__(self, picture: Pixels) -> Pixels:
         """A plain picture in the style, as far as it can be guessed."""
-        return ((picture / 255 + _features(picture, _SHARP) @ self.coefficients).clip(0, 1) * 255).astype(np.uint8)
+        made = _muted(picture, self.tints) + _features(picture, _SHARP) @ self.coefficients
+        return (made.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _features(picture: Pixels, blur: float) -> npt.NDArray[np.float64]:
@@ -72,6 +76,25 @@ def _features(picture: Pixels, blur: float) -> npt.NDArray[np.float64]:
     unsure += [first * second for first, second in combinations_with_replacement(tints, 2)]
     unsure += [light * hue for light in (edge, glow) for hue in hues]
     return np.stack([*sure, *(_TINT * feature for feature in unsure)], -1)
+
+
+def _muted(picture: Pixels, tints: float) -> npt.NDArray[np.float64]:
+    """Its colours 0...1 with a share of their tints."""
+    return picture / 255 - (1 - tints) * _tints(picture)
+
+
+def _tints(picture: Pixels) -> npt.NDArray[np.float64]:
+    """What colours 0...1 are beside their brightness, (H, W, 3)."""
+    colour = picture / 255
+    return colour - (colour @ _GREY)[..., None]
+
+
+def _alike(first: Sequence[npt.NDArray[np.float64]], second: Sequence[npt.NDArray[np.float64]]) -> float:
+    """The correlation of two lists of arrays of the same shapes, each channel about its own mean."""
+    one, other = (np.concatenate([array.reshape(-1, 3) for array in arrays]) for arrays in (first, second))
+    one, other = one - one.mean(0), other - other.mean(0)
+    size = np.sqrt(np.square(one).sum() * np.square(other).sum())
+    return float((one * other).sum() / size) if size else 0.0
 
 
 def _values(image: Image.Image) -> npt.NDArray[np.float64]:

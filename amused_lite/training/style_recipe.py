@@ -85,7 +85,7 @@ RECIPES = {
         warmup=10,
         cooldown=0.9,
         clip_norm=1.0,
-        guessed_share=0.9,
+        guessed_share=0.95,
     ),
 }
 _TINY_TOKENS = StyleRecipe(
