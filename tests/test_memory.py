@@ -1,5 +1,6 @@
 """`--memory low`: the same picture, and less memory, by the system's own count."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from amused_lite.runtimes.memory import let_go
 
 PEAK = """
 import sys
@@ -30,3 +33,22 @@ def test_the_same_picture_in_less_memory(tmp_path: Path) -> None:
         peaks.append(int(peak))
     assert np.array_equal(*pictures)
     assert peaks[0] < peaks[1], peaks
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is in memory")
+def test_a_mapped_file_goes_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(range(256)) * 2**16)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # pages that were just written are kept
+    array = np.memmap(path, np.uint8, "r")
+    expected = int(array.sum(dtype=np.int64))
+    before = mapped_kb()
+    let_go(path)
+    assert before - mapped_kb() > 12 * 1024  # of 16 MB
+    assert int(array.sum(dtype=np.int64)) == expected
+
+
+def mapped_kb() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+    return int(line.split()[1])

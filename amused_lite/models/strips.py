@@ -102,15 +102,14 @@ def _normed(source: Map, norm: Any) -> Map:
     """A map after a norm: group norms take the means of the whole map."""
     if not hasattr(norm, "num_groups"):
         return source
-    means, variances = [], []
+    both = []  # each strip's mean and variance together, or an engine may take all means first and keep all strips
     for index in range(COUNT):
         groups = source.strip(index).unflatten(1, (norm.num_groups, -1)).flatten(2, 3)  # (B, G, C/G * h, W)
         mean = groups.mean(-1, keepdim=True).mean(-2, keepdim=True)
-        means.append(mean)
-        variances.append((groups - mean).square().mean(-1, keepdim=True).mean(-2, keepdim=True))
-    each = torch.cat(means, -1)  # (B, G, 1, COUNT)
-    mean = each.mean(-1, keepdim=True)
-    variance = (torch.cat(variances, -1) + (each - mean).square()).mean(-1, keepdim=True)
+        both.append(torch.cat([mean, (groups - mean).square().mean(-1, keepdim=True).mean(-2, keepdim=True)], -1))
+    means, variances = torch.cat(both, -2).split(1, -1)  # (B, G, COUNT, 1)
+    mean = means.mean(-2, keepdim=True)
+    variance = (variances + (means - mean).square()).mean(-2, keepdim=True)
     weight, bias = (value.unflatten(0, (norm.num_groups, -1)) for value in (norm.weight, norm.bias))  # (G, C/G)
     scale = weight * torch.rsqrt(variance + norm.eps)[..., 0]  # (B, G, C/G)
     shift = bias - mean[..., 0] * scale

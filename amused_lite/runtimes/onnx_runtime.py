@@ -13,10 +13,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from amused_lite.adapters import Chosen
-from amused_lite.bundle import Bundle, check_inputs
+from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, check_inputs
 from amused_lite.runtimes.adapting import check_mergeable, merged_weights
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
-from amused_lite.runtimes.memory import sparing
+from amused_lite.runtimes.memory import let_go, sparing
 
 _ERRORS_ONLY = 3  # ONNX Runtime's log level
 _DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
@@ -92,6 +92,11 @@ class OnnxRuntime(GraphRuntime):
         available = onnxruntime.get_available_providers()
         if missing := [name for name in providers if name not in available]:
             raise ValueError(f"ONNX Runtime has no {missing[0]} here; choose from {', '.join(available)}")
+
+    def _between(self) -> None:
+        for name in (WEIGHTS, QUANTIZED):
+            if name in self._bundle.manifest.files:
+                let_go(self._bundle.path(name))
 
     def _load(self, module: str) -> Run:
         path = self._bundle.path(f"{module}.onnx")
