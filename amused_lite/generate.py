@@ -12,6 +12,7 @@ from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
 from amused_lite.options import GenerateOptions
 from amused_lite.png import Edit, Recipe, save_png
 from amused_lite.runtimes.base import ModelInfo, Runtime
+from amused_lite.runtimes.memory import sparing
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.unmasking import Step, mask_least_sure, sureness, unmask_tokens
 
@@ -204,6 +205,6 @@ class Amused:
         if text == "" and micro in self._empty:
             return self._empty[micro]
         conditioning = self.runtime.encode_prompt(self.tokenizer.encode([text]), micro.array())
-        if text == "":
+        if text == "" and not sparing():
             self._empty = {micro: conditioning}
         return conditioning

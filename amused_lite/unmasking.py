@@ -15,6 +15,7 @@ from amused_lite.config import ModelConfig
 from amused_lite.masking import mask_schedule
 from amused_lite.options import GenerateOptions, Settings
 from amused_lite.runtimes.base import Runtime, StepControls, StepNoise
+from amused_lite.runtimes.memory import sparing
 
 SURE_PASSES = 4  # `sureness` hides every token once, in so many parts
 
@@ -43,8 +44,8 @@ def unmask_tokens(
 ) -> Iterator[Step]:
     """Run all unmask steps, yielding after each (aMUSEd, section 3; the law is MaskGIT's parallel decoding).
 
-    The next step's noise is drawn on a thread while a step runs, for the tokens that are masked before it. Closing the
-    iterator stops the work.
+    The next step's noise is drawn on a thread while a step runs, for the tokens that are masked before it, or after it
+    where memory is spared. Closing the iterator stops the work.
 
     Args:
         runtime: any engine.
@@ -80,7 +81,7 @@ def unmask_tokens(
         drawing = pool.submit(draw, 0, tokens == config.uvit.mask_token_id)
         for index, (scale, mask_temperature) in enumerate(controls):
             step_noise = drawing.result()
-            if index + 1 < steps:
+            if index + 1 < steps and not sparing():
                 drawing = pool.submit(draw, index + 1, tokens == config.uvit.mask_token_id)
             if settings.order == "halton":
                 mask_temperature = 1.0
@@ -96,6 +97,9 @@ def unmask_tokens(
                 log_probs = guidance.predict(runtime, *asked) if reused else runtime.predict(*asked)
                 tokens, guess = _draw_here(config, tokens, log_probs, steering, step_noise, settings.law)
                 yield Step(index, steps, tokens, guess, *((log_probs, drawn) if look else ()))
+            if sparing() and index + 1 < steps:  # one array of 33 MB at a time
+                del step_noise, drawing
+                drawing = pool.submit(draw, index + 1, tokens == config.uvit.mask_token_id)
 
 
 def sureness(runtime: Runtime, conditioning: Conditioning, tokens: np.ndarray, guidance_scale: float) -> np.ndarray:

@@ -130,8 +130,8 @@ class GraphRuntime(ABC):
             raise ValueError(f"no module {module!r} to release; expected one of {', '.join(known)}")
         self._loaded.pop(module, None)
 
-    def _between(self) -> None:  # noqa: B027  # most engines have nothing to do
-        """Another module is about to run; what the last one mapped may go."""
+    def _before(self, module: str) -> None:  # noqa: B027  # most engines have nothing to do
+        """Another module than before is about to run; what the last one mapped may go."""
 
     def _prediction_inputs(
         self, row: int, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float
@@ -154,8 +154,8 @@ class GraphRuntime(ABC):
         if module not in self._loaded:
             check_module(self._bundle, module)
             self._loaded[module] = self._load(module)
-        if self._last not in ("", module):
-            self._between()
+        if self._last != module:
+            self._before(module)
         self._last, run = module, self._loaded[module]
         results = [run(row, outputs) for row in rows]
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]

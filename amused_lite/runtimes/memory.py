@@ -5,28 +5,34 @@ import sys
 from pathlib import Path
 
 _M_MMAP_THRESHOLD = -3  # of glibc's mallopt
-_LARGE = 64 * 1024  # bytes; arrays above have pages of their own, which go when they do
+_LARGE, _HUGE = 64 * 1024, 24 * 2**20  # bytes
 _MADV_PAGEOUT = 21  # of Linux since 5.4; what was written to is kept, so that it cannot lose anything
 _MAPS = Path("/proc/self/maps")
 _state = {"spare": False}
 
 
 def spare_memory() -> None:
-    """From now on engines keep no arenas, and freed arrays go back to the system.
+    """From now on large models give every array back to the system at once, in the unmask steps too.
 
-    For the process, since its allocator is one. Full size in 8 bits, ONNX Runtime: 701 MiB in place of 831 in the
-    unmask steps, and 141 in place of 561 between them and decoding.
+    For the process, since its allocator is one. Steps take twice as long, because fresh pages must be cleared.
     """
     _state["spare"] = True
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and needs none
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def sparing() -> bool:
     """Whether `spare_memory` was asked for."""
     return _state["spare"]
+
+
+def allocate_for(steps: bool) -> None:
+    """Arrays of what follows have pages of their own, which go when they do; in unmask `steps` only huge ones, unless
+    memory is to be spared. What lies free is given back now."""
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc
+        library.mallopt(_M_MMAP_THRESHOLD, _HUGE if steps and not sparing() else _LARGE)
+        library.malloc_trim(0)
 
 
 def let_go(file: Path) -> None:

@@ -16,11 +16,12 @@ from amused_lite.adapters import Chosen
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, check_inputs
 from amused_lite.runtimes.adapting import check_mergeable, merged_weights
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
-from amused_lite.runtimes.memory import let_go, sparing
+from amused_lite.runtimes.memory import allocate_for, let_go
 
 _ERRORS_ONLY = 3  # ONNX Runtime's log level
 _DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
 _CPU = "CPUExecutionProvider"
+_LARGE = 256 * 2**20  # bytes of weights, from which on memory is worth a few hundredths of the time
 
 
 def usable_threads() -> int:
@@ -32,9 +33,15 @@ def usable_threads() -> int:
 
 
 def load_session(
-    path: Path, threads: int = 0, providers: Sequence[str] = (_CPU,), weights: Arrays | None = None
+    path: Path,
+    threads: int = 0,
+    providers: Sequence[str] = (_CPU,),
+    weights: Arrays | None = None,
+    arena: bool = True,
 ) -> onnxruntime.InferenceSession:
     """A graph, ready to run; `weights` stand in for those of the same names in its weights file.
+
+    Without an `arena` memory that is freed is not kept for the next run.
 
     Raises:
         ValueError: ONNX Runtime cannot load it.
@@ -47,7 +54,7 @@ def load_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Products with rounded weights keep float activations, unless a graph itself says otherwise.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
-    if sparing():
+    if not arena:
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     if weights:  # taken over before anything is folded, and copied; `add_initializer` would come too late
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in weights.values()]
@@ -87,22 +94,25 @@ class OnnxRuntime(GraphRuntime):
         super().__init__(bundle)
         check_mergeable(adapters, self.name)
         self._adapters = adapters
+        files = bundle.manifest.files
+        self._weights = [name for name in (WEIGHTS, QUANTIZED) if name in files]
+        self._large = sum(files[name].size for name in self._weights) > _LARGE
         self._threads = usable_threads() if threads is None else threads
         self._providers = providers
         available = onnxruntime.get_available_providers()
         if missing := [name for name in providers if name not in available]:
             raise ValueError(f"ONNX Runtime has no {missing[0]} here; choose from {', '.join(available)}")
 
-    def _between(self) -> None:
-        for name in (WEIGHTS, QUANTIZED):
-            if name in self._bundle.manifest.files:
+    def _before(self, module: str) -> None:
+        if self._large:
+            allocate_for(steps=module == "unmask")
+            for name in self._weights:
                 let_go(self._bundle.path(name))
 
     def _load(self, module: str) -> Run:
         path = self._bundle.path(f"{module}.onnx")
-        session = load_session(
-            path, self._threads, self._providers, merged_weights(self._bundle, module, self._adapters)
-        )
+        merged = merged_weights(self._bundle, module, self._adapters)
+        session = load_session(path, self._threads, self._providers, merged, arena=not self._large)
         found = {
             item.name: (_DTYPES.get(str(item.type), str(item.type)), tuple(item.shape)) for item in session.get_inputs()
         }
