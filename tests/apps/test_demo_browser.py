@@ -380,7 +380,7 @@ def test_the_second_round_learns_from_what_was_ticked(visit: Visit) -> None:
     page.locator("#style-stage progress").wait_for()
     page.get_by_text("Save the file").wait_for()
     second = load_adapter(visit.styles / "deep-blue-2.safetensors").record
-    assert second.recipe["pictures"] == 2 and second.trigger == "in deep blue style"
+    assert second.recipe["pictures"] == 2 and second.recipe["style"] == "deep blue" and second.trigger == ""
 
 
 def test_a_training_is_stopped(visit: Visit) -> None:
