@@ -59,7 +59,9 @@ def with_adapters(source: Source, wanted: Sequence[str]) -> tuple[Source, Sequen
     check_mergeable(chosen, "an export")
     names = [f"{adapter.record.name}:{weight:g}" for adapter, weight in chosen]
     merged = ", ".join([source.adapter, *names] if source.adapter else names)
-    return source._replace(weights=AdaptedWeights(weights, chosen), adapter=merged), remarks
+    paints = any(module.startswith("vqgan.") for adapter, _ in chosen for module in adapter.pairs)
+    colours = None if paints else source.colours  # of previews: codes have other ones under another decoder
+    return source._replace(weights=AdaptedWeights(weights, chosen), colours=colours, adapter=merged), remarks
 
 
 def _published_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:

@@ -71,4 +71,6 @@ def test_merged_at_export_is_the_same(folder: Path) -> None:
     assert remarks == ()
     manifest = export_bundle(source, folder / "gold", ExportOptions())
     assert manifest.adapter == "gold:0.7"
+    colours = [np.load(folder / name / "colours.npy").astype(int) for name in ("onnx", "gold")]
+    assert (colours[0] != colours[1]).mean() > 0.3  # previews are painted as the adapter paints
     assert_same(drawn(folder / "gold"), drawn(folder / "onnx", "onnx", choice))
