@@ -198,6 +198,8 @@ def _published_arrays(adapter: Adapter, config: ModelConfig, bake: bool) -> dict
         raise ValueError(f"adapter {record.name!r} is a {record.kind}, which peft and diffusers do not have")
     if record.preset == "tiny" or config.uvit.learned_positions:
         raise ValueError(f"adapter {record.name!r} is for {record.preset}, which diffusers' networks cannot be")
+    if any(module.startswith("vqgan.") for module in adapter.pairs):
+        raise ValueError(f"adapter {record.name!r} changes the decoder, which diffusers' loaders leave alone")
     if "embedding" in record.targets:
         raise ValueError(f"adapter {record.name!r} changes embeddings, which have no common form; learn without them")
     table = _table(config, {module: (len(pair.up), pair.down.shape[1]) for module, pair in adapter.pairs.items()})

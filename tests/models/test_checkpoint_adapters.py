@@ -23,7 +23,7 @@ from amused_lite.models.checkpoint_adapters import read_foreign, write_diffusers
 from amused_lite.models.networks import Networks, load_networks
 from amused_lite.tensor_file import open_tensors, write_tensors
 
-UVIT_TARGETS = tuple(target for target in TARGETS if target not in ("text", "embedding"))
+UVIT_TARGETS = tuple(target for target in TARGETS if target not in ("text", "embedding", "decoder"))
 LORA = {"r": 3, "lora_alpha": 5, "target_modules": ["to_q", "to_k", "to_v"]}
 
 
@@ -214,6 +214,9 @@ def test_keys_without_a_place_are_listed_and_wrong_ones_refused(base: Path, tmp_
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
     with pytest.raises(ValueError, match="describes a IA3 adapter, expected LORA"):
         read_foreign(tmp_path, config)
+    for write in (write_peft, write_diffusers):
+        with pytest.raises(ValueError, match="changes the decoder, which diffusers' loaders leave alone"):
+            write(adapter_for(config, ("decoder",)), config, tmp_path / "painter")
     with pytest.raises(ValueError, match="changes embeddings, which have no common form"):
         write_peft(adapter_for(config, ("embedding",)), config, tmp_path / "folder")
     with pytest.raises(ValueError, match="is for tiny, which diffusers' networks cannot be"):
