@@ -145,29 +145,36 @@ def _merged_in_low_bits(bundle: Bundle, names: Sequence[str], chosen: Sequence[C
             arrays |= merge_into({name: stored}, chosen)
             continue
         (scale,) = file.read([name + SCALE]).values()
-        kernel = name.startswith("vqgan.")
-        if stored.dtype == np.uint8 and kernel:  # ONNX Runtime takes no 4-bit arrays in place of a file's
+        if stored.dtype != np.uint8:
+            integers, scale = _dense(name, stored, scale, chosen)
+        elif name.startswith("vqgan."):  # ONNX Runtime takes no 4-bit arrays in place of a file's
             remedy = "use 8 bits, or export the model with --adapter and quantize that"
             raise ValueError(f"{bundle.folder} has a decoder of 4 bits, which takes no adapters; {remedy}")
-        if kernel:
-            rows = (-1, *(1,) * (stored.ndim - 1))
-            changed = merged(name, restore_dense(stored, scale.reshape(rows)), chosen)
-            integers, new = round_dense(changed, tuple(range(1, stored.ndim)))
-            arrays |= {name: integers, name + SCALE: new.reshape(scale.shape)}
-        elif stored.dtype == np.uint8 and scale.shape[1] < stored.shape[1]:  # one scale a row, for all its blocks
-            widened = restore_dense(unpack(stored, 8).reshape(len(stored), -1), scale)
-            integers, scale = round_dense(merged(name, widened, chosen), (1,))
-            arrays |= {name: pack(integers.reshape(stored.shape), 8), name + SCALE: scale}
-        elif stored.dtype == np.uint8:
-            bits = 8 * stored.size // math.prod(shapes[name])
-            widened = restore_blocks(unpack(stored, bits).reshape(*scale.shape, -1), scale)
-            integers, scale = round_blocks(merged(name, widened, chosen), bits, widened.shape[1] // scale.shape[1])
-            arrays |= {name: pack(integers, bits).reshape(stored.shape), name + SCALE: scale}
         else:
-            across = scale.ndim == 1  # linear layers lie with their rows along the second axis, tables do not
-            widened = restore_dense(stored, scale)
-            changed = merged(name, widened.T if across else widened, chosen)
-            axis = 0 if across else 1
-            integers, new = round_dense(changed.T if across else changed, (axis,))
-            arrays |= {name: integers, name + SCALE: new.reshape(scale.shape)}
+            integers, scale = _packed(name, stored, scale, 8 * stored.size // math.prod(shapes[name]), chosen)
+        arrays |= {name: integers, name + SCALE: scale}
     return arrays
+
+
+def _dense(name: str, stored: np.ndarray, scale: np.ndarray, chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
+    """Integers in the weight's own shape, a scale a row; rows of linear layers lie along the second axis."""
+    rows = 1 if scale.ndim == 1 and stored.ndim == 2 else 0
+    shared = tuple(axis for axis in range(stored.ndim) if axis != rows)
+    widened = restore_dense(stored, np.expand_dims(scale.reshape(-1), shared))
+    changed = merged(name, widened.T if rows else widened, chosen)
+    integers, new = round_dense(changed.T if rows else changed, shared)
+    return integers, new.reshape(scale.shape)
+
+
+def _packed(
+    name: str, stored: np.ndarray, scale: np.ndarray, bits: int, chosen: Sequence[Chosen]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes in blocks, and a scale for each block, or one a row for all its blocks."""
+    integers = unpack(stored, bits)
+    if scale.shape[1] < stored.shape[1]:
+        changed = merged(name, restore_dense(integers.reshape(len(stored), -1), scale), chosen)
+        integers, scale = round_dense(changed, (1,))
+    else:
+        widened = restore_blocks(integers.reshape(*scale.shape, -1), scale)
+        integers, scale = round_blocks(merged(name, widened, chosen), bits, widened.shape[1] // scale.shape[1])
+    return pack(integers, bits).reshape(stored.shape), scale

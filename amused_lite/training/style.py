@@ -99,13 +99,7 @@ def _hide_more(masks: Tensor, share: float, generator: torch.Generator) -> Tenso
 class StyleStep(nn.Module):
     """The loss of one batch, on whatever device the networks are."""
 
-    def __init__(
-        self,
-        networks: Networks,
-        tokenizer: Tokenizer,
-        captions: list[str],
-        recipe: StyleRecipe,
-    ) -> None:
+    def __init__(self, networks: Networks, tokenizer: Tokenizer, captions: list[str], recipe: StyleRecipe) -> None:
         super().__init__()
         self.networks, self.recipe = networks, recipe
         self.device = next(networks.parameters()).device
@@ -115,8 +109,7 @@ class StyleStep(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         recipe = self.recipe
-        batch = Batch(*(array.to(self.device) for array in batch))
-        tokens, masks, asked, texts, micro = batch
+        tokens, masks, asked, texts, micro = (array.to(self.device) for array in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             if "text" in recipe.targets:
                 states, pooled = self.networks.text(self.ids[texts])
