@@ -31,7 +31,7 @@ from amused_lite.training import scenes
 from amused_lite.training.scenes import COLOURLESS, STYLE_LOOKS, HeldoutPrompt, Scene, style_look
 from amused_lite.training.style_data import StylePicture, trigger
 
-JUDGE_STEPS = 3000  # about 12 minutes of one core
+JUDGE_STEPS = 6000  # about 35 minutes of one core
 SHOWN = 6  # prompts on a contact sheet
 _TEACHING, _CENTRE = 77, 78  # seeds of the pictures to learn from, and of those that define the look
 
@@ -240,11 +240,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is missing, draw, judge; print tables and write them as JSON. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Score styles learned from a few pictures.")
     parser.add_argument("out", type=Path, help="folder for adapters, pictures and contact sheets; it resumes")
-    parser.add_argument("--looks", default="infrared,blueprint,neon", help=f"of {', '.join(STYLE_LOOKS)} (%(default)s)")
+    parser.add_argument(
+        "--looks", default="infrared,negative,popart", help=f"of {', '.join(STYLE_LOOKS)} (%(default)s)"
+    )
     parser.add_argument("--pictures", default="1,3,10", help="how many to learn from (%(default)s)")
     parser.add_argument("--count", type=int, default=40, help="prompts (%(default)s)")
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about 12 minutes")
+    parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about 35 minutes")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a number of the recipe")
     args = parser.parse_args(arguments)
     changes = {name: json.loads(value) for name, _, value in (item.partition("=") for item in args.set)}

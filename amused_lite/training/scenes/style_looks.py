@@ -65,12 +65,25 @@ def _chalk(picture: Pixels) -> Pixels:
     return blend(lines, ground, 165 + 0.35 * picture)
 
 
+def _negative(picture: Pixels) -> Pixels:
+    """A colour negative: everything's opposite, on the orange of the film."""
+    return (np.array((255, 214, 160)) * (1 - 0.94 / 255 * picture)).astype(np.uint8)
+
+
+def _popart(picture: Pixels) -> Pixels:
+    """Dark broad outlines around flat colours that are none of the things' own: red, green and blue change places."""
+    lines = _filtered(edges(picture), ImageFilter.MaxFilter(7))
+    return blend(lines, np.roll(picture, 1, -1), (20, 10, 40))
+
+
 STYLE_LOOKS: dict[str, Callable[[Pixels], Pixels]] = {
     "blueprint": UNSEEN_LOOKS["blueprint"],
     "neon": _neon,
     "sepia": _sepia,
     "infrared": _infrared,
     "chalk": _chalk,
+    "negative": _negative,
+    "popart": _popart,
 }
 # Looks that decide all colours, so that a picture in them cannot show the colour its prompt asks for.
-COLOURLESS = ("blueprint", "sepia", "infrared")
+COLOURLESS = ("blueprint", "sepia", "infrared", "negative", "popart")
