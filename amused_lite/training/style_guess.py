@@ -6,6 +6,7 @@ thing upon thing. From such pairs a colour is guessed for any pixel by least squ
 edge is near; and so the model's plain pictures of other prompts become further pictures of the style.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
@@ -21,7 +22,10 @@ _EDGE = 10.0  # times the difference of neighbours, 0...1: everything sharper co
 _NEAR = 5  # px: how broad an edge is made, since counterparts do not lie exactly upon each other
 _GLOW = 8  # px: how far the light of an edge falls
 _HUE = 7  # px: how far a colour counts as that of an edge beside it
-_CALM = 1e-3  # of the mean square of the features: keeps the fit from magnifying what was never seen
+_CALM = 1e-3  # of the mean square of the features, for one picture: what was never seen is not magnified
+_ALIKE = 0.2  # in colours 0...1: what lies farther off than this belongs to things that do not lie upon each other
+_ROUNDS = 4  # of weighing pixels by how far off they are
+_EVERY, _MOST = 2, 2**20  # px: between those that are fitted, and how many of them at most, of all pictures
 _TINT = 0.3  # of a feature's size: what colours do beyond brightness has to be worth it, for few were seen
 _GREY = np.array([0.299, 0.587, 0.114])
 _FEATURES = 23
@@ -40,15 +44,22 @@ class StyleGuess:
 
     @classmethod
     def fit(cls, plain: Sequence[Pixels], styled: Sequence[Pixels]) -> "StyleGuess":
-        """From pictures uint8 (H, W, 3) and their counterparts, each pair of one size."""
+        """From pictures uint8 (H, W, 3) and their counterparts, each pair of one size.
+
+        A thing of the plain picture rarely lies just where its counterpart does. So pixels far from what the others say
+        count for less, as in Cauchy's regression by repeated weighing.
+        """
         tints = max(0.0, _alike([_tints(picture) for picture in plain], [_tints(picture) for picture in styled]))
-        square, mixed = np.zeros((_FEATURES, _FEATURES)), np.zeros((_FEATURES, 3))
-        for before, after in zip(plain, styled, strict=True):
-            known = _features(before, _BLUR).reshape(-1, _FEATURES)
-            square += known.T @ known
-            mixed += known.T @ (after / 255 - _muted(before, tints)).reshape(-1, 3)
-        calm = _CALM * np.trace(square) / _FEATURES * np.eye(_FEATURES)
-        return cls(np.linalg.solve(square + calm, mixed), tints)
+        pairs = list(zip(plain, styled, strict=True))
+        every = max(_EVERY, math.ceil(math.sqrt(len(pairs) * plain[0].shape[0] * plain[0].shape[1] / _MOST)))
+        known = np.concatenate([_thinned(_features(before, _BLUR), every) for before, _ in pairs])
+        wanted = np.concatenate([_thinned(after / 255 - _muted(before, tints), every) for before, after in pairs])
+        calm = _CALM / len(pairs) * np.square(known).sum() / _FEATURES * np.eye(_FEATURES)
+        weights = np.ones(len(known))
+        for _ in range(_ROUNDS + 1):
+            coefficients = np.linalg.solve((known.T * weights) @ known + calm, (known.T * weights) @ wanted)
+            weights = 1 / (1 + np.square(wanted - known @ coefficients).sum(1) / _ALIKE**2)
+        return cls(coefficients, tints)
 
     def __call__(self, picture: Pixels) -> Pixels:
         """A plain picture in the style, as far as it can be guessed."""
@@ -76,6 +87,11 @@ def _features(picture: Pixels, blur: float) -> npt.NDArray[np.float64]:
     unsure += [first * second for first, second in combinations_with_replacement(tints, 2)]
     unsure += [light * hue for light in (edge, glow) for hue in hues]
     return np.stack([*sure, *(_TINT * feature for feature in unsure)], -1)
+
+
+def _thinned(values: npt.NDArray[np.float64], every: int) -> npt.NDArray[np.float64]:
+    """Some of the pixels, in a list: (H, W, C) to (n, C)."""
+    return values[::every, ::every].reshape(-1, values.shape[-1])
 
 
 def _muted(picture: Pixels, tints: float) -> npt.NDArray[np.float64]:
