@@ -11,7 +11,7 @@ Modules are called by their paths in `models.networks.Networks`.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -98,8 +98,8 @@ def described(choice: Chosen) -> str:
 
 
 def preset_of(config: ModelConfig) -> str:
-    """The preset with these networks, or "custom"."""
-    parts = (config.text, config.uvit, config.vqgan)
+    """The preset with these networks, whatever decodes their tokens, or "custom"."""
+    parts = (config.text, config.uvit, replace(config.vqgan, draft=None))
     return next(
         (name for name, preset in PRESETS.items() if (preset.text, preset.uvit, preset.vqgan) == parts), "custom"
     )
@@ -158,7 +158,7 @@ def target_shapes(config: ModelConfig, target: str, kind: str = "low_rank") -> d
 
 def _decoder_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """The VQ-GAN decoder's convolutions, but for those that upsample, whose kernels are stored added up."""
-    vqgan, path = config.vqgan, "vqgan.decoder"
+    vqgan, path = config.vqgan.decoder, "vqgan.decoder"
     widths = vqgan.channels[::-1]
     shapes = {f"{path}.stem": (widths[0], 9 * vqgan.latent_channels)}
     blocks = {f"{path}.middle.{i}": (widths[0], widths[0]) for i in range(2)}

@@ -42,6 +42,7 @@ COMMANDS = {
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
     "quantize": Command("amused_lite.commands.quantize", "write a model in 8, 6 or 4 bits"),
+    "distil": Command("amused_lite.commands.distil", "teach a small decoder for drafts"),
     "style": Command("amused_lite.commands.style", "learn a look from a few pictures"),
     "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),
     "evaluate": Command("amused_lite.commands.evaluate", "score a model on the held-out prompts"),

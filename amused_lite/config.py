@@ -91,8 +91,14 @@ class VQGANConfig:
     norm_groups: int = 32
     patch_size: int = 1  # pixels folded into channels before the first and after the last convolution
     spherical: bool = False  # latents and codes scaled to unit root mean square
+    # Widths of a draft decoder, as `channels`; it stands in for the model's own, which was as deep as the encoder.
+    draft: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        for width in self.draft or ():
+            _check(width > 0, f"a draft decoder's widths must be 1 or more, got {width}")
+        levels, most = len(self.draft or ()), self.downsample_factor.bit_length()  # the most: down to single pixels
+        _check(levels <= most, f"a draft decoder has {most} levels or fewer, got {levels}")
         if self.norm == "group":
             for width in self.channels:
                 _check(width % self.norm_groups == 0, f"{width} channels do not split into {self.norm_groups} groups")
@@ -100,6 +106,17 @@ class VQGANConfig:
     @property
     def downsample_factor(self) -> int:
         return self.patch_size * 2 ** (len(self.channels) - 1)
+
+    @property
+    def decoder(self) -> "VQGANConfig":
+        """How the decoder is built: as the encoder, or plainer and smaller when it is a draft.
+
+        A draft has no norms, one block more than one at each level, and folds as many pixels into channels as it takes.
+        """
+        if self.draft is None:
+            return self
+        patch = self.downsample_factor // 2 ** (len(self.draft) - 1)
+        return replace(self, channels=self.draft, layers_per_block=1, norm="none", patch_size=patch, draft=None)
 
 
 @dataclass(frozen=True)
@@ -141,6 +158,7 @@ class ModelConfig:
         try:
             vqgan = dict(values["vqgan"])
             vqgan["channels"] = tuple(vqgan["channels"])
+            vqgan["draft"] = vqgan.get("draft") and tuple(vqgan["draft"])
             rest = {key: value for key, value in values.items() if key not in ("text", "uvit", "vqgan")}
             return cls(
                 text=TextConfig(**values["text"]), uvit=UViTConfig(**values["uvit"]), vqgan=VQGANConfig(**vqgan), **rest

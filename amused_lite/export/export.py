@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from amused_lite.adapters import preset_of
 from amused_lite.bundle import (
     COLOURS,
     MANIFEST,
@@ -66,7 +67,7 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
             shutil.copyfile(source.colours, folder / COLOURS)
         inputs = examples(weights, pictures=2 if options.flexible else 1)
         parity = _write_modules(source, inputs, folder, options, bar)
-        preset = next((key for key, value in PRESETS.items() if value == weights.config), "custom")
+        preset = preset_of(weights.config)
         manifest = Manifest(
             name=name or source.name or (preset if preset in PRESETS else out.name),
             preset=preset,
@@ -75,7 +76,7 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
             precision={module: options.precision_of(module) for module in inputs},
             inputs=input_specs(inputs, options.flexible, options.free_rows),
             target=options.target,
-            options=options.record(),
+            options=options.record() | ({"draft": source.draft} if source.draft else {}),
             files=record_files(folder),
             defaults=_defaults(weights.config),
             adapter=source.adapter,

@@ -24,6 +24,7 @@ class Source(NamedTuple):
     name: str | None = None
     licence: str = ""
     adapter: str | None = None
+    draft: dict[str, Any] | None = None  # how good a draft decoder is, where it has one
 
 
 def open_source(folder: Path, scratch: Path) -> Source:
@@ -43,7 +44,8 @@ def open_source(folder: Path, scratch: Path) -> Source:
         raise ValueError(f"{kept}; give the model it was made from, or an ONNX bundle")
     weights = SavedWeights(bundle.path(WEIGHTS), bundle.config)
     parts = (bundle.path(TOKENIZER), bundle.path(COLOURS))
-    return Source(weights, *parts, manifest.name, manifest.weights_licence, manifest.adapter)
+    draft = manifest.options.get("draft")
+    return Source(weights, *parts, manifest.name, manifest.weights_licence, manifest.adapter, draft)
 
 
 def with_adapters(source: Source, wanted: Sequence[str]) -> tuple[Source, Sequence[str]]:

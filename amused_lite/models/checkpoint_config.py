@@ -172,6 +172,7 @@ def published_configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
         ("spherical codes", config.vqgan.spherical),
         ("a patch stem", config.vqgan.patch_size != 1),
         ("a VQ-GAN without norms", config.vqgan.norm != "group"),
+        ("a draft decoder", config.vqgan.draft is not None),
     ):
         if has:
             remedy = "only models built like the published ones can be saved for diffusers"

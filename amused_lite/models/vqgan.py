@@ -122,7 +122,7 @@ class VQGAN(nn.Module):
         self.pre_quant = nn.Conv2d(width, width, 1)
         self.codebook = nn.Parameter(torch.empty(config.codebook_size, width).uniform_(-1, 1) / config.codebook_size)
         self.post_quant = nn.Conv2d(width, width, 1)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config.decoder)
 
     def latents(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in 0...1 -> latents before quantization (B, h, w, Z)."""

@@ -28,6 +28,7 @@ from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch_runtime import TorchRuntime
 from amused_lite.tensor_file import open_tensors, write_tensors
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.quarters import Paired
 from amused_lite.training.run import Run
 from amused_lite.training.scenes import caption, random_scene
 from amused_lite.training.style import (
@@ -47,7 +48,7 @@ from amused_lite.training.style_data import (
     styled,
     trigger,
 )
-from amused_lite.training.style_decoder import DecoderBatches, DecoderStep, Paired
+from amused_lite.training.style_decoder import DecoderBatches, DecoderStep
 from amused_lite.training.style_guess import StyleGuess
 from amused_lite.training.style_recipe import StyleRecipe, recipe_of
 
@@ -324,6 +325,11 @@ def default_prompts(preset: str, recipe: StyleRecipe) -> list[str]:
     if preset != "tiny":
         return []
     looked_at = ceil(recipe.steps * recipe.batch * (recipe.guessed_share or recipe.prior_share))
+    return scene_captions(min(PROMPTS, looked_at))
+
+
+def scene_captions(number: int) -> list[str]:
+    """So many captions of training scenes that ask for no style."""
     stream = (random_scene(PROMPTS, index, "train") for index in count())
-    plain = islice((scene for scene in stream if scene.style == "flat"), min(PROMPTS, looked_at))
+    plain = islice((scene for scene in stream if scene.style == "flat"), number)
     return [caption(scene, Random(index), always_backdrop=True) for index, scene in enumerate(plain)]

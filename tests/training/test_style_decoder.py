@@ -8,9 +8,10 @@ import pytest
 import torch
 from style_models import CONFIG, RECIPE, model, record
 
+from amused_lite.training.quarters import Paired
 from amused_lite.training.run import Run, in_turn
 from amused_lite.training.style import prepare, train_style
-from amused_lite.training.style_decoder import DecoderBatches, DecoderStep, Paired
+from amused_lite.training.style_decoder import DecoderBatches, DecoderStep
 from amused_lite.training.style_recipe import RECIPES, StyleRecipe, recipe_of
 
 DECODER = replace(RECIPE, targets=("decoder",), guessed_share=0.5)

@@ -1,0 +1,104 @@
+"""`amused-lite distil`: a bundle whose pictures a small decoder paints, for drafts."""
+
+import argparse
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amused_lite.bundle import TARGETS
+from amused_lite.commands.flags import whole
+from amused_lite.extras import require_extra
+
+if TYPE_CHECKING:
+    from amused_lite.training.style_job import Base
+
+_EXAMPLES = """\
+examples:
+  amused-lite distil tiny out/draft
+  amused-lite generate "a red star above a house" -m out/draft
+  amused-lite distil amused/amused-512 out/draft-512 --prompts mine.txt --pictures 64 --steps 3000 --widths 64,128,192
+      mine.txt holds prompts of the kind you draw, one in a line
+  amused-lite quantize out/draft-512 out/draft-8bit --method dynamic
+
+The model draws pictures, its own decoder paints them in full, and a small decoder learns to paint the same tokens. The
+U-ViT, the codes and the encoder stay as they are, so the same seed draws the same tokens, and the model's own decoder
+paints them whenever the finished picture is wanted. How near the draft comes is printed and kept in the manifest.
+Ctrl-C finishes the step and saves to OUT.work; the same command goes on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `distil`."""
+    parser.description = "Teach a small decoder to paint a model's tokens, and write a bundle that drafts with it."
+    parser.epilog = _EXAMPLES
+    parser.add_argument("model", metavar="MODEL", help="tiny, an ONNX bundle, a diffusers folder or a hub id")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the bundle folder to make; replaces a bundle")
+    parser.add_argument("--to", dest="target", default="onnx", metavar="TARGET", help=f"{', '.join(TARGETS)} (onnx)")
+    parser.add_argument("--precision", default="float16", metavar="NAME", help="float16 or float32 (float16)")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="what to draw, a prompt in a line, in turn")
+    parser.add_argument("--pictures", type=whole(1), default=96, metavar="N", help="of the model's own to learn (96)")
+    parser.add_argument("--steps", type=whole(1), default=1500, metavar="N", help="of training (1500)")
+    parser.add_argument("--widths", default="32,64", metavar="A,B", help="of the decoder, finest level first (32,64)")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw, teach, measure, export."""
+    require_extra("export", "teach a draft decoder", "torch", "safetensors")
+    from amused_lite.export.export import check_out, export_bundle
+    from amused_lite.export.options import ExportOptions, require_target
+    from amused_lite.export.weights import open_source
+    from amused_lite.runtimes.open import find_model
+    from amused_lite.training.draft import DraftRecipe, DraftWeights, check_widths, fidelity, lessons, teach
+    from amused_lite.training.run import use_threads
+    from amused_lite.training.style_job import Base
+
+    options = ExportOptions(target=args.target, precision=args.precision)
+    require_target(args.target)
+    check_out(args.out)
+    recipe = DraftRecipe(widths=_widths(args.widths), pictures=args.pictures, steps=args.steps)
+    use_threads(args.threads)
+    folder = find_model(args.model)
+    base = Base.open(folder, args.threads)
+    check_widths(base.networks.config.vqgan, recipe.widths)
+    prompts = _prompts(args.prompts, base, recipe.pictures)
+    work = args.out.with_name(f"{args.out.name}.work")
+    work.mkdir(parents=True, exist_ok=True)
+    shown = lessons(base, prompts, work)
+    draft = teach(base, shown, recipe, work)
+    if draft is None:
+        print("stopped early; the same command goes on from here", file=sys.stderr)
+        return 130
+    figure = fidelity(draft, shown, recipe)
+    said = {"widths": list(recipe.widths), "steps": recipe.steps, "pictures": recipe.pictures, "psnr": round(figure, 1)}
+    with tempfile.TemporaryDirectory() as scratch:
+        source = open_source(folder, Path(scratch))
+        weights = DraftWeights(source.weights, draft)
+        name = f"{source.name or folder.name} (draft decoder)"
+        export_bundle(source._replace(weights=weights, colours=None, draft=said), args.out, options, name)
+    print(f"{args.out}  {args.target}  the draft is {figure:.1f} dB from the model's own decoder on held-out pictures")
+    return 0
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.split(","))
+    except ValueError:
+        raise ValueError(f"--widths must be numbers with commas between them, such as 32,64; got {text!r}") from None
+
+
+def _prompts(file: Path | None, base: "Base", count: int) -> list[str]:
+    """So many prompts: the file's, or ours for this kind of model, over and over."""
+    from amused_lite.training.style_job import scene_captions
+
+    if file is not None:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not lines:
+            raise ValueError(f"{file} holds no prompt; write one in each line")
+    elif base.preset == "tiny":
+        lines = scene_captions(count)
+    else:
+        lines = list(importlib.import_module("amused_lite.quantize.prompts").PICTURES)
+    return [lines[number % len(lines)] for number in range(count)]
