@@ -35,12 +35,13 @@ _FEATURES = 23
 class StyleGuess:
     """What the style adds to a plain pixel, as a linear function of what stands in `_features`.
 
-    So what no pair has shown keeps its own brightness, and stays apart from what is beside it; of its tint it keeps the
-    share that the style's tints have in common with the plain ones.
+    So what no pair has shown keeps its own brightness, or the opposite where the style is a negative, and stays apart
+    from what is beside it; of its tint it keeps the share that the style's tints have in common with the plain ones.
     """
 
     coefficients: npt.NDArray[np.float64]  # (_FEATURES, 3)
-    tints: float  # 0...1
+    opposite: bool  # dark where the plain picture is bright
+    tints: float  # -1...1
 
     @classmethod
     def fit(cls, plain: Sequence[Pixels], styled: Sequence[Pixels]) -> "StyleGuess":
@@ -49,21 +50,24 @@ class StyleGuess:
         A thing of the plain picture rarely lies just where its counterpart does. So pixels far from what the others say
         count for less, as in Cauchy's regression by repeated weighing.
         """
-        tints = max(0.0, _alike([_tints(picture) for picture in plain], [_tints(picture) for picture in styled]))
+        opposite = _alike([_brightness(picture) for picture in plain], [_brightness(picture) for picture in styled]) < 0
+        tints = _alike([_tints(picture) for picture in plain], [_tints(picture) for picture in styled])
         pairs = list(zip(plain, styled, strict=True))
         every = max(_EVERY, math.ceil(math.sqrt(len(pairs) * plain[0].shape[0] * plain[0].shape[1] / _MOST)))
         known = np.concatenate([_thinned(_features(before, _BLUR), every) for before, _ in pairs])
-        wanted = np.concatenate([_thinned(after / 255 - _muted(before, tints), every) for before, after in pairs])
+        wanted = np.concatenate(
+            [_thinned(after / 255 - _start(before, opposite, tints), every) for before, after in pairs]
+        )
         calm = _CALM / len(pairs) * np.square(known).sum() / _FEATURES * np.eye(_FEATURES)
         weights = np.ones(len(known))
         for _ in range(_ROUNDS + 1):
             coefficients = np.linalg.solve((known.T * weights) @ known + calm, (known.T * weights) @ wanted)
             weights = 1 / (1 + np.square(wanted - known @ coefficients).sum(1) / _ALIKE**2)
-        return cls(coefficients, tints)
+        return cls(coefficients, opposite, tints)
 
     def __call__(self, picture: Pixels) -> Pixels:
         """A plain picture in the style, as far as it can be guessed."""
-        made = _muted(picture, self.tints) + _features(picture, _SHARP) @ self.coefficients
+        made = _start(picture, self.opposite, self.tints) + _features(picture, _SHARP) @ self.coefficients
         return (made.clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -94,20 +98,25 @@ def _thinned(values: npt.NDArray[np.float64], every: int) -> npt.NDArray[np.floa
     return values[::every, ::every].reshape(-1, values.shape[-1])
 
 
-def _muted(picture: Pixels, tints: float) -> npt.NDArray[np.float64]:
-    """Its colours 0...1 with a share of their tints."""
-    return picture / 255 - (1 - tints) * _tints(picture)
+def _start(picture: Pixels, opposite: bool, tints: float) -> npt.NDArray[np.float64]:
+    """Colours 0...1 before anything is learned of them: its brightness or the opposite, and a share of its tints."""
+    bright = _brightness(picture)
+    return (1 - bright if opposite else bright) + tints * _tints(picture)
+
+
+def _brightness(picture: Pixels) -> npt.NDArray[np.float64]:
+    """Of colours 0...1, (H, W, 1)."""
+    return (picture / 255 @ _GREY)[..., None]
 
 
 def _tints(picture: Pixels) -> npt.NDArray[np.float64]:
     """What colours 0...1 are beside their brightness, (H, W, 3)."""
-    colour = picture / 255
-    return colour - (colour @ _GREY)[..., None]
+    return picture / 255 - _brightness(picture)
 
 
 def _alike(first: Sequence[npt.NDArray[np.float64]], second: Sequence[npt.NDArray[np.float64]]) -> float:
-    """The correlation of two lists of arrays of the same shapes, each channel about its own mean."""
-    one, other = (np.concatenate([array.reshape(-1, 3) for array in arrays]) for arrays in (first, second))
+    """The correlation of two lists of arrays (H, W, C), each channel about its own mean."""
+    one, other = (np.concatenate([_thinned(array, _EVERY) for array in arrays]) for arrays in (first, second))
     one, other = one - one.mean(0), other - other.mean(0)
     size = np.sqrt(np.square(one).sum() * np.square(other).sum())
     return float((one * other).sum() / size) if size else 0.0

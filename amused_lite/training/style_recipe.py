@@ -75,7 +75,7 @@ RECIPES = {
     "amused-256": StyleRecipe(),  # README, StyleDrop 256: rate 4e-4, alpha 32 at rank 16, good at 1500 to 2000 steps
     "amused-512": StyleRecipe(learning_rate=1e-3, alpha=0.5),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
     "tiny": StyleRecipe(
-        steps=400,
+        steps=600,
         batch=4,  # quarters of pictures
         learning_rate=3e-3,
         rank=16,
