@@ -1,4 +1,4 @@
-"""One adapter file on torch, ONNX Runtime and OpenVINO, merged at loading or at export: equal tokens and pictures."""
+"""One adapter file on torch, ONNX Runtime, OpenVINO and Core ML, merged at loading or at export: equal pictures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +9,14 @@ from small import small_config, small_source
 
 from amused_lite.adapter_files import load_adapter, save_adapter
 from amused_lite.adapters import TARGETS, Adapter, AdapterRecord, Pair, shapes_of
+from amused_lite.bundle import TOKENIZER, open_bundle
 from amused_lite.export.export import export_bundle
+from amused_lite.export.mil_interpreter import InterpretedRuntime
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.weights import open_source, with_adapters
 from amused_lite.generate import Amused
+from amused_lite.runtimes.base import ModelInfo
+from amused_lite.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +78,17 @@ def test_merged_at_export_is_the_same(folder: Path) -> None:
     colours = [np.load(folder / name / "colours.npy").astype(int) for name in ("onnx", "gold")]
     assert (colours[0] != colours[1]).mean() > 0.3  # previews are painted as the adapter paints
     assert_same(drawn(folder / "gold"), drawn(folder / "onnx", "onnx", choice))
+
+
+def test_merged_into_core_ml_packages(folder: Path) -> None:
+    """The packages' own programs, computed by the interpreter."""
+    choice = f"{folder / 'gold.safetensors'}:0.7"
+    source, _ = with_adapters(open_source(folder / "onnx", folder), [choice])
+    export_bundle(source, folder / "phone", ExportOptions("coreml", precision="float32"))
+    bundle = open_bundle(folder / "phone")
+    text = bundle.config.text
+    ids = (text.context_length, text.start_token_id, text.end_token_id)
+    tokenizer = Tokenizer.from_file(bundle.path(TOKENIZER), *ids)
+    amused = Amused(InterpretedRuntime(bundle), tokenizer, ModelInfo(bundle.manifest.name, ""), keep_loaded=True)
+    picture = amused.generate("a red star", seed=3, steps=4)
+    assert_same((picture.recipe.tokens, np.asarray(picture.image, int)), drawn(folder / "onnx", "torch", choice))
