@@ -75,14 +75,15 @@ RECIPES = {
     "amused-256": StyleRecipe(),  # README, StyleDrop 256: rate 4e-4, alpha 32 at rank 16, good at 1500 to 2000 steps
     "amused-512": StyleRecipe(learning_rate=1e-3, alpha=0.5),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
     "tiny": StyleRecipe(
-        steps=600,
+        steps=800,
         batch=4,  # quarters of pictures
         learning_rate=3e-3,
         rank=16,
         alpha=16.0,
         targets=("decoder",),
+        betas=(0.9, 0.98),
         weight_decay=0.0,
-        warmup=10,
+        warmup=60,  # a look far from the plain one begins with large errors
         cooldown=0.9,
         clip_norm=1.0,
         guessed_share=0.95,
