@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
 from amused_lite.config import ModelConfig, VQGANConfig
@@ -105,7 +106,7 @@ def teach(base: Base, shown: Paired, recipe: DraftRecipe, folder: Path) -> VQGAN
     plan = hashlib.sha256(json.dumps([base.hash, asdict(recipe)]).encode()).hexdigest()
     run = Run(folder / plan[:8])  # another recipe or model is another training
     draft = untaught(base.networks.vqgan.requires_grad_(False), recipe.widths, recipe.seed)
-    decoder = draft.decoder.requires_grad_(True).to(memory_format=torch.channels_last)
+    decoder = convert_conv2d_weight_memory_format(draft.decoder.requires_grad_(True), torch.channels_last)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
     ema, first = Ema(decoder, recipe.ema_decay), 0
     if saved := run.resume():
