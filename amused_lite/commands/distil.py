@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amused_lite.bundle import TARGETS
-from amused_lite.commands.flags import whole
+from amused_lite.commands.flags import check_other_folder, whole
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.export.options import ExportOptions, require_target
     from amused_lite.export.weights import open_source
     from amused_lite.runtimes.open import find_model
-    from amused_lite.training.draft import DraftRecipe, DraftWeights, check_widths, fidelity, lessons, teach
+    from amused_lite.training.draft import DraftRecipe, DraftWeights, fidelity, lessons, teach, with_draft
     from amused_lite.training.run import use_threads
     from amused_lite.training.style_job import Base
 
@@ -61,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
     recipe = DraftRecipe(widths=_widths(args.widths), pictures=args.pictures, steps=args.steps)
     use_threads(args.threads)
     folder = find_model(args.model)
+    check_other_folder(args.out, folder)
     base = Base.open(folder, args.threads)
-    check_widths(base.networks.config.vqgan, recipe.widths)
+    with_draft(base.networks.config.vqgan, recipe.widths)  # says what is wrong with them before any work
     prompts = _prompts(args.prompts, base, recipe.pictures)
     work = args.out.with_name(f"{args.out.name}.work")
     work.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(folder, Path(scratch))
         weights = DraftWeights(source.weights, draft)
-        name = f"{source.name or folder.name} (draft decoder)"
+        name = f"{source.name or base.preset} (draft decoder)"
         export_bundle(source._replace(weights=weights, colours=None, draft=said), args.out, options, name)
     print(f"{args.out}  {args.target}  the draft is {figure:.1f} dB from the model's own decoder on held-out pictures")
     return 0

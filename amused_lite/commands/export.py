@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amused_lite.bundle import TARGETS
+from amused_lite.commands.flags import check_other_folder
 
 if TYPE_CHECKING:
     from amused_lite.bundle import Manifest
@@ -79,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     check_out(out)
     folder = find_model(args.model)
-    if out.exists() and folder.samefile(out):
-        raise ValueError(f"{out} is the model itself; give another folder")
+    check_other_folder(out, folder)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         source, remarks = with_adapters(open_source(folder, Path(scratch)), args.adapter)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from amused_lite.unmasking import Step
 
 
+def check_other_folder(out: Path, model: Path) -> None:
+    """Raise ValueError when what is to be made would take the place of the model it is made from."""
+    if out.exists() and model.samefile(out):
+        raise ValueError(f"{out} is the model itself; give another folder")
+
+
 def add_seed_flags(parser: argparse.ArgumentParser) -> None:
     """Which of all pictures that a prompt can give."""
     parser.add_argument("-s", "--seed", type=int, default=-1, metavar="N", help="repeats a picture; -1: random (-1)")

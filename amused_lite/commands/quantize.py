@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from amused_lite.commands.flags import check_other_folder
+
 EXAMPLES = """
 examples:
   amused-lite quantize tiny out/small                             8-bit weights for ONNX Runtime
@@ -60,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ValueError("give the folder to make: amused-lite quantize MODEL OUT")
     out = Path(args.out)
-    if out.exists() and folder.samefile(out):
-        raise ValueError(f"{out} is the model itself; give another folder")
+    check_other_folder(out, folder)
     target = args.target or (open_bundle(folder).manifest.target if (folder / MANIFEST).is_file() else "onnx")
     # quantize/ stands at the top of the repository and below amused_lite once installed.
     options_of = importlib.import_module("amused_lite.quantize.options")

@@ -31,7 +31,7 @@ from amused_lite.training import scenes
 from amused_lite.training.scenes import COLOURLESS, STYLE_LOOKS, HeldoutPrompt, Scene, style_look
 from amused_lite.training.style_data import StylePicture, trigger
 
-JUDGE_STEPS = 6000  # about 35 minutes of one core
+JUDGE_STEPS = 6000  # 55 minutes of one busy core
 SHOWN = 6  # prompts on a contact sheet
 _TEACHING, _CENTRE = 77, 78  # seeds of the pictures to learn from, and of those that define the look
 
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pictures", default="1,3,10", help="how many to learn from (%(default)s)")
     parser.add_argument("--count", type=int, default=40, help="prompts (%(default)s)")
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about 35 minutes")
+    parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about an hour")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a number of the recipe")
     args = parser.parse_args(arguments)
     changes = {name: json.loads(value) for name, _, value in (item.partition("=") for item in args.set)}

@@ -76,7 +76,7 @@ def lessons(base: Base, prompts: Sequence[str], folder: Path, bar: Bar = termina
     return Paired(tokens, [*open_tensors(cache).read()["pictures"].copy()])
 
 
-def check_widths(config: VQGANConfig, widths: tuple[int, ...]) -> VQGANConfig:
+def with_draft(config: VQGANConfig, widths: tuple[int, ...]) -> VQGANConfig:
     """The VQ-GAN with a draft decoder of these widths.
 
     Raises:
@@ -91,10 +91,10 @@ def untaught(vqgan: VQGAN, widths: tuple[int, ...], seed: int = 0) -> VQGAN:
     """The same codes and encoder, not copied, and an untaught decoder of these widths.
 
     Raises:
-        ValueError: see `check_widths`.
+        ValueError: see `with_draft`.
     """
     torch.manual_seed(seed)
-    draft = VQGAN(check_widths(vqgan.config, widths))
+    draft = VQGAN(with_draft(vqgan.config, widths))
     initialize(draft)
     draft.encoder, draft.pre_quant, draft.post_quant = vqgan.encoder, vqgan.pre_quant, vqgan.post_quant
     draft.codebook = vqgan.codebook
@@ -103,8 +103,8 @@ def untaught(vqgan: VQGAN, widths: tuple[int, ...], seed: int = 0) -> VQGAN:
 
 def teach(base: Base, shown: Paired, recipe: DraftRecipe, folder: Path) -> VQGAN | None:
     """Teach, or go on teaching, a draft decoder in `folder`; None when it was stopped before the end."""
-    plan = hashlib.sha256(json.dumps([base.hash, asdict(recipe)]).encode()).hexdigest()
-    run = Run(folder / plan[:8])  # another recipe or model is another training
+    plan = hashlib.sha256(json.dumps([base.hash, asdict(recipe), shown.tokens.tolist()]).encode()).hexdigest()
+    run = Run(folder / plan[:8])  # another recipe, model or choice of prompts is another training
     draft = untaught(base.networks.vqgan.requires_grad_(False), recipe.widths, recipe.seed)
     decoder = convert_conv2d_weight_memory_format(draft.decoder.requires_grad_(True), torch.channels_last)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)

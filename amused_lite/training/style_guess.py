@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,15 +51,13 @@ class StyleGuess:
         A thing of the plain picture rarely lies just where its counterpart does. So pixels far from what the others say
         count for less, as in Cauchy's regression by repeated weighing.
         """
-        opposite = _alike([_brightness(picture) for picture in plain], [_brightness(picture) for picture in styled]) < 0
-        tints = _alike([_tints(picture) for picture in plain], [_tints(picture) for picture in styled])
-        pairs = list(zip(plain, styled, strict=True))
-        every = max(_EVERY, math.ceil(math.sqrt(len(pairs) * plain[0].shape[0] * plain[0].shape[1] / _MOST)))
-        known = np.concatenate([_thinned(_features(before, _BLUR), every) for before, _ in pairs])
-        wanted = np.concatenate(
-            [_thinned(after / 255 - _start(before, opposite, tints), every) for before, after in pairs]
-        )
-        calm = _CALM / len(pairs) * np.square(known).sum() / _FEATURES * np.eye(_FEATURES)
+        every = max(_EVERY, math.ceil(math.sqrt(sum(picture[..., 0].size for picture in plain) / _MOST)))
+        before, after = (np.concatenate([_thinned(one, every) for one in some]) / 255 for some in (plain, styled))
+        opposite = _alike(_brightness(before), _brightness(after)) < 0
+        tints = _alike(_tints(before), _tints(after))
+        known = np.concatenate([_thinned(_features(picture, _BLUR), every) for picture in plain])
+        wanted = after - _start(before, opposite, tints)
+        calm = _CALM / len(plain) * np.square(known).sum() / _FEATURES * np.eye(_FEATURES)
         weights = np.ones(len(known))
         for _ in range(_ROUNDS + 1):
             coefficients = np.linalg.solve((known.T * weights) @ known + calm, (known.T * weights) @ wanted)
@@ -67,7 +66,7 @@ class StyleGuess:
 
     def __call__(self, picture: Pixels) -> Pixels:
         """A plain picture in the style, as far as it can be guessed."""
-        made = _start(picture, self.opposite, self.tints) + _features(picture, _SHARP) @ self.coefficients
+        made = _start(picture / 255, self.opposite, self.tints) + _features(picture, _SHARP) @ self.coefficients
         return (made.clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -93,31 +92,30 @@ def _features(picture: Pixels, blur: float) -> npt.NDArray[np.float64]:
     return np.stack([*sure, *(_TINT * feature for feature in unsure)], -1)
 
 
-def _thinned(values: npt.NDArray[np.float64], every: int) -> npt.NDArray[np.float64]:
+def _thinned(values: npt.NDArray[Any], every: int) -> npt.NDArray[Any]:
     """Some of the pixels, in a list: (H, W, C) to (n, C)."""
     return values[::every, ::every].reshape(-1, values.shape[-1])
 
 
-def _start(picture: Pixels, opposite: bool, tints: float) -> npt.NDArray[np.float64]:
-    """Colours 0...1 before anything is learned of them: its brightness or the opposite, and a share of its tints."""
-    bright = _brightness(picture)
-    return (1 - bright if opposite else bright) + tints * _tints(picture)
+def _start(colours: npt.NDArray[np.float64], opposite: bool, tints: float) -> npt.NDArray[np.float64]:
+    """Colours 0...1, (..., 3), before anything is learned: their brightness or the opposite, a share of their tints."""
+    bright = _brightness(colours)
+    return (1 - bright if opposite else bright) + tints * _tints(colours)
 
 
-def _brightness(picture: Pixels) -> npt.NDArray[np.float64]:
-    """Of colours 0...1, (H, W, 1)."""
-    return (picture / 255 @ _GREY)[..., None]
+def _brightness(colours: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of colours (..., 3): (..., 1)."""
+    return (colours @ _GREY)[..., None]
 
 
-def _tints(picture: Pixels) -> npt.NDArray[np.float64]:
-    """What colours 0...1 are beside their brightness, (H, W, 3)."""
-    return picture / 255 - _brightness(picture)
+def _tints(colours: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What colours (..., 3) are beside their brightness."""
+    return colours - _brightness(colours)
 
 
-def _alike(first: Sequence[npt.NDArray[np.float64]], second: Sequence[npt.NDArray[np.float64]]) -> float:
-    """The correlation of two lists of arrays (H, W, C), each channel about its own mean."""
-    one, other = (np.concatenate([_thinned(array, _EVERY) for array in arrays]) for arrays in (first, second))
-    one, other = one - one.mean(0), other - other.mean(0)
+def _alike(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """The correlation of two arrays (n, C), each channel about its own mean."""
+    one, other = first - first.mean(0), second - second.mean(0)
     size = np.sqrt(np.square(one).sum() * np.square(other).sum())
     return float((one * other).sum() / size) if size else 0.0
 
