@@ -129,7 +129,7 @@ def guard(work: Callable[[], int]) -> int:
                 _drop_output()
             if isinstance(error, BrokenPipeError):
                 return BAD_INPUT
-            if isinstance(error, _USER_CAUSED):
+            if isinstance(error, _USER_CAUSED) or _too_large(error):
                 return _fail(_describe(error))
             raise
     if signals.caught == signal.SIGINT:
@@ -138,6 +138,13 @@ def guard(work: Callable[[], int]) -> int:
 
 
 _USER_CAUSED = (ValueError, OSError, MissingExtraError, MemoryError)
+
+
+def _too_large(error: BaseException) -> bool:
+    """Whether torch, which may not even be installed, could not get the memory it asked for."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def _run(words: list[str]) -> int:
@@ -164,7 +171,7 @@ def _drop_output() -> None:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _too_large(error):
         return "not enough memory; close other programs or use a smaller model"
     if isinstance(error, OSError) and error.strerror:
         place = f" {error.filename}" if error.filename else ""

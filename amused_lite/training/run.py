@@ -5,6 +5,7 @@ draw from (seed, step), so that step and weights are the whole state, and a kill
 """
 
 import json
+import math
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -75,16 +76,20 @@ class Run:
 
         Only the main thread hears signals; elsewhere, set `stop_requested`.
         """
+        before: dict[int, Any] = {}
 
-        def request(number: int, _frame: Any) -> None:
+        def request(number: int, frame: Any) -> None:
             if self.stop_requested:
+                if callable(before.get(number)):
+                    before[number](number, frame)  # the program's own way to end
                 raise KeyboardInterrupt
             self.stop_requested = True
             print(f"\nstopping after this step (signal {number}); the run continues when started again", flush=True)
 
         here = threading.current_thread() is threading.main_thread()
         numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
-        before = {number: signal.signal(number, request) for number in numbers}
+        for number in numbers:
+            before[number] = signal.signal(number, request)
         try:
             for step in range(first, last):
                 if self.stop_requested:
@@ -106,13 +111,22 @@ class Run:
         return self.stop_requested or time.monotonic() - self._saved > self.interval
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write `state` (nested dicts of tensors and numbers) so that a crash leaves the old or the new file."""
+        """Write `state` (nested dicts of tensors and numbers) so that a crash leaves the old or the new file.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full.
+        """
         flat = flatten(state)
         tensors = {key: value.detach().contiguous() for key, value in flat.items() if isinstance(value, Tensor)}
         numbers = {key: value for key, value in flat.items() if not isinstance(value, Tensor)}
         temporary = self.checkpoint.with_suffix(".part")
-        save_file(tensors, temporary, metadata={"numbers": json.dumps(numbers | {"step": step})})
-        os.replace(temporary, self.checkpoint)
+        try:
+            save_file(tensors, temporary, metadata={"numbers": json.dumps(numbers | {"step": step})})
+            os.replace(temporary, self.checkpoint)
+        except SafetensorError as error:  # what its library makes of a full disk
+            raise OSError(f"{self.checkpoint} cannot be written: {error}; make room, then start it again") from error
+        finally:
+            temporary.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
     def load(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
@@ -134,7 +148,7 @@ class Run:
     def _forget_after(self, step: int) -> None:
         log = self.folder / "log.jsonl"
         if log.exists():
-            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < step]
+            lines = [line for line in log.read_text().splitlines() if _step_of(line) < step]
             log.write_text("".join(line + "\n" for line in lines))
 
     def plot(self, *names: str) -> None:
@@ -154,6 +168,14 @@ class Run:
         figure.tight_layout()
         figure.savefig(self.folder / "loss.png", dpi=110)
         plt.close(figure)
+
+
+def _step_of(line: str) -> float:
+    """Of a line of the log; infinity where it was cut off by a kill or a full disk."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
