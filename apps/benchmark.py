@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,8 +37,9 @@ Close other programs first; what else ran is part of the figures.
 FOOTNOTES = """
 Each run is a process of its own that draws one picture and then {pictures} more, another prompt each; the contenders
 took turns, {repeat} times. Times are medians, with the least and the most in brackets. The first picture counts from
-before the model is opened: reading, compiling, drawing, but not the start of Python. Steps include the drawing of
-tokens and noise. Peak memory is the whole process's, mapped files included, by the operating system's own count.
+before the model is opened: reading, compiling, drawing, but not the start of Python; loading is what it took longer
+than the others. Steps include the drawing of tokens and noise; tokens/s are a picture's by the time of its steps. Peak
+memory is the whole process's, mapped files included, by the operating system's own count.
 """.strip()
 
 
@@ -70,7 +72,8 @@ class Result:
 
     first: float
     pictures: list[dict[str, Any]]  # total, encode, decode, and the list of steps
-    peak: int
+    tokens: int  # of a picture
+    peak: int | None  # where the system keeps count
     versions: dict[str, str]
     runtime: str
 
@@ -140,10 +143,14 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
         "pictures": args.pictures,
     }
     found = []
+    if twice := [f"{model}@{runtime}".rstrip("@") for model, runtime in named if named.count((model, runtime)) > 1]:
+        raise ValueError(f"{twice[0]} is there twice; name it once and choose --repeat for more turns")
+    short = Counter((Path(model).name, runtime) for model, runtime in named)
     for model, runtime in named:
         check_runtime(runtime or "auto")
         find_model(model)
-        called = args.random if model == random else Path(model).name
+        name = Path(model).name
+        called = args.random if model == random else name if short[name, runtime] == 1 else model
         task = Task(model, runtime or "auto", **common)
         found.append(Contender(f"{called} on {runtime}" if runtime else called, task))
     return [*_diffusers(random or named[0][0], common), *found] if args.against else found
@@ -180,8 +187,8 @@ def measure(rivals: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Con
 def report(results: dict[str, list[Result]], task: Task, repeat: int, random: bool) -> str:
     """The table in Markdown, with what has to be known to read it."""
     lines = [
-        "| | whole picture | compared | text | a step | decoding | first picture | peak memory |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | whole picture | compared | text | a step | tokens/s | decoding | loading | first picture | peak memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     base = None
     for name, some in results.items():
@@ -189,14 +196,19 @@ def report(results: dict[str, list[Result]], task: Task, repeat: int, random: bo
         totals = [picture["total"] for picture in pictures]
         base = base or median(totals)
         steps = median(step for picture in pictures for step in picture["steps"])
+        drawing = median(sum(picture["steps"]) for picture in pictures)
+        first = median(result.first for result in some)
+        peaks = [result.peak for result in some if result.peak]
         cells = [
             f"**{median(totals):.2f} s** ({min(totals):.2f} to {max(totals):.2f})",
             f"1 / {base / median(totals):.2f}",
             f"{median(picture['encode'] for picture in pictures):.2f} s",
             f"{steps * 1000:.0f} ms",
+            f"{some[0].tokens / drawing:.1f}",
             f"{median(picture['decode'] for picture in pictures):.2f} s",
-            f"{median(result.first for result in some):.1f} s",
-            f"{max(result.peak for result in some) / 2**30:.2f} GiB",
+            f"{max(0, first - median(totals)):.1f} s",
+            f"{first:.1f} s",
+            f"{max(peaks) / 2**30:.2f} GiB" if peaks else "not told",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     versions: dict[str, str] = {}

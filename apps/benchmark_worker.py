@@ -7,12 +7,12 @@ then is its peak memory its own, and because the first picture's time includes w
 import importlib.metadata
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from amused_lite.runtimes.memory import peak_memory, spare_memory
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "executorch", "coremltools", "bitsandbytes", "diffusers", "numpy")
 
@@ -30,20 +30,9 @@ def main() -> int:
     return 0
 
 
-def peak_memory() -> int:
-    """Bytes: the most this process ever had in memory, files that were mapped included, by the system's own count."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would begin with that of the process that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _ours(task: dict[str, Any]) -> dict[str, Any]:
     from amused_lite.generate import Amused
     from amused_lite.options import GenerateOptions
-    from amused_lite.runtimes.memory import spare_memory
 
     if task["memory"] == "low":
         spare_memory()
@@ -64,7 +53,8 @@ def _ours(task: dict[str, Any]) -> dict[str, Any]:
         pictures.append({"encode": encode, "steps": steps, "decode": clock.lap(), "total": clock.total()})
         if number == 0:
             first = time.perf_counter() - began
-    return {"first": first, "pictures": pictures[1:], "runtime": amused.runtime.name}
+    tokens = amused.runtime.config.uvit.num_tokens
+    return {"first": first, "pictures": pictures[1:], "tokens": tokens, "runtime": amused.runtime.name}
 
 
 def _diffusers(task: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +91,8 @@ def _diffusers(task: dict[str, Any]) -> dict[str, Any]:
         pictures.append({**spent, "steps": [step] * task["steps"], "total": total})
         if number == 0:
             first = time.perf_counter() - began
-    return {"first": first, "pictures": pictures[1:], "runtime": task["runtime"]}
+    tokens = pipeline.transformer.config.sample_size**2  # 32 x 32 for 512 pixels
+    return {"first": first, "pictures": pictures[1:], "tokens": tokens, "runtime": task["runtime"]}
 
 
 class _Clock:

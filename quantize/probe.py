@@ -1,10 +1,9 @@
 """One model in a process of its own: how long it takes and how much memory. Prints a line of JSON.
 
-    python -m amused_lite.quantize.probe MODEL RUNTIME [THREADS]
+python -m amused_lite.quantize.probe MODEL RUNTIME [THREADS]
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+
+from amused_lite.runtimes.memory import peak_memory
 
 STEPS = 4  # timed, after one that warms up
 _THIS = "amused_lite.quantize.probe"
@@ -39,16 +40,6 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     began = time.perf_counter()
     result = call()
     return time.perf_counter() - began, result
-
-
-def peak_mib() -> float:
-    """The most memory this process ever held, mapped files included, by the system's own account."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return int(lines["VmHWM"].split()[0]) / 1024
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def main(words: list[str]) -> int:
@@ -86,8 +77,9 @@ def main(words: list[str]) -> int:
         "first_step_s": steps[0],
         "step_s": median(steps[1:]),
         "decode_s": decoding[1],
-        "peak_mib": peak_mib(),
     }
+    if (peak := peak_memory()) is not None:
+        figures["peak_mib"] = peak / 2**20
     print(json.dumps({key: round(value, 4) for key, value in figures.items()}))
     return 0
 

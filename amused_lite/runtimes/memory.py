@@ -1,4 +1,4 @@
-"""Less memory, for a whole process: what is freed, or can be read again, goes back to the system."""
+"""A process's memory: how much it took, and less of it, by giving back what is freed or can be read again."""
 
 import ctypes
 import sys
@@ -33,6 +33,24 @@ def allocate_for(steps: bool) -> None:
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc
         library.mallopt(_M_MMAP_THRESHOLD, _HUGE if steps and not sparing() else _LARGE)
         library.malloc_trim(0)
+
+
+def peak_memory() -> int | None:
+    """Bytes: the most this process ever had in memory, files that were mapped included, by the system's own count.
+
+    None where the system keeps none, as Windows.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would begin with that of the process that started this one
+        line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)
+        if line is not None:
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def let_go(file: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from amused_lite.models.networks import Networks
+from amused_lite.runtimes.memory import peak_memory
 
 
 @contextmanager
@@ -57,6 +58,8 @@ def estimate(loss: Callable[[], Tensor], learned: nn.Module) -> Estimate:
         learned: whose parameters get gradients.
     """
     cuda = next(learned.parameters()).device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()  # what came before took more, and is over
     for _ in range(2):
         began = time.perf_counter()
         loss().backward()
@@ -65,16 +68,4 @@ def estimate(loss: Callable[[], Tensor], learned: nn.Module) -> Estimate:
         seconds = time.perf_counter() - began
         for parameter in learned.parameters():
             parameter.grad = None
-    return Estimate(seconds, torch.cuda.max_memory_allocated() if cuda else _peak_memory())
-
-
-def _peak_memory() -> int | None:
-    """Bytes this process has held at the most."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return Estimate(seconds, torch.cuda.max_memory_allocated() if cuda else peak_memory())

@@ -1,15 +1,19 @@
 """`amused-lite bench`: real processes are measured, and random models are ones that both libraries open."""
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from amused_lite.apps import random_model
+from amused_lite.apps import benchmark, random_model
+from small import small_source
 
 from amused_lite import cli
 from amused_lite.config import PRESETS
+from amused_lite.export.export import export_bundle
+from amused_lite.export.options import ExportOptions
 from amused_lite.generate import Amused
 
 
@@ -28,11 +32,20 @@ def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.Capture
             (picture,) = result["pictures"]
             assert len(picture["steps"]) == 2
             parts = picture["encode"] + sum(picture["steps"]) + picture["decode"]
-            assert 0 < parts <= picture["total"] < result["first"] * 10
+            assert 0 < parts <= picture["total"] < result["first"] * 10 and result["tokens"] == 1024
     assert all(50 * 2**20 < result["peak"] < 2**31 for some in results.values() for result in some)
     # Torch's libraries alone are larger than all that ONNX Runtime needs.
     assert results["tiny on torch"][0]["peak"] > results["tiny"][0]["peak"]
     assert "torch" in results["tiny on torch"][0]["versions"] and "torch" not in results["tiny"][0]["versions"]
+
+
+def test_folders_of_one_name_are_two_contenders(tmp_path: Path) -> None:
+    folders = [str(tmp_path / place / "int8") for place in ("a", "b")]
+    for folder in folders:
+        export_bundle(small_source(tmp_path), folder, ExportOptions())
+    parser = argparse.ArgumentParser()
+    benchmark.add_arguments(parser)
+    assert [rival.name for rival in benchmark.contenders(parser.parse_args([*folders, "tiny"]))] == [*folders, "tiny"]
 
 
 @pytest.mark.slow
@@ -73,6 +86,7 @@ def test_random_models_open_in_both_libraries(
         (["--random", "tiny"], "no published preset"),
         (["tiny", "--against", "diffusers"], "diffusers cannot open tiny"),
         (["--repeat", "0"], "1 or more"),
+        (["tiny", "tiny"], "tiny is there twice"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_one_line(

@@ -49,13 +49,13 @@ import sys, torch
 from amused_lite.config import VQGANConfig
 from amused_lite.models.strips import decode_in_strips
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.quantize.probe import peak_mib
+from amused_lite.runtimes.memory import peak_memory
 decoder = VQGAN(VQGANConfig(channels=(64, 64), layers_per_block=1, latent_channels=4)).decoder.eval()
 latents = torch.zeros(1, 4, 384, 384)
-before = peak_mib()
+before = peak_memory()
 with torch.inference_mode():
     decode_in_strips(decoder, latents) if sys.argv[1] == "strips" else decoder(latents)
-print(peak_mib() - before)
+print((peak_memory() - before) / 2**20)
 """
 
 
