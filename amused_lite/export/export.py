@@ -36,6 +36,7 @@ from amused_lite.export.modules import OUTPUTS, colour_table, examples, input_sp
 from amused_lite.export.options import ExportOptions, require_target
 from amused_lite.export.parity import AGREEMENT_STEPS, agreement, compare
 from amused_lite.export.weights import RoundedWeights, Source
+from amused_lite.models.adapters import hash_of
 from amused_lite.runtimes.base import Runtime
 from amused_lite.runtimes.torch_runtime import TorchRuntime
 
@@ -76,7 +77,7 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
             precision={module: options.precision_of(module) for module in inputs},
             inputs=input_specs(inputs, options.flexible, options.free_rows),
             target=options.target,
-            options=options.record() | ({"draft": source.draft} if source.draft else {}),
+            options=_said(source, options),
             files=record_files(folder),
             defaults=_defaults(weights.config),
             adapter=source.adapter,
@@ -86,6 +87,12 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
         manifest = write_manifest(folder, replace(manifest, parity=parity))
         open_bundle(folder)
     return manifest
+
+
+def _said(source: Source, options: ExportOptions) -> dict[str, Any]:
+    """How it was exported, and which base this is: graphs hide the weights that tell it."""
+    base = hash_of(source.weights.part("uvit.token_side"))
+    return options.record() | {"base_hash": base} | ({"draft": source.draft} if source.draft else {})
 
 
 def _defaults(config: ModelConfig) -> dict[str, Any]:

@@ -88,10 +88,10 @@ def read_adapter(path: Path, config: ModelConfig) -> tuple[Adapter, list[str]]:
 
 
 def hash_of_bundle(bundle: Bundle) -> str:
-    """`base_hash` of a bundle with weights of its own, else ""."""
+    """`base_hash` of a bundle: from its weights, or what its manifest says where graphs hide them; "" if neither."""
     name = next((name for name in (WEIGHTS, QUANTIZED) if name in bundle.manifest.files), None)
     if name is None:
-        return ""
+        return str(bundle.manifest.options.get("base_hash", ""))
     file = open_tensors(bundle.path(name))
     return base_hash(file.read(FINGERPRINT)) if all(name in file.entries for name in FINGERPRINT) else ""
 

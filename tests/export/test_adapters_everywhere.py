@@ -57,6 +57,18 @@ def test_merged_at_loading(weight: float, folder: Path) -> None:
     assert_same(drawn(folder / "openvino", "auto", f"{folder / 'gold.safetensors'}:0"), plain)
 
 
+def test_another_base_is_mentioned_on_every_runtime(folder: Path) -> None:
+    """Also where graphs hide the weights that tell it."""
+    known = load_adapter(folder / "gold.safetensors")
+    own = open_bundle(folder / "openvino").manifest.options["base_hash"]
+    for base, remarks in ((own, 0), ("0" * 64, 1)):
+        choice = save_adapter(
+            replace(known, record=replace(known.record, base_hash=base)), folder / f"{base[:6]}.safetensors"
+        )
+        for bundle in ("onnx", "openvino"):
+            assert len(Amused.open(folder / bundle, adapters=[str(choice)]).info.remarks) == remarks
+
+
 def test_a_decoder_alone_paints_the_same_tokens_otherwise(folder: Path) -> None:
     adapter = load_adapter(folder / "gold.safetensors")
     pairs = {path: pair for path, pair in adapter.pairs.items() if path.startswith("vqgan.")}

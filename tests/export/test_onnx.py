@@ -21,6 +21,7 @@ from amused_lite.export.modules import OUTPUTS, colour_table, examples, exportab
 from amused_lite.export.options import OPSETS, ExportOptions
 from amused_lite.export.weights import open_source
 from amused_lite.generate import Amused
+from amused_lite.models.adapters import hash_of
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
 from amused_lite.models.networks import Networks, SavedWeights, load_networks, save_networks
 from amused_lite.options import GenerateOptions
@@ -180,6 +181,7 @@ def test_every_other_choice_together(tmp_path: Path) -> None:
     options = ExportOptions(precision="float32", batch="flexible", opset=18, single_file=True, log_probs=False)
     manifest = export_bundle(source, tmp_path / "bundle", options)
     assert WEIGHTS not in manifest.files and manifest.options == {
+        "base_hash": hash_of(source.weights.part("uvit.token_side")),
         "batch": "flexible",
         "opset": 18,
         "single_file": True,
