@@ -6,6 +6,7 @@ wanted kind, it is exported first, to a folder that goes again.
 
 import json
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,7 @@ def float_bundle(model: Path, target: str, scratch: Path) -> Bundle:
 
     wanted = "onnx" if target == "torch" else target  # torch reads the weights of an ONNX bundle
     require_target(wanted)
+    print(f"amused-lite: {model} is no bundle for {wanted}; it is exported first, then made smaller", file=sys.stderr)
     export_bundle(open_source(model, scratch), scratch / "bundle", ExportOptions(wanted))
     return open_bundle(scratch / "bundle")
 

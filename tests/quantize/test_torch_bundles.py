@@ -5,11 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from amused_lite.quantize.quantize import tokenizer_of
 
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, open_bundle
 from amused_lite.generate import Amused
 from amused_lite.models.low_bits import LowBitWeights
 from amused_lite.models.networks import SavedWeights
+from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.open import find_model
 from amused_lite.runtimes.torch_runtime import TorchRuntime
 
@@ -66,11 +68,19 @@ def test_other_precisions_are_refused(make: Make) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("bits", [8, 4])
 def test_cuda(make: Make, bits: int) -> None:
-    """LLM.int8 proper, and NF4, on a CUDA device: the same picture as the processor draws, nearly."""
+    """LLM.int8 proper, and NF4, on a CUDA device: as the processor, nearly; 8 bits round activations there."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     bundle = make("torch", bits)
     weights = LowBitWeights(bundle.path(QUANTIZED), bundle.config)
     tokens = np.random.default_rng(0).integers(0, 1024, (1, 1024)).astype(np.int32)
-    pictures = [TorchRuntime(weights, device=device).decode_image(tokens) for device in ("cpu", "cuda")]
-    assert np.abs(pictures[0] - pictures[1]).max() < 0.02
+    tokens[:, ::2] = bundle.config.uvit.mask_token_id
+    ids = tokenizer_of(bundle).encode(["a red star above a house"])
+    micro = GenerateOptions().complete(bundle.config).micro_conditioning.array()
+    likely = []
+    for device in ("cpu", "cuda"):
+        runtime = TorchRuntime(weights, device=device)
+        likely.append(runtime.predict(tokens, runtime.encode_prompt(ids, micro), 1.0)[0, ::2])  # (N / 2, K)
+    away = np.abs(likely[0] - likely[1]).mean() / likely[0].std()
+    assert away < (0.1 if bits == 8 else 0.02)  # NF4 differs by the order of its sums alone
+    assert (likely[0].argmax(-1) == likely[1].argmax(-1)).mean() > 0.9
