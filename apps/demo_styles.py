@@ -93,6 +93,7 @@ class StylesTab:
     def __init__(self, desk: Desk, pickers: list[AdapterPicker]) -> None:
         self.desk, self._pickers = desk, pickers
         self._training: Training | None = None
+        self._failed: Path | None = None  # what the last training would have made, if it failed
         self._lock = threading.Lock()
         self.adapter = gr.State("")  # name of the style that was trained last
         self.candidates = gr.State([])  # [(key, caption)]
@@ -237,7 +238,7 @@ class StylesTab:
         with self._lock:
             if self._training is not None and not self._training.ended():
                 raise ValueError("a style is being learned already; stop it, or wait until it is done")
-            out = _free_name(self.desk.styles, style)
+            out = _free_name(self.desk.styles, style, self._failed)
             spec = self.desk.scratch / f"{out.stem}.json"
             prompts = sample_prompts(model)
             values = {
@@ -266,7 +267,10 @@ class StylesTab:
 
     def _done(self, training: Training, out: Path, chosen: tuple[list[str], ...]) -> list[Any]:
         last, skip = training.last, gr.skip()
-        shutil.rmtree(out.with_name(f"{out.stem}.work"), ignore_errors=True) if last["state"] != "done" else None
+        work = out.with_name(f"{out.stem}.work")
+        self._failed = out if last["state"] == "failed" else None  # tried again, it goes on from its work folder
+        if last["state"] not in ("done", "failed"):
+            shutil.rmtree(work, ignore_errors=True)
         buttons = [gr.Button(interactive=True), gr.Button(visible=False)]
         if last["state"] != "done":
             text = last.get("error") or "Stopped before there was a first sample; nothing was kept."
@@ -274,7 +278,7 @@ class StylesTab:
             return [demo_stage.message(text, kind), text, *buttons, skip, skip, *[skip] * len(self._pickers)]
         name = self.desk.engine.shelf.offer_adapter(last["path"])
         html = _shown(training)
-        shutil.rmtree(out.with_name(f"{out.stem}.work"), ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
         lists = [picker.offered(before) for picker, before in zip(self._pickers, chosen, strict=True)]
         return [html, f"The style {name} is learned", *buttons, gr.Column(visible=True), name, *lists]
 
@@ -319,11 +323,11 @@ def _pictures(files: list[str], captions: str) -> list[tuple[str, str]]:
     return list(zip(files, lines * len(files) if len(lines) == 1 else lines, strict=True))
 
 
-def _free_name(folder: Path, style: str) -> Path:
-    """A file for a style that is not there yet."""
+def _free_name(folder: Path, style: str, failed: Path | None) -> Path:
+    """A file for a style that is not there yet; that of the training that failed, if it was of this name."""
     stem = re.sub(r"[^\w]+", "-", style.lower(), flags=re.ASCII).strip("-")[:60] or "style"
     number, path = 1, folder / f"{stem}.safetensors"
-    while path.exists() or path.with_name(f"{path.stem}.work").exists():
+    while path.exists() or (path != failed and path.with_name(f"{path.stem}.work").exists()):
         number += 1
         path = folder / f"{stem}-{number}.safetensors"
     return path

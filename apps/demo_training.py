@@ -6,6 +6,7 @@ adapter, or nothing. The page's half, which starts and watches it, is `demo_styl
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -46,7 +47,7 @@ def _train(spec: dict[str, Any]) -> None:
 
     from amused_lite.evaluation.style_watch import StyleWatch
     from amused_lite.training.style_data import StylePicture, open_picture
-    from amused_lite.training.style_job import Base, make_job
+    from amused_lite.training.style_job import Base, OtherTrainingError, make_job, work_folder
 
     _say(state="opening")
     if spec["threads"]:
@@ -55,7 +56,11 @@ def _train(spec: dict[str, Any]) -> None:
     changes = {name: value for name, value in spec["recipe"].items() if value is not None}
     recipe = replace(base.recipe(), **changes)
     pictures = [StylePicture(Path(path), caption) for path, caption in spec["pictures"]]
-    job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, bar=_bar)
+    try:
+        job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, bar=_bar)
+    except OtherTrainingError:  # left by a training that failed, of other pictures
+        shutil.rmtree(work_folder(Path(spec["out"])))
+        job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, bar=_bar)
     size = base.networks.config.image_size
     watch = StyleWatch(
         base.amused,
@@ -82,7 +87,7 @@ def _train(spec: dict[str, Any]) -> None:
     if reason is None and not watch.history:
         _say(state="cancelled")
         return
-    steps = watch.best if watch.history else recipe.steps
+    steps = watch.best
     path = job.save(job.kept(steps))
     _say(
         state="done",

@@ -9,10 +9,11 @@ from PIL import Image
 from amused_lite.adapter_files import load_adapter
 from amused_lite.adapters import Adapter
 from amused_lite.cli import main
+from amused_lite.evaluation.style_watch import StyleWatch
 from amused_lite.tensor_file import open_tensors
 from amused_lite.training import style_job
 
-QUICK = ["--steps", "2", "--batch", "1", "--crops", "2", "--guessed-share", "0", "--threads", "1"]
+QUICK = ["--steps", "2", "--batch", "1", "--guessed-share", "0", "--threads", "1"]
 
 
 @pytest.fixture
@@ -37,7 +38,12 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return errors[0]
 
 
-TOKENS = (["--targets", "attention"], "2 pictures, 2 crops of each; 110,592 numbers", "in gold style", "rank 8")
+TOKENS = (
+    ["--targets", "attention", "--crops", "2"],
+    "2 pictures, 2 crops of each; 110,592 numbers",
+    "in gold style",
+    "rank 8",
+)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,9 @@ def test_pictures_to_adapter_to_picture(
     out.unlink()
     assert train(pictures, out, *targets, "--learning-rate", "1e-5") == 2  # must not go on from it
     assert "holds a training with other recipe; remove it to start anew" in one_line(capsys)
+    (style_job.work_folder(out) / style_job.PLAN).write_text("")
+    assert train(pictures, out, *targets) == 2
+    assert "plan.json is damaged; remove " in one_line(capsys)
 
 
 def test_a_full_disk_loses_nothing(
@@ -110,12 +119,27 @@ def test_a_full_disk_loses_nothing(
     def full(adapter: Adapter, path: Path) -> Path:
         raise OSError(28, "No space left on device", str(path))
 
+    sampled = ["--sample-every", "1", "--sample-prompt", "a star"]
+    save, best = style_job.save_adapter, iter((0.9, 0.1))
+
+    def scored(watch: StyleWatch, steps: int) -> str:
+        watch.history.append((steps, next(best), 1.0))
+        watch._remember()
+        assert watch.keep is not None and watch.keep(steps)
+        return ""
+
+    def full_at_the_end(adapter: Adapter, path: Path) -> Path:
+        return full(adapter, path) if path == out else save(adapter, path)
+
     with monkeypatch.context() as patch:
-        patch.setattr(style_job, "save_adapter", full)
-        assert train(pictures, out, "--no-samples") == 2
+        patch.setattr(style_job, "save_adapter", full_at_the_end)
+        patch.setattr(StyleWatch, "__call__", scored)  # the first strip is the best one
+        assert train(pictures, out, *sampled) == 2
     assert "No space left on device: " in one_line(capsys) and not out.exists()
-    assert train(pictures, out, "--no-samples") == 0  # the steps are done; only the file was missing
-    assert "learning" not in capsys.readouterr().err and out.exists()
+    assert train(pictures, out, *sampled) == 0  # the steps are done; only the file was missing
+    said = capsys.readouterr()
+    assert "learning" not in said.err and "step 1 was the best" in said.out
+    assert load_adapter(out).record.recipe["steps"] == 1
 
 
 def test_feedback_draws_lets_choose_and_learns_again(
@@ -129,6 +153,10 @@ def test_feedback_draws_lets_choose_and_learns_again(
     said = capsys.readouterr().out
     assert "  3  distance from the style " in said and "--pick " in said
     assert (tmp_path / "gold2.work" / "candidates" / "candidates.png").exists()
+    (pictures / "bad.png").write_text("hello")
+    assert main(words) == 2
+    assert "bad.png cannot be used" in one_line(capsys)
+    words.append("--skip-unreadable")
     assert main([*words, "--pick", "1,9"]) == 2
     assert "there is no candidate 9; pick from 1 to 3" in one_line(capsys)
     assert main([*words, "--pick", "3,1", "--no-samples"]) == 0
@@ -146,6 +174,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["{folder}/small.png", "--caption", "a", "--targets", "hair"], "target 'hair' is unknown"),
     (["{folder}/small.png", "--caption", "a", "--learning-rate", "nan"], "learning_rate must be above 0, got nan"),
     (["{folder}/small.png", "--caption", "a", "--optimizer", "sgd"], "optimizer 'sgd' is unknown"),
+    (["{folder}/small.png", "--caption", "a", "--checkpointing"], "--checkpointing is for learning tokens"),
     (["{folder}/small.png", "--caption", "a", "--device", "abacus"], "device 'abacus' cannot be used here"),
     (["{folder}/small.png", "--caption", "a", "--steps", "0"], "argument --steps: must be 1 or more"),
 ]

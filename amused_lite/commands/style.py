@@ -162,7 +162,7 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
         print(f"stopped early; the same command goes on from here ({job.run.folder})")
         return 130
     steps = watch.best if watch and watch.history and not args.no_early_stop else None
-    path = job.save(job.kept(steps) if steps else job.adapter(job.recipe.steps))
+    path = job.save(job.kept(steps) if steps else job.adapter(job.done))
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB  {reason}" + (f"; step {steps} was the best" if steps else ""))
     print(f'use it: amused-lite generate "{job.said("...")}" -m {model} --adapter {path}')
     return 0
@@ -228,7 +228,7 @@ def _feedback(args: argparse.Namespace) -> int:
     from amused_lite.adapter_files import load_adapter
     from amused_lite.evaluation import style_feedback
     from amused_lite.generate import Amused
-    from amused_lite.training.style_data import StylePicture, find_pictures, open_picture
+    from amused_lite.training.style_data import StylePicture, find_pictures, open_picture, readable
     from amused_lite.training.style_job import check_out, work_folder
 
     check_out(args.out)
@@ -242,7 +242,7 @@ def _feedback(args: argparse.Namespace) -> int:
         amused,
         args.prompt or sample_prompts(record.preset),
         record.trigger,
-        [open_picture(picture.path, size) for picture in originals],
+        [open_picture(picture.path, size) for picture in readable(originals, size, args.skip_unreadable)],
         args.candidates,
         folder,
     )

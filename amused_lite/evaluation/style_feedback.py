@@ -3,17 +3,22 @@
 What is kept becomes the pictures of another training. Choosing is the person's, or that of two scores.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from amused_lite.evaluation.contact_sheet import contact_sheet
 from amused_lite.evaluation.style_score import Look, Picture
-from amused_lite.evaluation.style_watch import Sample, draw_samples, text_scores
+from amused_lite.evaluation.style_watch import Sample, text_scores
 from amused_lite.generate import Amused
+from amused_lite.new_file import unfinished
+from amused_lite.picture_files import open_picture
 
 TABLE = "candidates.json"
 SHEET = "candidates.png"
@@ -41,25 +46,53 @@ def draw_candidates(
         trigger: the words of style, if it needs any.
         references: the style's pictures.
         count: of candidates.
-        folder: made if needed; candidates that are there are read again.
+        folder: made if needed; candidates of the same model, adapter, captions and count are read again, and drawing
+            that was stopped goes on.
     """
-    table = folder / TABLE
-    if table.is_file():
-        return [Candidate(**row | {"path": folder / row["path"]}) for row in json.loads(table.read_text("utf-8"))]
-    folder.mkdir(parents=True, exist_ok=True)
     said = [captions[k % len(captions)] for k in range(count)]
-    samples = draw_samples(amused, [f"{caption} {trigger}".strip() for caption in said])
+    key = hashlib.sha256(json.dumps([amused.info.model_hash, amused.info.styles, trigger, said]).encode()).hexdigest()
+    table = folder / TABLE
+    if kept := _kept(table, key):
+        return [Candidate(**row | {"path": folder / row["path"]}) for row in kept]
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for number, caption in enumerate(tqdm(said, "drawing candidates", leave=False, disable=None), 1):
+        samples.append(_drawn(amused, f"{caption} {trigger}".strip(), number - 1, _place(folder, number, key)))
     look = Look.of("references", references)
-    candidates = []
-    for number, (caption, sample, text) in enumerate(zip(said, samples, _texts(amused, samples), strict=True), 1):
-        path = folder / f"candidate-{number:02d}.png"
-        sample.image.save(path)
-        candidates.append(Candidate(number, caption, path, look.distance(sample.image), text))
+    texts = _texts(amused, samples)
+    candidates = [
+        Candidate(number, caption, _place(folder, number, key), look.distance(sample.image), text)
+        for number, (caption, sample, text) in enumerate(zip(said, samples, texts, strict=True), 1)
+    ]
     names = [f"{c.number}: {c.caption}" for c in candidates]
     contact_sheet([sample.image for sample in samples], names, folder / SHEET)
     rows = [{**candidate.__dict__, "path": candidate.path.name} for candidate in candidates]
-    table.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")  # last: until then they are drawn again
+    with unfinished(table) as partial:
+        partial.write_text(json.dumps({"of": key, "candidates": rows}, indent=1) + "\n", encoding="utf-8")
+        partial.replace(table)
     return candidates
+
+
+def _kept(table: Path, key: str) -> list[dict[str, Any]]:
+    """The rows of a table of this key, else none."""
+    try:
+        values = json.loads(table.read_text(encoding="utf-8"))
+        return values["candidates"] if values["of"] == key else []
+    except (OSError, ValueError, KeyError, TypeError):  # none, a damaged one, or one of an earlier version
+        return []
+
+
+def _place(folder: Path, number: int, key: str) -> Path:
+    return folder / f"candidate-{number:02d}-{key[:8]}.png"
+
+
+def _drawn(amused: Amused, prompt: str, seed: int, path: Path) -> Sample:
+    """A candidate, drawn once: its file keeps the tokens."""
+    if path.is_file() and (kept := open_picture(path)).recipe is not None:
+        return Sample(prompt, kept.image, kept.recipe.tokens)
+    picture = amused.generate(prompt, seed=seed)
+    picture.save(path)
+    return Sample(prompt, picture.image, picture.recipe.tokens)
 
 
 def _texts(amused: Amused, samples: Sequence[Sample], group: int = 4) -> list[float]:

@@ -1,5 +1,6 @@
 """Looking at a style while it is learned: samples, how much of the style they have, and whether words still count."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,10 @@ from amused_lite import noise
 from amused_lite.evaluation.contact_sheet import contact_sheet
 from amused_lite.evaluation.style_score import Look, Picture
 from amused_lite.generate import Amused
+from amused_lite.new_file import unfinished
 from amused_lite.options import GenerateOptions
 
+SCORES = "scores.json"
 HIDDEN = 0.6  # of the tokens, where the text score asks how likely they are
 
 
@@ -63,7 +66,7 @@ class StyleWatch:
         opened: gives the model with the adapter as it is now; an `Amused` remembers prompts as they were encoded.
         prompts: with words of style.
         references: the style's pictures.
-        folder: for `samples-00100.png` and so on.
+        folder: for `samples-00100.png` and so on, and for the scores, which a training that goes on reads again.
         keep: called with the number of steps, to put the adapter of each strip away.
         patience: strips without a gain of `step` in style after which the training ends; 0 never ends it.
     """
@@ -84,6 +87,7 @@ class StyleWatch:
         before = draw_samples(self.opened(), self.prompts)
         self._plain = float(np.mean([self._look.distance(sample.image) for sample in before]))
         self._text = float(np.mean(text_scores(self.opened(), before)))
+        self.history += self._remembered()
 
     def __call__(self, steps: int) -> str:
         """Draw, score and print; the reason to stop, or ""."""
@@ -94,9 +98,10 @@ class StyleWatch:
         distance = float(np.mean([self._look.distance(sample.image) for sample in samples]))
         style = (self._plain - distance) / max(self._plain - self._real, 1e-6)
         text = float(np.mean(text_scores(amused, samples))) / max(self._text, 1e-6)
-        self.history.append((steps, style, text))
         if self.keep is not None:
             self.keep(steps)
+        self.history[:] = [entry for entry in self.history if entry[0] < steps] + [(steps, style, text)]
+        self._remember()
         print(f"step {steps}: style {style:.2f}, text {text:.2f} of the base's, {path}", flush=True)
         return self._reason()
 
@@ -104,6 +109,21 @@ class StyleWatch:
     def best(self) -> int:
         """Steps after which style and text, each worth at most 1, were best together."""
         return max(self.history, key=lambda entry: min(entry[1], 1.0) + min(entry[2], 1.0))[0]
+
+    def _remember(self) -> None:
+        values = {"prompts": list(self.prompts), "history": self.history}
+        with unfinished(self.folder / SCORES) as partial:
+            partial.write_text(json.dumps(values) + "\n", encoding="utf-8")
+            partial.replace(self.folder / SCORES)
+
+    def _remembered(self) -> list[tuple[int, float, float]]:
+        """Scores of the same prompts, from before this training was stopped."""
+        if not (self.folder / SCORES).is_file():
+            return []
+        values = json.loads((self.folder / SCORES).read_text(encoding="utf-8"))
+        return (
+            [(s, style, text) for s, style, text in values["history"]] if values["prompts"] == [*self.prompts] else []
+        )
 
     def _reason(self) -> str:
         if not self.patience or len(self.history) < 2:

@@ -22,6 +22,7 @@ from amused_lite.adapters import Adapter, AdapterRecord, preset_of, shapes_of
 from amused_lite.generate import Amused
 from amused_lite.models.adapters import AttachedAdapter, hash_of
 from amused_lite.models.networks import Networks
+from amused_lite.new_file import unfinished
 from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
@@ -57,6 +58,10 @@ PRIOR = "prior.safetensors"  # tokens of the base's own pictures
 PROMPTS = 96  # of the bundled model's own pictures, where none are given
 _THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
 Bar = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, what is done, how many) -> the same items
+
+
+class OtherTrainingError(ValueError):
+    """A work folder is of another training, and nothing in it may be mixed with this one."""
 
 
 def terminal_bar(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
@@ -130,6 +135,12 @@ class StyleJob:
         """Time and memory, measured on the first batch."""
         with checkpointed(self.base.networks, self.recipe.checkpointing):
             return estimate(lambda: self.step(self.batches.batch(0)), self.attached)
+
+    @property
+    def done(self) -> int:
+        """Steps that the last checkpoint has behind it."""
+        saved = self.run.load()
+        return saved[0] if saved else 0
 
     def train(self, watch: Callable[[int], str] | None = None) -> str | None:
         """See `train_style`."""
@@ -211,6 +222,9 @@ def make_job(
         raise ValueError('the style has no name; say --style "melting golden 3d"')
     check_out(out)
     shapes_of(config, recipe.targets, recipe.kind)  # says what is wrong with them before any work
+    own = prior_prompts or default_prompts(base.preset, recipe)
+    if not own and (recipe.prior_share or recipe.guessed_share):
+        raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     good = readable(pictures, config.image_size, skip_unreadable)
     folder = work_folder(out)
     _check_plan(folder, base, good, style, recipe, prior_prompts)
@@ -227,7 +241,7 @@ def make_job(
         licence=licence,
     )
     questions = _of_decoder if recipe.decoder else _of_tokens
-    step, batches = questions(base, good, style, recipe, prior_prompts, folder, bar)
+    step, batches = questions(base, good, style, recipe, own, folder, bar)
     attached = prepare(base.networks, record, recipe)
     return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
 
@@ -247,7 +261,7 @@ def _of_tokens(
     crops = recipe.crops_of(len(pictures))
     data = encode_pictures(base.networks.vqgan, pictures, crops, size, recipe.seed, cache, base.info.model_hash, bar)
     if recipe.prior_share:
-        prior = own_pictures(base, prior_prompts or default_prompts(base.preset, recipe), folder / PRIOR, bar)
+        prior = own_pictures(base, prior_prompts, folder / PRIOR, bar)
     batches = StyleBatches(recipe, data, style, size, prior)
     return StyleStep(base.networks, base.tokenizer, batches.captions, recipe), batches
 
@@ -268,8 +282,7 @@ def _of_decoder(
     real, guessed = Paired(drawn[:, 0], own), None
     if recipe.guessed_share:
         guess = StyleGuess.fit([np.array(amused.decode(row.int().numpy())) for row in real.tokens], own)
-        prompts = prior_prompts or default_prompts(base.preset, recipe)
-        tokens = own_pictures(base, prompts, folder / PRIOR, bar).tokens[:, 0]
+        tokens = own_pictures(base, prior_prompts, folder / PRIOR, bar).tokens[:, 0]
         rows = bar(tokens, "guessing pictures of the style", len(tokens))
         guessed = Paired(tokens, [guess(np.array(amused.decode(row.int().numpy()))) for row in rows])
     return DecoderStep(base.networks, recipe), DecoderBatches(recipe, real, guessed)
@@ -284,7 +297,7 @@ def cut_captions(job: StyleJob) -> list[str]:
 def _check_plan(
     folder: Path, base: Base, pictures: Sequence[StylePicture], style: str, recipe: StyleRecipe, prior: Sequence[str]
 ) -> None:
-    """A work folder goes on with the training it was made for, and with no other."""
+    """A work folder goes on with the training it was made for; raises `OtherTrainingError` for another."""
     seen = [hashlib.sha256(picture.path.read_bytes()).hexdigest() for picture in pictures]
     captions = [picture.caption for picture in pictures]
     plan: dict[str, Any] = {"base": base.info.model_hash, "style": style, "pictures": seen, "captions": captions}
@@ -295,28 +308,36 @@ def _check_plan(
     plan = json.loads(json.dumps(plan | {"recipe": fixed, "prior": list(prior)}))
     path = folder / PLAN
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OtherTrainingError(f"{path} is damaged; remove {folder} to start anew, or change --out") from error
         if changed := [key for key in plan if plan[key] != before.get(key)]:
             what = " and ".join(changed)
-            raise ValueError(f"{folder} holds a training with other {what}; remove it to start anew, or change --out")
+            raise OtherTrainingError(
+                f"{folder} holds a training with other {what}; remove it to start anew, or change --out"
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    with unfinished(path) as partial:
+        partial.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
 
 
 def own_pictures(base: Base, prompts: Sequence[str], cache: Path, bar: Bar = terminal_bar) -> StyleTokens:
-    """A picture of the base for each prompt, drawn once; see `StyleRecipe`."""
+    """A picture of the base for each prompt, drawn once; see `StyleRecipe`. Stopped, it goes on after the last one."""
     if not prompts:
         raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     key = hashlib.sha256(json.dumps([base.info.model_hash, *prompts]).encode()).hexdigest()
-    if not (cache.is_file() and open_tensors(cache).metadata.get("of") == key):
+    begun = cache.is_file() and open_tensors(cache).metadata.get("of") == key
+    rows = [*open_tensors(cache).read()["tokens"].copy()] if begun else []
+    if missing := list(enumerate(prompts))[len(rows) :]:
         amused = base.amused()
-        rows = []
-        for seed, prompt in bar(enumerate(prompts), "the model's own pictures", len(prompts)):
+        for seed, prompt in bar(missing, "the model's own pictures", len(missing)):
             *_, last = amused.steps(prompt, "", 0, GenerateOptions(seed=seed))
-            rows.append(last.tokens[0])
-        write_tensors(cache, {"tokens": np.stack(rows).astype(np.int32)}, {"of": key})
-    tokens = torch.from_numpy(open_tensors(cache).read(["tokens"])["tokens"].copy()).long()[:, None]
+            rows.append(last.tokens[0].astype(np.int32))
+            write_tensors(cache, {"tokens": np.stack(rows)}, {"of": key})
+    tokens = torch.from_numpy(np.stack(rows)).long()[:, None]
     return StyleTokens(tokens, torch.zeros(len(prompts), 1, 5), tuple(prompts))
 
 

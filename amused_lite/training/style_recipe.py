@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 
+# What says how tokens are learned, or how the U-ViT is held in memory meanwhile.
+_TOKENS_ONLY = ("prompt_dropout", "label_smoothing", "smallest_mask", "crops", "int8_base", "checkpointing")
+
 
 @dataclass(frozen=True)
 class StyleRecipe:
@@ -55,6 +58,11 @@ class StyleRecipe:
             raise ValueError("the target decoder is learned alone, from pictures and not from tokens; name no other")
         if self.decoder and (self.prior_share or self.kind != "low_rank"):
             raise ValueError("the target decoder takes low_rank adapters, and no prior_share")
+        if self.decoder and (
+            idle := [name for name in _TOKENS_ONLY if getattr(self, name) != getattr(type(self), name)]
+        ):
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            raise ValueError(f"{flags} is for learning tokens, and the target decoder learns to paint; leave it out")
         if self.guessed_share and not self.decoder:
             raise ValueError("guessed_share is for the target decoder; other targets take prior_share")
         for name, known in {"optimizer": ("adamw", "adamw8bit"), "precision": ("float32", "bfloat16")}.items():

@@ -80,10 +80,14 @@ def test_captions_go_to_pictures_one_for_all_or_one_each() -> None:
 
 
 def test_styles_never_overwrite_each_other(tmp_path: Path) -> None:
-    first = demo_styles._free_name(tmp_path, "Melting / golden ../3d")
+    first = demo_styles._free_name(tmp_path, "Melting / golden ../3d", None)
     assert first.parent == tmp_path and first.name == "melting-golden-3d.safetensors"
     first.touch()
-    assert demo_styles._free_name(tmp_path, "melting golden 3d").name == "melting-golden-3d-2.safetensors"
+    second = demo_styles._free_name(tmp_path, "melting golden 3d", None)
+    assert second.name == "melting-golden-3d-2.safetensors"
+    second.with_name("melting-golden-3d-2.work").mkdir()  # of a training in another program, or of one that failed here
+    assert demo_styles._free_name(tmp_path, "melting golden 3d", None).name == "melting-golden-3d-3.safetensors"
+    assert demo_styles._free_name(tmp_path, "melting golden 3d", second) == second
 
 
 def test_presets_of_the_bundled_model_are_phrases_it_was_taught() -> None:

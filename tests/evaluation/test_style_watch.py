@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amused_lite.evaluation.style_feedback import Candidate, best, picked
+from amused_lite.evaluation.style_feedback import Candidate, best, draw_candidates, picked
 from amused_lite.evaluation.style_watch import Sample, StyleWatch, draw_samples, text_scores
-from amused_lite.generate import Amused
+from amused_lite.generate import Amused, Picture
 from amused_lite.training.scenes import STYLE_LOOKS, draw, random_scene
 
 PROMPTS = ["a red star in a meadow", "a blue house at night", "a yellow car in the snow"]
@@ -53,6 +53,44 @@ def test_the_base_has_none_of_the_style_and_all_of_the_words(
     assert style == pytest.approx(0, abs=1e-6) and text == pytest.approx(1, abs=1e-6)
     assert (tmp_path / "samples-00100.png").exists()
     assert "step 100: style 0.00, text 1.00 of the base's" in capsys.readouterr().out
+
+
+def test_a_training_that_goes_on_knows_its_strips(amused: Amused, tmp_path: Path) -> None:
+    before = watch(amused, tmp_path)
+    before.history = [(100, 0.9, 1.0), (200, 0.1, 1.0), (300, 0.2, 1.0)]
+    before._remember()
+    after = watch(amused, tmp_path)
+    assert after.history == before.history and after.best == 100
+    after(200)  # drawn again, since the last checkpoint was older
+    assert [steps for steps, *_ in after.history] == [100, 200]
+    other = StyleWatch(lambda: amused, PROMPTS[:1], after.references, tmp_path)
+    assert other.history == []  # scores of other pictures
+
+
+def test_candidates_are_drawn_once_and_for_one_question(
+    amused: Amused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = [STYLE_LOOKS["negative"](draw(random_scene(1, 0), 256))]
+    drawn: list[str] = []
+    generate = amused.generate
+
+    def counted(prompt: str, **options: int) -> Picture:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(prompt)
+        return generate(prompt, steps=2, **options)
+
+    monkeypatch.setattr(amused, "generate", counted)
+    with pytest.raises(KeyboardInterrupt):
+        draw_candidates(amused, PROMPTS, "", references, 3, tmp_path)
+    assert drawn == PROMPTS[:2]
+    drawn.clear()
+    found = draw_candidates(amused, PROMPTS, "", references, 3, tmp_path)
+    assert drawn == PROMPTS[2:] and [c.caption for c in found] == PROMPTS
+    assert found == draw_candidates(amused, PROMPTS, "", references, 3, tmp_path)  # of the table
+    drawn.clear()
+    assert len(draw_candidates(amused, PROMPTS, "at night", references, 1, tmp_path)) == 1
+    assert drawn == [f"{PROMPTS[0]} at night"]
 
 
 STORIES: list[tuple[list[tuple[float, float]], str]] = [

@@ -2,8 +2,11 @@
 
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +27,7 @@ from amused_lite.runtimes.base import ModelInfo
 from amused_lite.training import draft as module
 from amused_lite.training.draft import DraftRecipe, DraftWeights, fidelity, teach, untaught
 from amused_lite.training.quarters import Paired
-from amused_lite.training.style_job import Base
+from amused_lite.training.style_job import Base, own_pictures
 
 RECIPE = DraftRecipe(widths=(8, 12), pictures=16, steps=80, batch=4, ema_decay=0.9, learning_rate=4e-3)
 
@@ -78,6 +81,23 @@ def test_a_stopped_teaching_goes_on_to_the_same_end(
         assert torch.equal(value, resumed.state_dict()[name]), name
     other = replace(recipe, widths=(8,), steps=1)  # another training beside it, in the same folder
     assert teach(base, shown, other, tmp_path / "parts") is not None
+
+
+def test_own_pictures_go_on_where_they_were_stopped(base: Base, tmp_path: Path) -> None:
+    prompts, cache, totals = ["a red star", "a blue boat", "two cups"], tmp_path / "parts.safetensors", []
+
+    def stopping(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
+        totals.append(total)
+        yield from islice(items, 2)
+        if total > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        own_pictures(base, prompts, cache, stopping)
+    resumed = own_pictures(base, prompts, cache, stopping)
+    assert totals == [3, 1]
+    assert torch.equal(resumed.tokens, own_pictures(base, prompts, tmp_path / "whole.safetensors").tokens)
+    assert len(own_pictures(base, prompts[:1], cache).tokens) == 1  # other prompts begin anew
 
 
 def test_a_draft_is_another_decoder_of_the_same_model(base: Base) -> None:
