@@ -27,6 +27,7 @@ from amused_lite.evaluation.judge import Judge, Verdict
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
 from amused_lite.evaluation.style_score import Look, Picture, StyleScale, nearest_look
 from amused_lite.generate import Amused
+from amused_lite.picture_files import open_picture
 from amused_lite.training import scenes
 from amused_lite.training.scenes import COLOURLESS, STYLE_LOOKS, HeldoutPrompt, Scene, style_look
 from amused_lite.training.style_data import StylePicture, trigger
@@ -82,15 +83,16 @@ def learn(look: str, pictures: Sequence[StylePicture], out: Path, model: str, ch
     if out.exists():
         return float(load_adapter(out).record.recipe.get("minutes", 0.0))
     began, shared = time.process_time(), out.parent / PRIOR
+    taken = shared.with_suffix(".seconds")
     base, work = Base.open(model), work_folder(out)
     recipe = replace(base.recipe(), **changes)
     work.mkdir(parents=True, exist_ok=True)
     if recipe.guessed_share:  # the own pictures are the same for all, and each would have taken this long
-        if not shared.exists():
+        if not taken.exists():
             own_pictures(base, default_prompts(base.preset, recipe), shared)
-            shared.with_suffix(".seconds").write_text(f"{time.process_time() - began:.1f}")
+            taken.write_text(f"{time.process_time() - began:.1f}")
         else:
-            began -= float(shared.with_suffix(".seconds").read_text())
+            began -= float(taken.read_text())
         shutil.copy(shared, work / PRIOR)
     job = make_job(base, pictures, look, out, recipe)
     if job.train() is None:
@@ -187,6 +189,21 @@ def draw(amused: Amused, prompts: Sequence[HeldoutPrompt], words: str, folder: P
     return pictures
 
 
+def repaint(amused: Amused, folder: Path, drawn: Path, count: int) -> list[Image.Image]:
+    """The pictures in `drawn` from the tokens that their files keep, as another decoder paints them; made once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for seed in range(count):
+        path = folder / f"{seed:02d}.png"
+        if not path.exists():
+            recipe = open_picture(drawn / path.name).recipe
+            assert recipe is not None  # `draw` has saved it
+            amused.decode(recipe.tokens).save(path)
+        with Image.open(path) as opened:
+            pictures.append(opened.convert("RGB"))
+    return pictures
+
+
 def draw_look(
     look: str,
     counts: Sequence[int],
@@ -206,8 +223,11 @@ def draw_look(
         out = folder / f"{look}-{count}.safetensors"
         minutes = learn(look, teaching_pictures(look, count, folder / "pictures"), out, model, changes)
         styled = Amused.open(model, keep_loaded=True, adapters=[str(out)])
-        words = load_adapter(out).record.trigger
-        pictures = draw(styled, prompts, words, folder / f"{look}-{count}")
+        words, place = load_adapter(out).record.trigger, folder / f"{look}-{count}"
+        if words:
+            pictures = draw(styled, prompts, words, place)
+        else:  # a style of the decoder: no words, the base's own tokens
+            pictures = repaint(styled, place, folder / "base", len(prompts))
         sets.append(Drawn(f"{count} picture{'s' if count > 1 else ''}", pictures, minutes))
         print(f"{look}, {sets[-1].name}: drawn, after {minutes:.1f} core-minutes of learning", flush=True)
     return sets

@@ -76,6 +76,13 @@ def _popart(picture: Pixels) -> Pixels:
     return blend(lines, np.roll(picture, 1, -1), (20, 10, 40))
 
 
+def _aerochrome(picture: Pixels) -> Pixels:
+    """Colour film that sees infrared: what is green turns pink or crimson, red turns green, blue keeps the half."""
+    red, green, blue = np.moveaxis(picture / 255, -1, 0)
+    film = np.stack([(1.6 * green - 0.6 * blue).clip(0, 1), 0.9 * red, (green + blue) / 2], -1)
+    return (film * 255).astype(np.uint8)
+
+
 STYLE_LOOKS: dict[str, Callable[[Pixels], Pixels]] = {
     "blueprint": UNSEEN_LOOKS["blueprint"],
     "neon": _neon,
@@ -84,6 +91,7 @@ STYLE_LOOKS: dict[str, Callable[[Pixels], Pixels]] = {
     "chalk": _chalk,
     "negative": _negative,
     "popart": _popart,
+    "aerochrome": _aerochrome,
 }
 # Looks that decide all colours, so that a picture in them cannot show the colour its prompt asks for.
-COLOURLESS = ("blueprint", "sepia", "infrared", "negative", "popart")
+COLOURLESS = ("blueprint", "sepia", "infrared", "negative", "popart", "aerochrome")
