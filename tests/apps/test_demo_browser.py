@@ -372,6 +372,7 @@ def test_the_second_round_learns_from_what_was_ticked(visit: Visit) -> None:
     page.locator("#candidates").click()
     page.locator("#train-again").wait_for()
     ticks = page.locator("#candidate-grid input")
+    ticks.nth(11).wait_for()  # they come one by one
     assert ticks.count() == 12
     ticks.nth(1).check()
     ticks.nth(4).check()
