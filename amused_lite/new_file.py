@@ -1,4 +1,7 @@
-"""Files that appear under their name when they are complete, and never over another file. Knows no format."""
+"""Files that appear under their name when they are complete, and over another file only where that is said.
+
+Knows no format.
+"""
 
 import errno
 import itertools
@@ -23,6 +26,17 @@ def write_new(target: Path, data: bytes | memoryview) -> Path:
             file.flush()
             os.fsync(file.fileno())
         return name_finished(partial, target)
+
+
+def replace_text(target: Path, text: str) -> None:
+    """Write a text file, in place of one that is there; a full disk or an interruption leaves that one.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk is full.
+    """
+    with unfinished(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
 
 
 @contextmanager

@@ -142,15 +142,16 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
         "memory": args.memory,
         "pictures": args.pictures,
     }
-    found = []
     if twice := [f"{model}@{runtime}".rstrip("@") for model, runtime in named if named.count((model, runtime)) > 1]:
         raise ValueError(f"{twice[0]} is there twice; name it once and choose --repeat for more turns")
-    short = Counter((Path(model).name, runtime) for model, runtime in named)
+    shared = Counter((Path(model).name, runtime) for model, runtime in named)
+    found = []
     for model, runtime in named:
         check_runtime(runtime or "auto")
         find_model(model)
-        name = Path(model).name
-        called = args.random if model == random else name if short[name, runtime] == 1 else model
+        called = args.random if model == random else Path(model).name
+        if shared[Path(model).name, runtime] > 1:
+            called = model
         task = Task(model, runtime or "auto", **common)
         found.append(Contender(f"{called} on {runtime}" if runtime else called, task))
     return [*_diffusers(random or named[0][0], common), *found] if args.against else found

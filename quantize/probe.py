@@ -1,6 +1,6 @@
 """One model in a process of its own: how long it takes and how much memory. Prints a line of JSON.
 
-python -m amused_lite.quantize.probe MODEL RUNTIME [THREADS]
+    python -m amused_lite.quantize.probe MODEL RUNTIME [THREADS]
 """
 
 import json

@@ -17,7 +17,7 @@ from amused_lite.evaluation.contact_sheet import contact_sheet
 from amused_lite.evaluation.style_score import Look, Picture
 from amused_lite.evaluation.style_watch import Sample, text_scores
 from amused_lite.generate import Amused
-from amused_lite.new_file import unfinished
+from amused_lite.new_file import replace_text
 from amused_lite.picture_files import open_picture
 
 TABLE = "candidates.json"
@@ -67,9 +67,7 @@ def draw_candidates(
     names = [f"{c.number}: {c.caption}" for c in candidates]
     contact_sheet([sample.image for sample in samples], names, folder / SHEET)
     rows = [{**candidate.__dict__, "path": candidate.path.name} for candidate in candidates]
-    with unfinished(table) as partial:
-        partial.write_text(json.dumps({"of": key, "candidates": rows}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(table)
+    replace_text(table, json.dumps({"of": key, "candidates": rows}, indent=1) + "\n")
     return candidates
 
 

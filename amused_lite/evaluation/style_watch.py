@@ -12,7 +12,7 @@ from amused_lite import noise
 from amused_lite.evaluation.contact_sheet import contact_sheet
 from amused_lite.evaluation.style_score import Look, Picture
 from amused_lite.generate import Amused
-from amused_lite.new_file import unfinished
+from amused_lite.new_file import replace_text
 from amused_lite.options import GenerateOptions
 
 SCORES = "scores.json"
@@ -112,9 +112,7 @@ class StyleWatch:
 
     def _remember(self) -> None:
         values = {"prompts": list(self.prompts), "history": self.history}
-        with unfinished(self.folder / SCORES) as partial:
-            partial.write_text(json.dumps(values) + "\n", encoding="utf-8")
-            partial.replace(self.folder / SCORES)
+        replace_text(self.folder / SCORES, json.dumps(values) + "\n")
 
     def _remembered(self) -> list[tuple[int, float, float]]:
         """Scores of the same prompts, from before this training was stopped."""

@@ -13,7 +13,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,27 +179,32 @@ class Drawn:
 
 def draw(amused: Amused, prompts: Sequence[HeldoutPrompt], words: str, folder: Path) -> list[Image.Image]:
     """A picture of each prompt, drawn once; prompt k has seed k."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = []
-    for seed, entry in enumerate(prompts):
-        path = folder / f"{seed:02d}.png"
-        if not path.exists():
-            amused.generate(f"{entry.prompt} {words}".strip(), seed=seed).save(path)
-        with Image.open(path) as opened:
-            pictures.append(opened.convert("RGB"))
-    return pictures
+
+    def make(seed: int, path: Path) -> None:
+        amused.generate(f"{prompts[seed].prompt} {words}".strip(), seed=seed).save(path)
+
+    return _made_once(folder, len(prompts), make)
 
 
 def repaint(amused: Amused, folder: Path, drawn: Path, count: int) -> list[Image.Image]:
     """The pictures in `drawn` from the tokens that their files keep, as another decoder paints them; made once."""
+
+    def make(_: int, path: Path) -> None:
+        recipe = open_picture(drawn / path.name).recipe
+        assert recipe is not None  # `draw` has saved it
+        amused.decode(recipe.tokens).save(path)
+
+    return _made_once(folder, count, make)
+
+
+def _made_once(folder: Path, count: int, make: Callable[[int, Path], None]) -> list[Image.Image]:
+    """So many pictures in a folder, by number; `make` writes those that are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
-    for seed in range(count):
-        path = folder / f"{seed:02d}.png"
+    for number in range(count):
+        path = folder / f"{number:02d}.png"
         if not path.exists():
-            recipe = open_picture(drawn / path.name).recipe
-            assert recipe is not None  # `draw` has saved it
-            amused.decode(recipe.tokens).save(path)
+            make(number, path)
         with Image.open(path) as opened:
             pictures.append(opened.convert("RGB"))
     return pictures

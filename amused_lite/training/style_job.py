@@ -22,7 +22,7 @@ from amused_lite.adapters import Adapter, AdapterRecord, preset_of, shapes_of
 from amused_lite.generate import Amused
 from amused_lite.models.adapters import AttachedAdapter, hash_of
 from amused_lite.models.networks import Networks
-from amused_lite.new_file import unfinished
+from amused_lite.new_file import replace_text
 from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
@@ -318,16 +318,11 @@ def _check_plan(
                 f"{folder} holds a training with other {what}; remove it to start anew, or change --out"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with unfinished(path) as partial:
-        partial.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+    replace_text(path, json.dumps(plan, indent=1) + "\n")
 
 
 def own_pictures(base: Base, prompts: Sequence[str], cache: Path, bar: Bar = terminal_bar) -> StyleTokens:
     """A picture of the base for each prompt, drawn once; see `StyleRecipe`. Stopped, it goes on after the last one."""
-    if not prompts:
-        raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     key = hashlib.sha256(json.dumps([base.info.model_hash, *prompts]).encode()).hexdigest()
     begun = cache.is_file() and open_tensors(cache).metadata.get("of") == key
     rows = [*open_tensors(cache).read()["tokens"].copy()] if begun else []
