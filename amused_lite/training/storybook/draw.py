@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from .drawings import drawing
-from .layout import Thing, things
-from .places import PLACES, Pixels, backdrop
-from .scene import CELL, Scene
+from amused_lite.training.storybook.drawings import drawing
+from amused_lite.training.storybook.layout import Thing, things
+from amused_lite.training.storybook.places import Pixels, backdrop
+from amused_lite.training.storybook.scene import CELL, Scene
 
 _SHADOW, _SHADOW_SHARE = (24, 28, 48), 0.22
 _RIPPLE, _RIPPLE_SHARE = (232, 244, 250), 0.7
@@ -56,8 +56,8 @@ def _top(hand: str, kind: str, side: int, colour: str | None) -> int:
 
 
 def _figure(scene: Scene, thing: Thing) -> Layered:
-    dark = scene.time == "night"
-    return _layered(scene.hand, thing.kind, thing.side, thing.colour, scene.hand == "ink" and dark)
+    pale = scene.hand == "ink" and scene.time == "night" and thing.colour is None
+    return _layered(scene.hand, thing.kind, thing.side, thing.colour, pale)
 
 
 @lru_cache(maxsize=2048)
@@ -65,20 +65,18 @@ def _layered(hand: str, kind: str, side: int, colour: str | None, pale: bool) ->
     picture = drawing(hand, kind, side, colour)
     if hand == "ink":
         picture = _on_paper(picture, pale)
-    alpha = picture[..., 3:].astype(np.uint16)
-    return picture[..., :3] * alpha, 255 - alpha
+    return picture[..., :3] * np.uint16(255), 255 - picture[..., 3:].astype(np.uint16)
 
 
 def _on_paper(picture: Pixels, pale: bool) -> Pixels:
-    """An ink drawing whose inside hides what is behind it; in `pale` ink by night."""
+    """An ink drawing whose inside hides what is behind it; in `pale` ink by night. RGBA, premultiplied, as it came."""
     alpha = picture[..., 3]
-    outside = Image.fromarray(np.pad(alpha, 1))
+    outside = Image.fromarray(np.pad(alpha, 1)).copy()  # of its own: it is written to
     ImageDraw.floodfill(outside, (0, 0), 255, thresh=127)
-    inside = np.asarray(outside)[1:-1, 1:-1] < 128
-    ink, fill = (_PALE_INK, _NIGHT_FILL) if pale else (picture[..., :3], _PAPER)
-    share = (alpha / 255)[..., None]
-    filled = np.where(inside[..., None], share * ink + (1 - share) * np.array(fill), ink)
-    return np.dstack([filled, np.where(inside, 255, alpha)]).astype(np.uint8)
+    rest = np.where(np.asarray(outside)[1:-1, 1:-1] < 128, 255 - alpha, 0)[..., None] / 255
+    ink = alpha[..., None] / 255 * np.array(_PALE_INK) if pale else picture[..., :3]
+    filled = ink + rest * np.array(_NIGHT_FILL if pale else _PAPER)
+    return np.dstack([filled, alpha[..., None] + 255 * rest]).astype(np.uint8)
 
 
 @lru_cache(maxsize=32)

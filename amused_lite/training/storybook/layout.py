@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .kinds import KINDS
-from .places import PLACES, horizon
-from .scene import CELL, SIZES, Position, Scene
+from amused_lite.training.storybook.kinds import KINDS
+from amused_lite.training.storybook.places import PLACES, horizon
+from amused_lite.training.storybook.scene import CELL, SIZES, Position, Scene
 
 Footing = Literal["ground", "water", "air", "thing"]
 ROOMY = 512  # px: a page of this side has room for rows of things and for every position
@@ -109,7 +109,7 @@ def _pair(scene: Scene) -> tuple[Thing, ...]:
     sides = [pair_side(kind, page) for kind in scene.kinds]
     middle = page // 2
     if scene.relation == "left of":
-        return tuple(_thing(scene, n, x, side) for (n, side), x in zip(enumerate(sides), _columns(page, 2), strict=True))
+        return tuple(_thing(scene, number, x, sides[number]) for number, x in enumerate(_columns(page, 2)))
     if scene.relation == "above":
         edge = 32 if page >= ROOMY else CELL
         lower = page - edge if PLACES[scene.place].boundless else None

@@ -1,9 +1,9 @@
 """The places of the storybook as vector layers: data, drawn by `places.py`.
 
 Every place is a function of the side of the picture and the height of its horizon, both px and multiples of 16. What it
-draws keeps its size in px at every side, so that a token of a place looks alike at 256 and at 512. Few flat colours, edges
-on the token grid where a shape allows it, nothing that could be taken for one of the things, and features near the left
-and right rather than behind what stands in the middle.
+draws keeps its size in px at every side, so that a token of a place looks alike at 256 and at 512. Few flat colours,
+edges on the token grid where a shape allows it, nothing that could be taken for one of the things, and features near
+the left and right rather than behind what stands in the middle.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ GLASS = (186, 222, 242)
 
 
 def _ground(side: int, top: int, rgb: RGB) -> Layer:
-    return Layer(rgb, f"R0 {top} {side} {side - top}")
+    return Layer(rgb, f"R-8 {top} {side + 16} {side + 8 - top}")  # beyond the edges, so that no outline shows there
 
 
 def _dots(rgb: RGB, radius: int, places: list[tuple[int, int]], **how: bool) -> Layer:

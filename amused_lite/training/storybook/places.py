@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import skia
 
-from ..scenes.draw import parse_path
-from . import place_layers
-from .place_layers import RGB, Layer, Layers
+from amused_lite.training.scenes.draw import parse_path
+from amused_lite.training.storybook import place_layers
+from amused_lite.training.storybook.place_layers import RGB, Layer, Layers
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -26,9 +26,9 @@ VARIANTS = 2  # as drawn, and mirrored
 class Place:
     """A kind of backdrop. `phrases` say it; `times` and `weathers` are those it has, the default first.
 
-    `holds` are the ways of being placed (`Kind.place`) that suit it; "large" things do not fit `indoors`. On `boundless`
-    paper a thing may be anywhere. `afloat(side)` is the one row on
-    which things float, px from the top of a picture of that side; without it the whole ground is water, or dry.
+    `holds` are the ways of being placed (`Kind.place`) that suit it; "large" things do not fit `indoors`. On
+    `boundless` paper a thing may be anywhere. `afloat(side)` is the one row on which things float, px from the top of a
+    picture of that side; without it the whole ground is water, or dry.
     """
 
     phrases: tuple[str, ...]
@@ -45,11 +45,31 @@ _LAND = frozenset({"stands", "lies", "flies"})
 _SHORE = frozenset({"stands", "lies", "flies", "floats"})
 _WET = ("clear", "rain", "fog")
 
+
+def horizon(side: int) -> int:
+    """Height of the horizon, px from the top of a picture of `side` px, on the token grid."""
+    return side * 5 // 8 // 16 * 16
+
+
+def _by_the_horizon(side: int) -> int:
+    return horizon(side) + 32
+
+
+def _by_the_bank(side: int) -> int:
+    return side * 3 // 4 - 16
+
+
 PLACES: dict[str, Place] = {
     "meadow": Place(("in a meadow", "in the meadow", "on the grass"), place_layers.meadow, _LAND),
-    "beach": Place(("on the beach", "at the beach", "on a beach"), place_layers.beach, _SHORE, weathers=_WET, afloat=lambda side: horizon(side) + 32),
+    "beach": Place(
+        ("on the beach", "at the beach", "on a beach"),
+        place_layers.beach,
+        _SHORE,
+        weathers=_WET,
+        afloat=_by_the_horizon,
+    ),
     "sea": Place(
-        ("at sea", "on the sea", "by the sea"), place_layers.sea, frozenset({"floats", "flies"}), weathers=_WET
+        ("at sea", "on the sea", "in the sea"), place_layers.sea, frozenset({"floats", "flies"}), weathers=_WET
     ),
     "desert": Place(("in the desert", "in a desert"), place_layers.desert, _LAND, weathers=("clear",)),
     "snow": Place(
@@ -76,11 +96,11 @@ PLACES: dict[str, Place] = {
         weathers=("clear",),
         indoors=True,
     ),
-    "lake": Place(("at a lake", "by the lake", "by a lake"), place_layers.lake, _SHORE, weathers=_WET, afloat=lambda side: side * 3 // 4 - 16),
-    "park": Place(("in a park", "in the park"), place_layers.park, _LAND),
-    "space": Place(
-        ("in outer space", "in space"), place_layers.space, _LAND, times=("night",), weathers=("clear",)
+    "lake": Place(
+        ("at a lake", "by the lake", "by a lake"), place_layers.lake, _SHORE, weathers=_WET, afloat=_by_the_bank
     ),
+    "park": Place(("in a park", "in the park"), place_layers.park, _LAND),
+    "space": Place(("in outer space", "in space"), place_layers.space, _LAND, times=("night",), weathers=("clear",)),
     "paper": Place(
         ("on plain paper", "on a plain background", "on white paper"),
         place_layers.paper,
@@ -89,7 +109,7 @@ PLACES: dict[str, Place] = {
         weathers=("clear",),
         boundless=True,
     ),
-}  # fmt: skip
+}
 
 _DAY_SKY, _NIGHT_SKY = (194, 228, 248), (44, 54, 106)
 _DUSK_SKY = ((190, 146, 178), (218, 158, 164), (242, 182, 152), (252, 212, 162))  # from the top to the horizon
@@ -99,11 +119,6 @@ _FALLING_INK = (176, 184, 198)
 _FOG = (222, 226, 230)
 _PAPER = (250, 246, 236)
 _INK_LINE = 3.0
-
-
-def horizon(side: int) -> int:
-    """Height of the horizon, px from the top of a picture of `side` px, on the token grid."""
-    return side * 5 // 8 // 16 * 16
 
 
 @lru_cache(maxsize=256)
@@ -197,9 +212,7 @@ def _wash(rgb: RGB, time: str) -> RGB:
 
 def _pen(time: str) -> skia.Paint:
     rgb = (136, 146, 190) if time == "night" else (156, 148, 140)
-    return skia.Paint(
-        AntiAlias=True, Color=skia.Color(*rgb), Style=skia.Paint.kStroke_Style, StrokeWidth=_INK_LINE
-    )  # fmt: skip
+    return skia.Paint(AntiAlias=True, Color=skia.Color(*rgb), Style=skia.Paint.kStroke_Style, StrokeWidth=_INK_LINE)
 
 
 def _mix(rgb: RGB, other: RGB, share: float) -> RGB:

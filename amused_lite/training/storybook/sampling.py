@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from random import Random
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from ..scenes.chance import Option, mostly_first, pick
-from .kinds import KINDS, available
-from .layout import EXTRA_SIDE, ROOMY, footing, positions, things
-from .places import PLACES, VARIANTS
-from .scene import CELL, COLOURS, MARGIN, SIZES, Extra, Layout, Relation, Scene, suits
+from amused_lite.training.scenes.chance import Option, mostly_first, pick
+from amused_lite.training.storybook.kinds import HANDS, KINDS, available
+from amused_lite.training.storybook.layout import EXTRA_SIDE, ROOMY, footing, positions, things
+from amused_lite.training.storybook.places import PLACES, VARIANTS
+from amused_lite.training.storybook.scene import CELL, MARGIN, SIZES, Extra, Layout, Relation, Scene, suits
 
 Split = Literal["train", "all"]
 
@@ -25,8 +25,21 @@ RELATION_CHANCES: dict[Relation, float] = {"left of": 0.4, "above": 0.2, "on": 0
 MOSTLY = 0.6  # chance of the default of a choice that has one: a clear mode is what makes an unsaid choice learnable
 COLOURED, CROPPED, CLUTTERED = 0.3, 0.12, 0.06
 UNSEEN_HANDS, UNSEEN_COLOURS, UNSEEN_PAIRS = 0.08, 0.10, 0.10  # shares held out of training
-_NAMES = tuple(KINDS)
+NAMES = tuple(KINDS)
+_TRIES = 16  # with a relation, before it is given up: not every thing can stand on another
 _WHOLE = 0.75  # share of each box that a crop leaves
+# Hands that draw fewer things are chosen more often, so that each of their drawings is shown as often as any other.
+_DRAWN = {hand: sum(hand in available(kind) for kind in NAMES) for hand in HANDS}
+_HAND_WEIGHTS = {hand: round(4 * (len(NAMES) / many) ** 2) for hand, many in _DRAWN.items()}
+
+
+class Arrangement(NamedTuple):
+    """What a page shows before it has a place, see the fields of `Scene`."""
+
+    layout: Layout
+    kinds: tuple[str, ...]
+    relation: Relation | None = None
+    count: int = 1
 
 
 def random_scene(seed: int, index: int, split: Split = "train", canvas: int = 512) -> Scene:
@@ -37,11 +50,14 @@ def random_scene(seed: int, index: int, split: Split = "train", canvas: int = 51
     """
     rng = Random(f"{split}/{canvas}/{seed}/{index}")
     chances = LAYOUTS if canvas >= ROOMY else SMALL_LAYOUTS
-    layout, first = pick(rng, tuple(chances), tuple(chances.values())), pick(rng, _NAMES)
+    layout, first = pick(rng, tuple(chances), tuple(chances.values())), pick(rng, NAMES)
     while True:
-        scene = _compose(rng, layout, first, split, canvas)
-        if scene is not None and not (split == "train" and is_heldout(scene)):
-            return scene
+        relation = pick(rng, tuple(RELATION_CHANCES), tuple(RELATION_CHANCES.values())) if layout == "pair" else None
+        for _ in range(_TRIES):
+            arrangement = _arrangement(rng, layout, first, relation)
+            scene = compose(rng, arrangement, split, canvas) if arrangement else None
+            if scene is not None and not (split == "train" and is_heldout(scene)):
+                return _spoilt(rng, scene)
 
 
 def is_heldout(scene: Scene) -> bool:
@@ -103,25 +119,28 @@ def hands_for(kinds: tuple[str, ...], seen: bool) -> tuple[str, ...]:
     )
 
 
-def _compose(rng: Random, layout: Layout, first: str, split: Split, canvas: int) -> Scene | None:
-    """A scene that has `first`; None when the other choices did not fit."""
-    kinds, relation, count = (first,), None, 1
+def _arrangement(rng: Random, layout: Layout, first: str, relation: Relation | None) -> Arrangement | None:
+    """An arrangement that has `first`; None when a kind came twice."""
+    kinds, count = (first,), 1
     if layout == "pair":
-        relation = pick(rng, tuple(RELATION_CHANCES), tuple(RELATION_CHANCES.values()))
-        kinds = (first, pick(rng, _NAMES)) if rng.random() < 0.5 else (pick(rng, _NAMES), first)
+        kinds = (first, pick(rng, NAMES)) if rng.random() < 0.5 else (pick(rng, NAMES), first)
     elif layout == "count":
         count = pick(rng, (1, 2, 3, 4))
     elif layout == "group":
-        kinds = (first, *(pick(rng, _NAMES) for _ in range(pick(rng, (2, 3, 4), (0.5, 0.3, 0.2)))))
-    if len(set(kinds)) < len(kinds):
-        return None
+        kinds = (first, *(pick(rng, NAMES) for _ in range(pick(rng, (2, 3, 4), (0.5, 0.3, 0.2)))))
+    return Arrangement(layout, kinds, relation, count) if len(set(kinds)) == len(kinds) else None
+
+
+def compose(rng: Random, arrangement: Arrangement, split: Split, canvas: int) -> Scene | None:
+    """A clean page with this arrangement somewhere, in some hand; None when no hand or no place has room for it."""
+    layout, kinds, relation, count = arrangement
     hands = hands_for(kinds, seen=split == "train")
-    places = [place for place in PLACES if fits(layout, relation, count, kinds, place, canvas)]
+    places = [place for place in PLACES if fits(arrangement, place, canvas)]
     if not hands or not places:
         return None
-    hand, place = pick(rng, hands), pick(rng, places)
+    hand, place = pick(rng, [hand for hand in hands for _ in range(_HAND_WEIGHTS[hand])]), pick(rng, places)
     size = _usual(rng, tuple(SIZES)) if layout == "single" else "medium"
-    scene = Scene(
+    return Scene(
         place=place,
         time=_usual(rng, PLACES[place].times),
         weather=_usual(rng, PLACES[place].weathers),
@@ -136,14 +155,14 @@ def _compose(rng: Random, layout: Layout, first: str, split: Split, canvas: int)
         shift=_usual(rng, (0, 1, -1)),
         canvas=canvas,
     )
-    return _spoilt(rng, scene)
 
 
-def fits(layout: Layout, relation: Relation | None, count: int, kinds: tuple[str, ...], place: str, canvas: int) -> bool:
+def fits(arrangement: Arrangement, place: str, canvas: int) -> bool:
     """Whether this place has room for these things in this arrangement."""
+    layout, kinds, relation, count = arrangement
     there, ways = PLACES[place], tuple(KINDS[kind].place for kind in kinds)
     if relation == "on":
-        return _can_stand_on(*kinds, place)
+        return _can_stand_on(kinds[0], kinds[1], place)
     if not all(suits(kind, place) for kind in kinds):
         return False
     one_row = there.afloat is not None  # and so only one row of ground
@@ -177,9 +196,15 @@ def _usual(rng: Random, options: Sequence[Option]) -> Option:
 
 
 def _colour(rng: Random, kind: str, hand: str, split: Split) -> str | None:
-    if hand == "ink" or not KINDS[kind].recolourable or rng.random() >= COLOURED:
+    """Another colour than its own for some of the things that may have one."""
+    if rng.random() >= COLOURED:
         return None
-    return pick(rng, [colour for colour in COLOURS if split == "all" or not is_unseen_colour(kind, colour)])
+    known = [
+        colour
+        for colour in KINDS[kind].colours
+        if hand in available(kind, colour) and not (split == "train" and is_unseen_colour(kind, colour))
+    ]
+    return pick(rng, known) if known else None
 
 
 def _spoilt(rng: Random, scene: Scene) -> Scene:
@@ -212,7 +237,7 @@ def _clutter(rng: Random, scene: Scene) -> tuple[Extra, ...]:
     cells = (scene.canvas - EXTRA_SIDE) // CELL + 1
     extras: list[Extra] = []
     for _ in range(pick(rng, (1, 2, 3, 4, 5))):
-        kind, x, y = pick(rng, _NAMES), CELL * int(rng.random() * cells), CELL * int(rng.random() * cells)
+        kind, x, y = pick(rng, NAMES), CELL * int(rng.random() * cells), CELL * int(rng.random() * cells)
         known = (*scene.kinds, *(extra.kind for extra in extras))
         new = kind not in known and scene.hand in available(kind) and scene.hand != unseen_hand(kind)
         if new and not any(is_unseen_pair(kind, other) for other in known):

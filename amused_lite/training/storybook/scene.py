@@ -1,21 +1,20 @@
-"""What a page of the storybook shows: the words, and `Scene`, from which picture and caption both follow. Draws nothing.
+"""What a page of the storybook shows: `Scene`, in words, from which picture and caption both follow. Draws nothing.
 
-A scene is symbolic; where its things lie is derived in `layout.py`, with box corners on the token grid and boxes of four
-sides only, so that a drawing has few tokenizations. Three choices are unsaid: `variant`, `shift` and `clutter`.
+A scene is symbolic; where its things lie is derived in `layout.py`, with box corners on the token grid and boxes of
+four sides only, so that a drawing has few tokenizations. Three choices are unsaid: `variant`, `shift` and `clutter`.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ...conditioning import MicroConditioning
-from .kinds import KINDS
-from .places import PLACES
+from amused_lite.conditioning import MicroConditioning
+from amused_lite.training.storybook.kinds import KINDS
+from amused_lite.training.storybook.places import PLACES
 
 CELL = 16  # side of one token in px
 CANVASES = (256, 512)  # sides of a picture in px: the transformer is trained on the small one first
 MARGIN = 128  # px by which the page is larger than the picture that is cropped from it
 
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 Layout = Literal["single", "pair", "count", "group"]
 Relation = Literal["left of", "above", "on", "behind"]  # the first subject is there, seen from the second
 Position = Literal["centre", "left", "right", "top", "bottom"]
@@ -40,9 +39,10 @@ class Extra:
 class Scene:
     """A picture in words.
 
-    `position` and `size` speak of singles, `relation` of pairs, `count` (1 to 4) of the layout "count"; a group is three
-    to five different things. `canvas` is the side of the picture in px; with a `crop` (top, left) the picture is that part
-    of a page which is `MARGIN` px larger. `variant` 1 mirrors the place, `shift` moves all things by so many cells.
+    `position` and `size` speak of singles, `relation` of pairs, `count` (1 to 4) of the layout "count"; a group is
+    three to five different things. `canvas` is the side of the picture in px; with a `crop` (top, left) the picture is
+    that part of a page which is `MARGIN` px larger. `variant` 1 mirrors the place, `shift` moves all
+    things by so many cells.
     """
 
     place: str
@@ -79,7 +79,7 @@ def meaning(scene: Scene) -> tuple[object, ...]:
 
 
 def micro(scene: Scene) -> MicroConditioning:
-    """Size of the page, corner of the crop, and a score that orders few clear things (7) over cluttered pages (3 to 5)."""
+    """Size of the page, corner of the crop, and a score: 7 for one clear thing to 6 for five, 5 to 3 for clutter."""
     top, left = scene.crop or (0, 0)
     if scene.clutter:
         score = 5.5 - 0.5 * len(scene.clutter)
