@@ -30,7 +30,7 @@ RELATION_PHRASES = {
 # For each hand: the name of a style, and of a single picture in it.
 HAND_WORDS = {
     "flat": (("flat style", "flat colours"), ("flat drawing", "flat picture")),
-    "shaded": (("shaded style", "soft shading"), ("shaded drawing", "shaded picture")),
+    "shaded": (("shaded style", "shaded colours"), ("shaded drawing", "shaded picture")),
     "blob": (("blob style", "rounded blob style"), ("blob drawing", "rounded drawing")),
     "soft": (("soft cartoon style", "cartoon style"), ("soft cartoon", "cartoon")),
     "ink": (("ink style", "black ink lines"), ("ink drawing", "drawing in ink")),
