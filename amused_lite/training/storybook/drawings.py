@@ -79,13 +79,15 @@ def _remembered(hand: str, kind: str, side: int, colour: str | None, mirrored: b
 
 def _check(hand: str, kind: str, side: int, colour: str | None) -> None:
     hands = available(kind, colour)
-    if hand in HELD_OUT_HANDS:
-        hands += HELD_OUT_HANDS if colour is None or hands else ()
+    if colour in (None, *KINDS[kind].colours):
+        hands += tuple(other for other in HELD_OUT_HANDS if other in KINDS[kind].icons)
+    if not hands:
+        raise ValueError(f"a {kind} cannot be {colour!r}; its colours are {', '.join(KINDS[kind].colours) or 'its own'}")
     if hand not in hands:
-        coloured = f"{colour} " if colour else ""
-        raise ValueError(f"no {hand!r} drawing of a {coloured}{kind}; it is drawn by {', '.join(hands) or 'no hand'}")
+        thing = f"{colour} {kind}" if colour else kind
+        raise ValueError(f"no {hand!r} drawing of a {thing}; the hands that have it are {', '.join(hands)}")
     if not _SIDES[0] <= side <= _SIDES[1]:
-        raise ValueError(f"a drawing of {side} pixels a side, expected {_SIDES[0]} to {_SIDES[1]}")
+        raise ValueError(f"a drawing has {_SIDES[0]} to {_SIDES[1]} pixels a side, not {side}")
 
 
 def _stored(file: Path) -> np.ndarray | None:

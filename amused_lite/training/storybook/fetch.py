@@ -158,7 +158,7 @@ def fetch(folder: Path, sets: Iterable[DrawingSet] = SETS, say: Callable[[str], 
 
 def _package(drawings: DrawingSet) -> bytes:
     """The package as the registry sends it, of the right hash."""
-    fetcher = _by_npm if shutil.which("npm") else _by_https
+    fetcher = _with_npm if shutil.which("npm") else _directly
     packed = fetcher(drawings)
     found = base64.b64encode(hashlib.sha512(packed).digest()).decode()
     if found != drawings.sha512:
@@ -169,7 +169,7 @@ def _package(drawings: DrawingSet) -> bytes:
     return packed
 
 
-def _by_npm(drawings: DrawingSet) -> bytes:
+def _with_npm(drawings: DrawingSet) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         npm = shutil.which("npm") or "npm"
         command = [npm, "pack", f"{drawings.package}@{drawings.version}", "--ignore-scripts", "--fetch-retries=1"]
@@ -193,7 +193,7 @@ def _npm_reason(printed: str) -> str:
     return next((line for line in lines if not line.startswith(("code ", "errno ", "syscall "))), "npm failed")
 
 
-def _by_https(drawings: DrawingSet) -> bytes:
+def _directly(drawings: DrawingSet) -> bytes:
     registry = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
     if not registry.startswith(("https://", "http://")):
         raise ValueError(f"the npm registry is {registry!r}, expected an address that begins with https://")
