@@ -82,7 +82,9 @@ def _check(hand: str, kind: str, side: int, colour: str | None) -> None:
     if colour in (None, *KINDS[kind].colours):
         hands += tuple(other for other in HELD_OUT_HANDS if other in KINDS[kind].icons)
     if not hands:
-        raise ValueError(f"a {kind} cannot be {colour!r}; its colours are {', '.join(KINDS[kind].colours) or 'its own'}")
+        raise ValueError(
+            f"a {kind} cannot be {colour!r}; its colours are {', '.join(KINDS[kind].colours) or 'its own'}"
+        )
     if hand not in hands:
         thing = f"{colour} {kind}" if colour else kind
         raise ValueError(f"no {hand!r} drawing of a {thing}; the hands that have it are {', '.join(hands)}")

@@ -68,7 +68,7 @@ def _thing(scene: Scene, number: int, middle: int, side: int, lower: int | None 
     on = footing(kind, scene.place)
     afloat = PLACES[scene.place].afloat
     if on == "water" and afloat:
-        lower = afloat(scene.page)
+        lower = max(afloat(scene.page), side + CELL)  # nearer where it would not fit below the upper edge
     elif lower is None:
         lower = ground(scene.page) if on != "air" else _aloft(scene, side) + side
     return Thing(kind, colour, _snap(middle - side // 2), lower - side, side, on)

@@ -176,7 +176,7 @@ def fits(arrangement: Arrangement, place: str, canvas: int) -> bool:
         return False
     one_row = there.afloat is not None  # and so only one row of ground
     if relation == "above":
-        return there.boundless or (ways[0] == "flies" and ways[1] != "flies")
+        return there.boundless or (ways[0] == "flies" and ways[1] != "flies" and not (one_row and ways[1] == "floats"))
     if relation == "behind":
         return KINDS[kinds[0]].size_class != "small" and "flies" not in ways and not (one_row and "floats" in ways)
     if layout == "count":
