@@ -49,6 +49,11 @@ def test_the_wheel_carries_the_bundled_model(wheel: list[str]) -> None:
     assert {f"amused_lite/bundled/{name}" for name in files} <= set(wheel)
 
 
+def test_the_wheel_carries_the_list_of_things_and_the_notice(wheel: list[str]) -> None:
+    assert "amused_lite/training/storybook/kinds.toml" in wheel
+    assert [name for name in wheel if name.endswith("/licenses/NOTICE")]
+
+
 def test_the_installed_mapping_works() -> None:
     import amused_lite.apps
     import amused_lite.quantize

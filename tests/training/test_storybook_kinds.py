@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections import Counter
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from amused_lite.training.storybook.kinds import (
     available,
     plural,
 )
+from amused_lite.training.storybook.sets import HELD_OUT, SETS
 
 
 def test_there_are_enough_things_and_three_hands_draw_each() -> None:
@@ -62,6 +64,22 @@ def test_recolourable_things_are_so_in_several_hands() -> None:
     assert available("car", "red") == HANDS
     assert "ink" not in available("car", "yellow")  # too pale for lines
     assert available("cat", "red") == ()
+
+
+def test_the_page_about_it_has_these_figures() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "storybook.md").read_text(encoding="utf-8")
+    kinds = list(KINDS.values())
+    for drawings in SETS:
+        count = sum(drawings.hand in kind.icons for kind in kinds)
+        row = rf"\| {drawings.hand} \| \[{drawings.title}\]\({drawings.source}\) \| {count} \| {drawings.author} \| "
+        assert re.search(row + rf"{drawings.licence} \| `{drawings.package}` {drawings.version} \|", page), row
+    for drawings in HELD_OUT:
+        count = sum(drawings.hand in kind.icons for kind in kinds)
+        assert f"{drawings.licence}, {count} things" in " ".join(page.split())
+    places = Counter(kind.place for kind in kinds)
+    said = f"({places['stands']} stand, {places['flies']} fly, {places['floats']} float, {places['lies']} lie about)"
+    assert said in " ".join(page.split())
+    assert f"{len(kinds)} named things" in page and f"{sum(k.recolourable for k in kinds)} things can have" in page
 
 
 @pytest.mark.parametrize(

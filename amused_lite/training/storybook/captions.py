@@ -20,8 +20,8 @@ POSITION_PHRASES = {
     "top": ("at the top", "near the top"),
     "bottom": ("at the bottom", "near the bottom"),
 }
-# For each relation: phrases with the first subject first, and phrases with the second first; the other one stands at {},
-# or else at the end. No phrase serves two relations.
+# For each relation: phrases with the first subject first, and phrases with the second first. The other is said at
+# {}, or else at the end. No phrase serves two relations.
 RELATION_PHRASES = {
     "left of": (("to the left of", "left of", "next to", "beside", "and"), ("to the right of", "right of")),
     "above": (("above", "over", "high above"), ("below", "under", "beneath")),

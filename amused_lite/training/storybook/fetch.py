@@ -6,7 +6,7 @@ Each set of drawings is one JSON file of SVG bodies, as Iconify packs them. A se
 and a fetch that was interrupted goes on with the sets that are missing. Where npm is installed it does the fetching,
 with the registry and the proxy it is set up for; elsewhere the registry named by npm_config_registry is asked.
 
-Nothing is used whose hash is not the one below, and of a package nothing is read but its `icons.json`.
+Nothing is used whose hash is not the one in sets.py, and of a package nothing is read but its `icons.json`.
 """
 
 import argparse
@@ -21,121 +21,16 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from amused_lite.cli import guard
 from amused_lite.new_file import unfinished
+from amused_lite.training.storybook.sets import FOLDER, HELD_OUT, SETS, DrawingSet
 
-FOLDER = Path("runs/storybook")  # where the drawings are, unless said otherwise
 _REGISTRY = "https://registry.npmjs.org/"
 _MEMBER = "package/icons.json"
 _PACKED_LIMIT, _LIMIT = 32 * 2**20, 64 * 2**20  # bytes of a package and of its icons.json
 _SECONDS = 300  # for one set
-
-
-@dataclass(frozen=True)
-class DrawingSet:
-    """One hand's drawings: an npm package, exactly one version of it, and whom to thank."""
-
-    hand: str
-    title: str
-    package: str
-    version: str
-    sha512: str  # of the package, in base64, as npm writes it under "integrity"
-    sha256: str  # of the icons.json in it, in hexadecimal
-    author: str
-    licence: str  # SPDX
-    source: str
-
-    def file(self, folder: Path) -> Path:
-        """Where the drawings are once fetched."""
-        return folder / f"{self.hand}.json"
-
-    def is_in(self, folder: Path) -> bool:
-        """Whether the drawings are in the folder, whole."""
-        file = self.file(folder)
-        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == self.sha256
-
-
-_FLUENT = ("Microsoft Corporation", "MIT", "https://github.com/microsoft/fluentui-emoji")
-_NOTO = ("Google Inc.", "Apache-2.0", "https://github.com/googlefonts/noto-emoji")
-
-SETS = (
-    DrawingSet(
-        "flat",
-        "Fluent Emoji Flat",
-        "@iconify-json/fluent-emoji-flat",
-        "1.2.6",
-        "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
-        "f5f4cf457c0db2ad5a2e42e033e02e0c87d10e43d0164cfffb3bb84914970a63",
-        *_FLUENT,
-    ),
-    DrawingSet(
-        "shaded",
-        "Noto Emoji",
-        "@iconify-json/noto",
-        "1.2.9",
-        "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
-        "9eac6ef4e7ec122b6f0e7ac281d61008afdbc720d0ce861e398b939daaa347c6",
-        *_NOTO,
-    ),
-    DrawingSet(
-        "blob",
-        "Noto Emoji, first edition",
-        "@iconify-json/noto-v1",
-        "1.2.5",
-        "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
-        "ce70d8aa90345cf389875c3571ecd245bd943401822a0c5a0f62336bf8487333",
-        *_NOTO,
-    ),
-    DrawingSet(
-        "soft",
-        "Firefox OS Emoji",
-        "@iconify-json/fxemoji",
-        "1.2.2",
-        "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
-        "d8ef67b94a32d0abcd314d1c35db56178eaa8fa8ad71130e312f3460e307c2bf",
-        "Mozilla Foundation",
-        "CC-BY-4.0",  # of the drawings; the Apache-2.0 that the package names is for the code beside them
-        "https://github.com/mozilla/fxemoji",
-    ),
-    DrawingSet(
-        "ink",
-        "Fluent Emoji High Contrast",
-        "@iconify-json/fluent-emoji-high-contrast",
-        "1.2.6",
-        "esqhZPpkrF7sNX3NsLoh8KW64okEr/bzko7WNnFP+qTJGAqDPDYjp0925yxuivXy3HtVQB8xhIKu3+Nq1byX5w==",
-        "c522fb74fef65ccef67b38dfdbf0f3dcd4353339e4b8faec4aa45faf83ed4739",
-        *_FLUENT,
-    ),
-)
-
-# Never in any training of the bundled model: hands for it to adapt to.
-HELD_OUT = (
-    DrawingSet(
-        "twemoji",
-        "Twemoji",
-        "@iconify-json/twemoji",
-        "1.2.5",
-        "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
-        "5d5d820790565b764f2728675d487c9ee4c1fc83916d8567d5aca8ba7527c242",
-        "Twitter, Inc. and contributors",
-        "CC-BY-4.0",
-        "https://github.com/jdecked/twemoji",
-    ),
-    DrawingSet(
-        "openmoji",
-        "OpenMoji",
-        "@iconify-json/openmoji",
-        "1.2.29",
-        "vXdhkqcXVSO6suy+m9LbcUM3OdVyuNOtpV8/als/WqfkQIRxevL5Geb/g+6GH/Qwnq1OqksEmaDGTCmZ5nFKJQ==",
-        "7075331faab544067dbff4236471dd378bb5410aa05799a8a343c9ebf5c5984c",
-        "OpenMoji",
-        "CC-BY-SA-4.0",
-        "https://github.com/hfg-gmuend/openmoji",
-    ),
-)
 
 
 def fetch(folder: Path, sets: Iterable[DrawingSet] = SETS, say: Callable[[str], None] = print) -> None:
@@ -172,11 +67,17 @@ def _package(drawings: DrawingSet) -> bytes:
 def _with_npm(drawings: DrawingSet) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         npm = shutil.which("npm") or "npm"
-        command = [npm, "pack", f"{drawings.package}@{drawings.version}", "--ignore-scripts", "--fetch-retries=1"]
+        command = [
+            npm,
+            "pack",
+            f"{drawings.package}@{drawings.version}",
+            "--ignore-scripts",
+            "--pack-destination",
+            scratch,
+        ]
+        command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
         try:
-            run = subprocess.run(
-                [*command, "--pack-destination", scratch], cwd=scratch, capture_output=True, text=True, timeout=_SECONDS
-            )
+            run = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
             raise _unreachable(drawings, f"npm took more than {_SECONDS} s") from None
         if run.returncode:
@@ -203,7 +104,7 @@ def _directly(drawings: DrawingSet) -> bytes:
         with urllib.request.urlopen(address, timeout=30) as answer:
             packed = answer.read(_PACKED_LIMIT + 1)
     except OSError as error:
-        raise _unreachable(drawings, str(error)) from error
+        raise _unreachable(drawings, str(getattr(error, "reason", error))) from error
     if len(packed) > _PACKED_LIMIT:
         raise _too_large(drawings, _PACKED_LIMIT)
     return packed

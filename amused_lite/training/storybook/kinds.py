@@ -110,8 +110,9 @@ def _read() -> dict[str, Kind]:
     kinds = {}
     for group, things in tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8")).items():
         for name, entry in things.items():
-            icon = entry.get("icon", name.replace(" ", "-"))
-            names = dict.fromkeys(HANDS + HELD_OUT_HANDS, icon) | {"soft": entry.get("soft", icon.replace("-", ""))}
+            icon: str = entry.get("icon", name.replace(" ", "-"))
+            names = dict.fromkeys(HANDS + HELD_OUT_HANDS, icon)
+            names["soft"] = entry.get("soft", icon.replace("-", ""))
             kinds[name] = Kind(
                 name,
                 group,
