@@ -8,7 +8,7 @@ from amused_lite.training.scenes.chance import pick, pick_other
 from amused_lite.training.storybook.kinds import COLOURS, KINDS, article, available, plural
 from amused_lite.training.storybook.layout import positions
 from amused_lite.training.storybook.places import PLACES
-from amused_lite.training.storybook.sampling import Arrangement, fits, hands_for
+from amused_lite.training.storybook.sampling import NAMES, Arrangement, fits, hands_for
 from amused_lite.training.storybook.scene import RELATIONS, SIZES, Scene, Subject
 
 NUMBERS = {1: ("one", "1"), 2: ("two", "2"), 3: ("three", "3"), 4: ("four", "4")}
@@ -20,17 +20,18 @@ POSITION_PHRASES = {
     "top": ("at the top", "near the top"),
     "bottom": ("at the bottom", "near the bottom"),
 }
-# For each relation: phrases with the first subject first, and phrases with the second first.
+# For each relation: phrases with the first subject first, and phrases with the second first. The other is said at
+# {}, or else at the end. No phrase serves two relations.
 RELATION_PHRASES = {
     "left of": (("to the left of", "left of", "next to", "beside", "and"), ("to the right of", "right of")),
     "above": (("above", "over", "high above"), ("below", "under", "beneath")),
-    "on": (("on", "on top of"), ("under", "below", "beneath")),
+    "on": (("on", "on top of"), ("with {} on top", "with {} on it")),
     "behind": (("behind",), ("in front of",)),
 }
 # For each hand: the name of a style, and of a single picture in it.
 HAND_WORDS = {
     "flat": (("flat style", "flat colours"), ("flat drawing", "flat picture")),
-    "shaded": (("shaded style", "soft shading"), ("shaded drawing", "shaded picture")),
+    "shaded": (("shaded style", "shaded colours"), ("shaded drawing", "shaded picture")),
     "blob": (("blob style", "rounded blob style"), ("blob drawing", "rounded drawing")),
     "soft": (("soft cartoon style", "cartoon style"), ("soft cartoon", "cartoon")),
     "ink": (("ink style", "black ink lines"), ("ink drawing", "drawing in ink")),
@@ -42,7 +43,7 @@ TIME_PHRASES = {
 }
 WEATHER_PHRASES = {
     "clear": ("in clear weather", "under a clear sky"),
-    "rain": ("in the rain", "on a rainy day", "while it rains"),
+    "rain": ("in the rain", "in rainy weather", "while it rains"),
     "snow": ("in falling snow", "while it snows"),
     "fog": ("in the fog", "in fog", "in the mist"),
 }
@@ -94,7 +95,7 @@ def vocabulary() -> tuple[str, ...]:
 
 def words(text: str) -> list[str]:
     """The words of a text, without commas."""
-    return re.findall(r"[^\s,]+", text)
+    return re.findall(r"[^\s,{}]+", text)
 
 
 def _subject_phrase(scene: Scene, rng: Random) -> str:
@@ -113,7 +114,8 @@ def _subject_phrase(scene: Scene, rng: Random) -> str:
     assert scene.relation is not None
     forward, inverse = RELATION_PHRASES[scene.relation]
     inverted, along, against = rng.random() < 0.4, pick(rng, forward), pick(rng, inverse)
-    return f"{nouns[1]} {against} {nouns[0]}" if inverted else f"{nouns[0]} {along} {nouns[1]}"
+    (said, other), phrase = (nouns[::-1], against) if inverted else (nouns, along)
+    return f"{said} {phrase if '{}' in phrase else phrase + ' {}'}".format(other)
 
 
 def _name(kind: str, rng: Random) -> str:
@@ -196,7 +198,8 @@ def _wrong_subjects(scene: Scene, rng: Random) -> list[Scene]:
     wrong = []
     for place, (kind, colour) in enumerate(scene.subjects):
         before, after = scene.subjects[:place], scene.subjects[place + 1 :]
-        other = pick(rng, [name for name in KINDS if name not in scene.kinds and scene.hand in available(name)])
+        while (other := pick(rng, NAMES)) in scene.kinds or scene.hand not in available(other):
+            pass
         if colour is None:
             wrong.append(replace(scene, subjects=(*before, (other, None), *after)))
             continue

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from amused_lite.training.storybook.drawings import drawing
 from amused_lite.training.storybook.layout import Thing, things
@@ -15,6 +15,8 @@ _SHADOW, _SHADOW_SHARE = (24, 28, 48), 0.22
 _RIPPLE, _RIPPLE_SHARE = (232, 244, 250), 0.7
 _PALE_INK, _PAPER = (240, 236, 222), (250, 246, 236)
 _NIGHT_FILL = (34, 42, 88)
+_DISTINCT = 40  # difference of a channel, of 255, from which a pixel stands out
+_RIM, _RIM_DARK, _RIM_PALE = 4, (84, 88, 108), (232, 232, 226)
 
 Layered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]  # colour times alpha, and 255 - alpha
 
@@ -26,7 +28,7 @@ def draw(scene: Scene) -> Pixels:
     for thing in settled(scene):
         if thing.footing == "ground":
             _blend(page, _ellipse(thing.side, _SHADOW, _SHADOW_SHARE), thing.x, thing.y + thing.side - CELL // 2)
-        _blend(page, _figure(scene, thing), thing.x, thing.y)
+        _draw_figure(page, scene, thing)
         if thing.footing == "water":
             _blend(page, _ellipse(thing.side, _RIPPLE, _RIPPLE_SHARE), thing.x, thing.y + thing.side - CELL // 2)
     if scene.crop is None:
@@ -55,9 +57,31 @@ def _top(hand: str, kind: str, side: int, colour: str | None) -> int:
     return min(-(-int(np.median(rows)) // CELL) * CELL, side - CELL)
 
 
-def _figure(scene: Scene, thing: Thing) -> Layered:
+def _draw_figure(page: Pixels, scene: Scene, thing: Thing) -> None:
+    """Put a drawing on the page, with a rim where it would hardly show."""
+    which = (scene.hand, thing.kind, thing.side, thing.colour)
     pale = scene.hand == "ink" and scene.time == "night" and thing.colour is None
-    return _layered(scene.hand, thing.kind, thing.side, thing.colour, pale)
+    if scene.hand != "ink":
+        ground = page[thing.y : thing.y + thing.side : 4, thing.x : thing.x + thing.side : 4].astype(np.int16)
+        pixels, opaque = _coarse(*which)
+        if (np.abs(pixels - ground).max(-1)[opaque] > _DISTINCT).mean() < 0.5:
+            _blend(page, _rim(*which, bool(ground.mean() > 128)), thing.x - _RIM, thing.y - _RIM)
+    _blend(page, _layered(*which, pale), thing.x, thing.y)
+
+
+@lru_cache(maxsize=4096)
+def _coarse(hand: str, kind: str, side: int, colour: str | None) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_]]:
+    """Every fourth pixel of a drawing, and where it is opaque."""
+    few = drawing(hand, kind, side, colour)[::4, ::4]
+    return few[..., :3].astype(np.int16), few[..., 3] > 200
+
+
+@lru_cache(maxsize=512)
+def _rim(hand: str, kind: str, side: int, colour: str | None, dark: bool) -> Layered:
+    """The outline of a drawing, wider by `_RIM` px on each side."""
+    alpha = np.pad(drawing(hand, kind, side, colour)[..., 3], _RIM)
+    wider = np.asarray(Image.fromarray(alpha).filter(ImageFilter.MaxFilter(2 * _RIM - 1)))[..., None].astype(np.uint16)
+    return np.array(_RIM_DARK if dark else _RIM_PALE, np.uint16) * wider, 255 - wider
 
 
 @lru_cache(maxsize=2048)
@@ -91,6 +115,6 @@ def _ellipse(side: int, rgb: tuple[int, int, int], share: float) -> Layered:
 def _blend(page: Pixels, layered: Layered, x: int, y: int) -> None:
     """Composite a layer over the page, in place, with its upper left corner at `x`, `y` px."""
     colour, rest = layered
-    height, width = min(len(colour), len(page) - y), colour.shape[1]
-    part = page[y : y + height, x : x + width]
-    part[...] = (colour[:height] + part * rest[:height] + 127) // 255
+    rows, columns = (slice(max(0, -start), max(0, len(page) - start)) for start in (y, x))
+    part = page[max(y, 0) : y + len(colour), max(x, 0) : x + len(colour[0])]
+    part[...] = (colour[rows, columns] + part * rest[rows, columns] + 127) // 255

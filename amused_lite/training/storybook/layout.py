@@ -10,6 +10,7 @@ from amused_lite.training.storybook.scene import CELL, SIZES, Position, Scene
 Footing = Literal["ground", "water", "air", "thing"]
 ROOMY = 512  # px: a page of this side has room for rows of things and for every position
 EXTRA_SIDE = 96
+_ASIDE = 32  # px by which a back row is moved right and a front row left, so that they do not look stacked
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _thing(scene: Scene, number: int, middle: int, side: int, lower: int | None 
     on = footing(kind, scene.place)
     afloat = PLACES[scene.place].afloat
     if on == "water" and afloat:
-        lower = afloat(scene.page)
+        lower = max(afloat(scene.page), side + CELL)  # nearer where it would not fit below the upper edge
     elif lower is None:
         lower = ground(scene.page) if on != "air" else _aloft(scene, side) + side
     return Thing(kind, colour, _snap(middle - side // 2), lower - side, side, on)
@@ -98,10 +99,10 @@ def _single(scene: Scene) -> tuple[Thing, ...]:
 
 
 def _columns(page: int, many: int) -> tuple[int, ...]:
-    """Middles of up to three columns."""
+    """Middles of up to three columns, px."""
     apart = (page * 9 // 32 if page >= ROOMY else page // 4) // CELL * CELL
     beside = (apart, page - apart)
-    return {1: (page // 2,), 2: beside, 3: (page // 2 - 160, page // 2, page // 2 + 160)}[many]
+    return {0: (), 1: (page // 2,), 2: beside, 3: (page // 2 - 160, page // 2, page // 2 + 160)}[many]
 
 
 def _pair(scene: Scene) -> tuple[Thing, ...]:
@@ -124,43 +125,46 @@ def _pair(scene: Scene) -> tuple[Thing, ...]:
 
 
 def _count(scene: Scene) -> tuple[Thing, ...]:
-    page, side, kind = scene.page, 128 if scene.page >= ROOMY else 96, scene.subjects[0][0]
-    on = footing(kind, scene.place)
+    page, side = scene.page, 128 if scene.page >= ROOMY else 96
     if scene.count < (4 if page >= ROOMY else 3):
         return tuple(_thing(scene, 0, x, side) for x in _columns(page, scene.count))
-    rows = _rows(page) if on != "air" else _sky_rows(scene, side)
+    back, front = _rows(scene, side)
+    aside = 0 if footing(scene.kinds[0], scene.place) == "air" else _ASIDE
     columns = _columns(page, 2)
-    if scene.count == 3:
-        return tuple(_thing(scene, 0, x, side, y) for x, y in ((page // 2, rows[0]), *((x, rows[1]) for x in columns)))
-    return tuple(_thing(scene, 0, x, side, y) for y in rows for x in columns)
+    far = [page // 2] if scene.count == 3 else [x + aside for x in columns]
+    spots = [(x, back) for x in far] + [(x - aside, front) for x in columns]
+    return tuple(_thing(scene, 0, x, side, lower) for x, lower in spots)
 
 
-def _rows(page: int) -> tuple[int, int]:
+def _rows(scene: Scene, side: int) -> tuple[int, int]:
+    """Lower edges of two rows of one kind: on paper, in the air or on the ground."""
+    if PLACES[scene.place].boundless:
+        upper, lower = _columns(scene.page, 2)
+        return upper + side // 2, lower + side // 2
+    if footing(scene.kinds[0], scene.place) == "air":
+        return CELL + side, 2 * (CELL + side)
+    return _ground_rows(scene.page)
+
+
+def _ground_rows(page: int) -> tuple[int, int]:
     """Lower edges of a back row and a front row on the ground."""
     return horizon(page) + 2 * CELL, page - 2 * CELL
-
-
-def _sky_rows(scene: Scene, side: int) -> tuple[int, int]:
-    """Lower edges of two rows in the air."""
-    if PLACES[scene.place].boundless:
-        return _columns(scene.page, 2)[0] + side // 2, _columns(scene.page, 2)[1] + side // 2
-    return CELL + side, 2 * (CELL + side)
 
 
 def _group(scene: Scene) -> tuple[Thing, ...]:
     """Flying things in a row in the sky, up to three others in a row on the ground, more in two rows."""
     page, side = scene.page, 128
-    aloft = [n for n, kind in enumerate(scene.kinds) if KINDS[kind].place == "flies"]
-    below = [n for n in range(len(scene.kinds)) if n not in aloft]
+    aloft = [number for number, kind in enumerate(scene.kinds) if KINDS[kind].place == "flies"]
+    below = [number for number in range(len(scene.kinds)) if number not in aloft]
     back, front = (below[:-3], below[-3:]) if len(below) > 3 else ([], below)
-    rows = [(aloft, 2 * CELL + side), (back, _rows(page)[0])]
-    rows.append((front, _rows(page)[1] if back else ground(page)))
-    return tuple(
-        _thing(scene, n, x, side, lower)
-        for numbers, lower in rows
-        if numbers
-        for n, x in zip(numbers, _columns(page, len(numbers)), strict=True)
-    )
+    far, near = _ground_rows(page) if back else (0, ground(page))
+    gaps = (page // 2 - 80, page // 2 + 80)  # of the front row, where the back row shows
+    placed = [
+        _thing(scene, n, x, side, 2 * CELL + side) for n, x in zip(aloft, _columns(page, len(aloft)), strict=True)
+    ]
+    placed += [_thing(scene, n, x, side, far) for n, x in zip(back, gaps[: len(back)], strict=True)]
+    placed += [_thing(scene, n, x, side, near) for n, x in zip(front, _columns(page, len(front)), strict=True)]
+    return tuple(placed)
 
 
 _LAYOUTS = {"single": _single, "pair": _pair, "count": _count, "group": _group}

@@ -76,7 +76,7 @@ PLACES: dict[str, Place] = {
         ("in a snowy field", "in a snowy landscape", "in a snow field"),
         place_layers.snow,
         _LAND,
-        weathers=("clear", "snow", "fog"),
+        weathers=("clear", "snow"),
     ),
     "forest": Place(("in a forest", "in the forest", "in the woods"), place_layers.forest, _LAND),
     "mountains": Place(("in the mountains", "in front of mountains"), place_layers.mountains, _LAND),
@@ -197,7 +197,7 @@ def _tone(layer: Layer, time: str, weather: str) -> RGB:
     if time == "night" and layer.lit:
         return layer.lit
     if weather == "fog":
-        rgb = _mix(rgb, _FOG, 0.5)
+        rgb = _mix(rgb, _FOG, 0.42)
     elif weather in _DULL_SKY:
         rgb = _mix(rgb, _DULL_SKY[weather], 0.3)
     if time == "dusk":

@@ -15,7 +15,7 @@ from amused_lite.training.scenes.chance import Option, mostly_first, pick
 from amused_lite.training.storybook.kinds import HANDS, KINDS, available
 from amused_lite.training.storybook.layout import EXTRA_SIDE, ROOMY, footing, positions, things
 from amused_lite.training.storybook.places import PLACES, VARIANTS
-from amused_lite.training.storybook.scene import CELL, MARGIN, SIZES, Extra, Layout, Relation, Scene, suits
+from amused_lite.training.storybook.scene import CELL, MARGIN, SIZES, Extra, Layout, Position, Relation, Scene, suits
 
 Split = Literal["train", "all"]
 
@@ -26,6 +26,7 @@ MOSTLY = 0.6  # chance of the default of a choice that has one: a clear mode is 
 COLOURED, CROPPED, CLUTTERED = 0.3, 0.12, 0.06
 UNSEEN_HANDS, UNSEEN_COLOURS, UNSEEN_PAIRS = 0.08, 0.10, 0.10  # shares held out of training
 NAMES = tuple(KINDS)
+_PLACE_WEIGHTS = {"meadow": 2, "paper": 2, "sea": 3}  # the default, the only one with all positions, the one for fewest
 _TRIES = 16  # with a relation, before it is given up: not every thing can stand on another
 _WHOLE = 0.75  # share of each box that a crop leaves
 # Hands that draw fewer things are chosen more often, so that each of their drawings is shown as often as any other.
@@ -135,7 +136,9 @@ def compose(rng: Random, arrangement: Arrangement, split: Split, canvas: int) ->
     """A clean page with this arrangement somewhere, in some hand; None when no hand or no place has room for it."""
     layout, kinds, relation, count = arrangement
     hands = hands_for(kinds, seen=split == "train")
-    places = [place for place in PLACES if fits(arrangement, place, canvas)]
+    places = [
+        place for place in PLACES for _ in range(_PLACE_WEIGHTS.get(place, 1)) if fits(arrangement, place, canvas)
+    ]
     if not hands or not places:
         return None
     hand, place = pick(rng, [hand for hand in hands for _ in range(_HAND_WEIGHTS[hand])]), pick(rng, places)
@@ -150,11 +153,17 @@ def compose(rng: Random, arrangement: Arrangement, split: Split, canvas: int) ->
         relation=relation,
         count=count,
         size=size,
-        position=_usual(rng, positions(place, SIZES[size], canvas)) if layout == "single" else "centre",
+        position=_position(rng, place, SIZES[size], canvas) if layout == "single" else "centre",
         variant=_usual(rng, range(VARIANTS)),
         shift=_usual(rng, (0, 1, -1)),
         canvas=canvas,
     )
+
+
+def _position(rng: Random, place: str, side: int, canvas: int) -> Position:
+    """Mostly the default, except on paper, where a thing is at any position equally often."""
+    known = positions(place, side, canvas)
+    return pick(rng, known) if PLACES[place].boundless else _usual(rng, known)
 
 
 def fits(arrangement: Arrangement, place: str, canvas: int) -> bool:
@@ -167,7 +176,7 @@ def fits(arrangement: Arrangement, place: str, canvas: int) -> bool:
         return False
     one_row = there.afloat is not None  # and so only one row of ground
     if relation == "above":
-        return there.boundless or (ways[0] == "flies" and ways[1] != "flies")
+        return there.boundless or (ways[0] == "flies" and ways[1] != "flies" and not (one_row and ways[1] == "floats"))
     if relation == "behind":
         return KINDS[kinds[0]].size_class != "small" and "flies" not in ways and not (one_row and "floats" in ways)
     if layout == "count":
