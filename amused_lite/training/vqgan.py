@@ -29,6 +29,7 @@ class VQGANRecipe:
     batch: int = 24
     crop: int = 128
     crops_per_picture: int = 3
+    align: int = 1  # corners of crops are multiples of so many pixels
     scene_share: float = 0.7  # the rest are other looks, so that editing and styles have codes to use
     learning_rate: float = 6e-4
     warmup: int = 100
@@ -61,7 +62,7 @@ def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture = draw_picture) -> T
         picture = draw(recipe.seed, step * recipe.batch + i, recipe.scene_share)
         for _ in range(per_picture):
             # Most of a scene is plain; the better of two places by contrast keeps crops on what is hard.
-            places = rng.integers(0, 512 - size + 1, (2, 2))
+            places = recipe.align * rng.integers(0, (512 - size) // recipe.align + 1, (2, 2))
             cuts = [picture[y : y + size, x : x + size] for y, x in places]
             batch.append(max(cuts, key=lambda cut: float(cut[::4, ::4].std())))
     return torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
@@ -151,21 +152,12 @@ def train_vqgan(
     recipe: VQGANRecipe,
     folder: Path,
     draw: DrawPicture = draw_picture,
-    start: VQGAN | None = None,
 ) -> VQGAN:
-    """Train, or go on training, the VQ-GAN in `folder`; returns it in evaluation mode.
-
-    Args:
-        draw: where pictures come from.
-        start: a model of the same widths whose encoder and decoder a new run begins with; its codes are not taken.
-    """
+    """Train, or go on training, the VQ-GAN in `folder` on pictures from `draw`; returns it in evaluation mode."""
     run = Run(folder)
     torch.manual_seed(recipe.seed)
     model = convert_conv2d_weight_memory_format(VQGAN(config), torch.channels_last)
     initialize(model)
-    if start is not None:
-        weights = start.state_dict()
-        model.load_state_dict({name: w for name, w in weights.items() if name != "codebook"}, strict=False)
     model.codebook.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)

@@ -19,13 +19,11 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from amused_lite.bundle import WEIGHTS, open_bundle
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.models.clip_text import CLIPText
-from amused_lite.models.networks import Networks, SavedWeights
+from amused_lite.models.networks import Networks
 from amused_lite.models.uvit import UViT
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.runtimes.open import find_model
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes, storybook
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
@@ -36,6 +34,10 @@ from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
 
 STAGES = ("tokenizer", "vqgan", "tokens-256", "uvit-256", "tokens-512", "uvit-512", "decoder")
 SCENE_SEED = 5  # scenes of this seed are the U-ViT's training set
+
+
+# Crops on the token grid, as the drawings are: a drawing then has the same pixels in every token it fills.
+_VQGAN = VQGANRecipe(steps=2400, whole_steps=100, plain_steps=200, align=16, scene_share=0.85, learning_rate=5e-4)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class StorybookBuild:
 
     folder: Path
     config: ModelConfig = PRESETS["storybook"]
-    vqgan: VQGANRecipe = field(default_factory=lambda: VQGANRecipe(steps=1200, whole_steps=100, plain_steps=0))
+    vqgan: VQGANRecipe = _VQGAN
     decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
     small: CanvasPlan = CanvasPlan(replace(RECIPES["storybook"], batch=32, cooldown=0), 200_000)
     full: CanvasPlan = CanvasPlan(replace(RECIPES["storybook"], batch=16, seed=4), 60_000, pictures_per_step=4.0)
@@ -70,7 +72,7 @@ class StorybookBuild:
             case "tokenizer":
                 self.train_tokenizer()
             case "vqgan":
-                train_vqgan(self.config.vqgan, self.vqgan, self.folder / "vqgan", draw_picture, _bundled_vqgan())
+                train_vqgan(self.config.vqgan, self.vqgan, self.folder / "vqgan", draw_picture)
                 return self._steps("vqgan") == self.vqgan.steps
             case "tokens":
                 plan = self.plan(int(canvas))
@@ -216,11 +218,6 @@ def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
     if step_generator(seed, index, 7).initial_seed() % 1000 < 1000 * scene_share:
         return storybook.draw(storybook.random_scene(seed, index, "all", 512))
     return scenes.random_look(seed, index)
-
-
-def _bundled_vqgan() -> VQGAN:
-    bundle = open_bundle(find_model("tiny"))
-    return SavedWeights(bundle.path(WEIGHTS), bundle.config).part("vqgan")
 
 
 def _initialize_text(text: CLIPText) -> None:
