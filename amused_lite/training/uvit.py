@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import UViT
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
-from amused_lite.training.run import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from amused_lite.models.vqgan import VQGAN
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes, storybook
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
-from amused_lite.training.run import Run, step_generator, subset
+from amused_lite.training.loop import Run, step_generator, subset
 from amused_lite.training.tokens import TokenPool, encode_pictures
 from amused_lite.training.uvit import RECIPES, Batches, Samples, UViTRecipe, initialize, train_uvit
 from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
@@ -235,7 +235,7 @@ def main() -> None:
     """Run the named stages, one after the other."""
     import argparse
 
-    from amused_lite.training.run import use_threads
+    from amused_lite.training.loop import use_threads
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
