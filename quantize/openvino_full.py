@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .calibration import Samples
-from .plan import Recipe
+from .scheme import Recipe
 
 HEAD = "uvit.token_side.head.weight"
 

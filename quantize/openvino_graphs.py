@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amused_lite.bundle import Bundle
-from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
-from amused_lite.runtimes.openvino_runtime import import_openvino, weight_name
+from amused_lite.quantization import SCALE, pack, round_blocks, round_dense
+from amused_lite.runtimes.openvino import import_openvino, weight_name
 
-from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
 
 FULL = ("unmask", "decode_image")  # modules whose activations are rounded by `full`; the others run once a picture
 _KINDS = {

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         log_probs=not args.no_log_probs,
     )
     require_target(options.target)
-    from amused_lite.export.export import check_out, export_bundle
+    from amused_lite.export.bundle import check_out, export_bundle
     from amused_lite.export.weights import open_source, with_adapters
     from amused_lite.runtimes.open import find_model
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from amused_lite.generate import Amused
-    from amused_lite.options import GenerateOptions
-    from amused_lite.unmasking import Step
+    from amused_lite.pipeline import Amused
+    from amused_lite.sampling.loop import Step
+    from amused_lite.sampling.settings import GenerateOptions
 
 
 def check_other_folder(out: Path, model: Path) -> None:
@@ -110,7 +110,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
     """Whether modules stay in memory, by `--memory`, or where `many` pictures are to be drawn."""
     if args.memory == "low":
-        from amused_lite.runtimes.memory import spare_memory
+        from amused_lite.memory import spare_memory
 
         spare_memory()
     return many if args.memory is None else args.memory == "fast"
@@ -133,7 +133,7 @@ def options_from(args: argparse.Namespace, **defaults: Any) -> "GenerateOptions"
     Raises:
         ValueError: a number is out of range or a name is unknown.
     """
-    from amused_lite.options import GenerateOptions
+    from amused_lite.sampling.settings import GenerateOptions
 
     names = GenerateOptions.__dataclass_fields__.keys() - {"micro_conditioning"}
     values = defaults | {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, draw, save."""
     source = read_source(args)
 
-    from amused_lite.edit import outpaint
+    from amused_lite.editing.operations import outpaint
 
     words = args.prompt, args.negative_prompt, args.picture
     sides = {side: getattr(args, side) for side in SIDES}

@@ -11,8 +11,8 @@ from amused_lite.commands.flags import slug, whole
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:
-    from amused_lite.training.style_job import Base, StyleJob
-    from amused_lite.training.style_recipe import StyleRecipe
+    from amused_lite.style.config import StyleRecipe
+    from amused_lite.style.job import Base, StyleJob
 
 _EXAMPLES = """\
 examples:
@@ -133,8 +133,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     require_extra("torch", "style train", "torch", "safetensors")
-    from amused_lite.training.style_data import find_pictures
-    from amused_lite.training.style_job import check_out
+    from amused_lite.style.data import find_pictures
+    from amused_lite.style.job import check_out
 
     out = args.out or Path(f"{slug(args.style)}.safetensors")
     check_out(out)
@@ -145,7 +145,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: Path, model: str) -> int:
-    from amused_lite.training.style_job import Base, cut_captions, make_job
+    from amused_lite.style.job import Base, cut_captions, make_job
 
     base = Base.open(model, args.threads, args.device)
     targets = args.targets or (("attention",) if args.kind == "bottleneck" else ())
@@ -169,8 +169,8 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
 
 
 def _chosen_captions(args: argparse.Namespace, base: "Base", pictures: Sequence[Any]) -> Sequence[Any]:
-    from amused_lite.ranking import OwnRanker
-    from amused_lite.training.style_data import proposed, readable
+    from amused_lite.analysis.ranking import OwnRanker
+    from amused_lite.style.data import proposed, readable
 
     if args.ranker is None:
         ranker: Any = OwnRanker(base.amused())
@@ -208,8 +208,8 @@ def _print_cost(job: "StyleJob") -> None:
 
 
 def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
-    from amused_lite.evaluation.style_watch import StyleWatch
-    from amused_lite.training.style_data import open_picture
+    from amused_lite.style.data import open_picture
+    from amused_lite.style.monitor import StyleWatch
 
     size = job.base.networks.config.image_size
     prompts = args.sample_prompt or sample_prompts(job.base.preset)
@@ -225,11 +225,11 @@ def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
 
 def _feedback(args: argparse.Namespace) -> int:
     require_extra("torch", "style feedback", "torch", "safetensors")
-    from amused_lite.adapter_files import load_adapter
-    from amused_lite.evaluation import style_feedback
-    from amused_lite.generate import Amused
-    from amused_lite.training.style_data import StylePicture, find_pictures, open_picture, readable
-    from amused_lite.training.style_job import check_out, work_folder
+    from amused_lite.adapters.file import load_adapter
+    from amused_lite.pipeline import Amused
+    from amused_lite.style import feedback as style_feedback
+    from amused_lite.style.data import StylePicture, find_pictures, open_picture, readable
+    from amused_lite.style.job import check_out, work_folder
 
     check_out(args.out)
     record = load_adapter(args.adapter).record
@@ -264,7 +264,7 @@ def _feedback(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from amused_lite.adapter_files import load_adapter
+    from amused_lite.adapters.file import load_adapter
 
     adapter = load_adapter(args.adapter)
     record = adapter.record
@@ -285,10 +285,10 @@ def _show(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     require_extra("torch", "style convert", "torch", "safetensors")
-    from amused_lite.adapter_files import save_adapter
+    from amused_lite.adapters.convert import write_diffusers, write_peft
+    from amused_lite.adapters.file import save_adapter
+    from amused_lite.adapters.loading import read_adapter
     from amused_lite.config import PRESETS
-    from amused_lite.models.checkpoint_adapters import write_diffusers, write_peft
-    from amused_lite.runtimes.adapting import read_adapter
 
     if args.out.exists():
         raise ValueError(f"{args.out} is there already; choose another name")

@@ -29,8 +29,8 @@ from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
 from amused_lite.training.clip import CLIPRecipe, train_clip
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
+from amused_lite.training.loop import Run, subset
 from amused_lite.training.ranker import RankerRecipe, train_ranker
-from amused_lite.training.run import Run, subset
 from amused_lite.training.tokens import TokenPool, encode_scenes
 from amused_lite.training.uvit import RECIPES, Batches, UViTRecipe, initialize, train_uvit
 from amused_lite.training.vqgan import VQGANRecipe, train_vqgan

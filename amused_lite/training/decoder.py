@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.training.run import Ema, Run, optimizer_state, restore_optimizer, subset
+from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, subset
 from amused_lite.training.vqgan import VQGANRecipe, crops, psnr, reconstruction_loss
 
 

@@ -19,8 +19,8 @@ from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import UViT
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
+from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
-from amused_lite.training.run import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
 from amused_lite.training.tokens import TokenPool
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN, ConvResBlock
 from amused_lite.training import scenes
-from amused_lite.training.run import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
 
 
 @dataclass(frozen=True)
