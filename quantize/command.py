@@ -1,14 +1,13 @@
 """`amused-lite quantize`: a model in 8, 6 or 4 bits, beside the float one it is compared with."""
 
 import argparse
-import importlib
 import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from amused_lite.commands.flags import check_other_folder
+from amused_lite.arguments import check_other_folder
 
 EXAMPLES = """
 examples:
@@ -64,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     check_other_folder(out, folder)
     target = args.target or (open_bundle(folder).manifest.target if (folder / MANIFEST).is_file() else "onnx")
-    # quantize/ stands at the top of the repository and below amused_lite once installed.
-    options_of = importlib.import_module("amused_lite.quantize.options")
-    options = options_of.QuantizeOptions(
+    from .options import QuantizeOptions, require_method
+
+    options = QuantizeOptions(
         target=target,
         bits=args.bits,
         method=args.method,
@@ -77,13 +76,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"threads must be 1 or more, got {args.threads}; leave it out to use all")
-    options_of.require_method(options)
-    quantize = importlib.import_module("amused_lite.quantize.bundle")
-    extent = quantize.Extent(
-        speed=not args.no_speed, judge=_judge(args), judge_prompts=args.judge, threads=args.threads
-    )
+    require_method(options)
+    from .bundle import Extent, quantize_model
+
+    extent = Extent(speed=not args.no_speed, judge=_judge(args), judge_prompts=args.judge, threads=args.threads)
     started = time.perf_counter()
-    manifest = quantize.quantize_model(folder, out, options, extent, args.name)
+    manifest = quantize_model(folder, out, options, extent, args.name)
     print(f"amused-lite: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     _print(args, out, manifest)
     return 0
@@ -110,6 +108,7 @@ def _print(args: argparse.Namespace, out: Path, manifest: Any) -> None:
     if args.json:
         print(json.dumps({"bundle": str(out), "target": manifest.target, **record}))
         return
-    report = importlib.import_module("amused_lite.quantize.report")
+    from .report import table
+
     print(f"{out}  {manifest.target}  {record['bits']} bits, {record['method']}")
-    print(report.table(record))
+    print(table(record))

@@ -1,6 +1,6 @@
 """Adapters in torch: trained beside the frozen networks, through hooks, so that the networks do not know of them.
 
-The mathematics is in `amused_lite.adapters.lora`. A hook adds to what a module gives; taking it away restores the network
+The mathematics is in `adapters.lora`. A hook adds to what a module gives; taking it away restores the network
 bit for bit, and the names of its weights never change.
 """
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.arguments import whole
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_output_flags,
@@ -21,7 +22,6 @@ from amused_lite.commands.flags import (
     warn_adapters,
     warn_dropped,
     watched,
-    whole,
 )
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.arguments import check_other_folder
 from amused_lite.bundle import TARGETS
-from amused_lite.commands.flags import check_other_folder
 
 if TYPE_CHECKING:
     from amused_lite.bundle import Manifest

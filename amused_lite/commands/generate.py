@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.arguments import whole
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_output_flags,
@@ -19,7 +20,6 @@ from amused_lite.commands.flags import (
     warn_adapters,
     warn_dropped,
     watched,
-    whole,
 )
 from amused_lite.commands.provenance import open_recorded, printable, read_recorded
 

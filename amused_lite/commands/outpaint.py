@@ -2,8 +2,8 @@
 
 import argparse
 
+from amused_lite.arguments import whole
 from amused_lite.commands.editing import add_edit_flags, add_paste_flags, read_source, run_edit
-from amused_lite.commands.flags import whole
 
 _EXAMPLES = """\
 examples:

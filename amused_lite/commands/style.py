@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.commands.flags import slug, whole
+from amused_lite.arguments import whole
+from amused_lite.commands.flags import slug
 from amused_lite.extras import require_extra
+from amused_lite.style.config import recipe_of, sample_prompts
 
 if TYPE_CHECKING:
     from amused_lite.style.config import StyleRecipe
-    from amused_lite.style.job import Base, StyleJob
+    from amused_lite.style.job import StyleJob
+    from amused_lite.training.base_model import Base
 
 _EXAMPLES = """\
 examples:
@@ -28,26 +31,6 @@ examples:
   amused-lite style show blue.safetensors
   amused-lite style convert pytorch_lora_weights.safetensors mine.safetensors --base amused-512
 """
-# What samples show unless told: the README's own for the published models, simple scenes for the bundled one.
-_PROMPTS = {
-    "tiny": (
-        "a red star in a meadow",
-        "a blue house at night",
-        "two green trees by the sea",
-        "a yellow car in the snow",
-    ),
-    "": (
-        "A chihuahua walking on the street",
-        "A banana on the table",
-        "A church on the street",
-        "A tabby cat walking in the forest",
-    ),
-}
-
-
-def sample_prompts(preset: str) -> tuple[str, ...]:
-    """What samples of a model of this preset show, unless told."""
-    return _PROMPTS.get(preset, _PROMPTS[""])
 
 
 _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -145,11 +128,12 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: Path, model: str) -> int:
-    from amused_lite.style.job import Base, cut_captions, make_job
+    from amused_lite.style.job import cut_captions, make_job
+    from amused_lite.training.base_model import Base
 
     base = Base.open(model, args.threads, args.device)
     targets = args.targets or (("attention",) if args.kind == "bottleneck" else ())
-    recipe = _recipe(args, base.recipe(targets))
+    recipe = _recipe(args, recipe_of(base.preset, targets))
     if getattr(args, "propose", None):
         pictures = _chosen_captions(args, base, pictures)
     job = make_job(base, pictures, style, out, recipe, args.prior_prompt or (), args.licence, args.skip_unreadable)

@@ -5,7 +5,6 @@ that half a bundle never opens. One module's weights are in memory at a time.
 """
 
 import gc
-import importlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,11 +103,25 @@ def _defaults(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def _target(name: str) -> Any:
+    """The module that writes one of `TARGETS`; only its own libraries are loaded."""
+    match name:
+        case "onnx":
+            from amused_lite.export import onnx as target
+        case "openvino":
+            from amused_lite.export import openvino as target
+        case "coreml":
+            from amused_lite.export.coreml import convert as target
+        case _:
+            from amused_lite.export import executorch as target
+    return target
+
+
 def _write_modules(
     source: Source, inputs: dict[str, dict[str, Tensor]], folder: Path, options: ExportOptions, bar: Any
 ) -> dict[str, float]:
     """Every module to the folder, and from there through its engine; returns the parity figures."""
-    target = importlib.import_module(f"amused_lite.export.to_{options.target}")
+    target = _target(options.target)
     rounded = RoundedWeights(source.weights)
     if options.target == "onnx" and not options.single_file:
         target.write_weights(rounded if options.precision == "float16" else source.weights, folder, options)

@@ -120,3 +120,25 @@ def recipe_of(preset: str, targets: tuple[str, ...] = ()) -> StyleRecipe:
     if not targets or own.decoder == ("decoder" in targets):
         return replace(own, targets=targets or own.targets)
     return replace(RECIPES["tiny"] if "decoder" in targets else _TINY_TOKENS, targets=targets)
+
+
+# What samples show unless told: the README's own for the published models, simple scenes for the bundled one.
+_PROMPTS = {
+    "tiny": (
+        "a red star in a meadow",
+        "a blue house at night",
+        "two green trees by the sea",
+        "a yellow car in the snow",
+    ),
+    "": (
+        "A chihuahua walking on the street",
+        "A banana on the table",
+        "A church on the street",
+        "A tabby cat walking in the forest",
+    ),
+}
+
+
+def sample_prompts(preset: str) -> tuple[str, ...]:
+    """What samples of a model of this preset show, unless told."""
+    return _PROMPTS.get(preset, _PROMPTS[""])

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from amused_lite.analysis.ranking import Ranker
 from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.vqgan import VQGAN
+from amused_lite.training.base_model import StyleTokens
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST = 100  # pictures: a style is learned from one to ten; a data set wants another trainer
@@ -29,15 +29,6 @@ class StylePicture:
 
     path: Path
     caption: str
-
-
-@dataclass(frozen=True)
-class StyleTokens:
-    """Every picture's crops as tokens. P pictures, C crops of each."""
-
-    tokens: Tensor  # (P, C, N) int64
-    micro: Tensor  # (P, C, 5): width, height, crop_top, crop_left, aesthetic_score, as the published trainer has them
-    captions: tuple[str, ...]  # what each shows, without words of style
 
 
 def find_pictures(paths: Sequence[Path], captions: Sequence[str] = ()) -> list[StylePicture]:

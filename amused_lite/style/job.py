@@ -3,108 +3,37 @@
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
-from itertools import count, islice
 from math import ceil
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from tqdm import tqdm
 
 from amused_lite.adapters.file import load_adapter, save_adapter
-from amused_lite.adapters.lora import Adapter, AdapterRecord, preset_of, shapes_of
-from amused_lite.adapters.torch import AttachedAdapter, hash_of
+from amused_lite.adapters.lora import Adapter, AdapterRecord, shapes_of
+from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.files.atomic import replace_text
-from amused_lite.files.safetensors import open_tensors, write_tensors
-from amused_lite.models.networks import Networks
-from amused_lite.pipeline import Amused
-from amused_lite.runtimes.base import ModelInfo
-from amused_lite.runtimes.open import open_model
-from amused_lite.runtimes.torch import TorchRuntime
-from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.style.augment import StyleGuess
 from amused_lite.style.config import StyleRecipe, recipe_of
 from amused_lite.style.cost import Estimate, checkpointed, estimate
-from amused_lite.style.data import (
-    StylePicture,
-    StyleTokens,
-    crop,
-    encode_pictures,
-    open_picture,
-    readable,
-    styled,
-    trigger,
-)
+from amused_lite.style.data import StylePicture, crop, encode_pictures, open_picture, readable, styled, trigger
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
-from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.base_model import PROMPTS, Bar, Base, own_pictures, scene_captions, terminal_bar
 from amused_lite.training.loop import Run
 from amused_lite.training.quadrants import Paired
-from amused_lite.training.scenes import caption, random_scene
 
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
-PROMPTS = 96  # of the bundled model's own pictures, where none are given
 _THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
-Bar = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, what is done, how many) -> the same items
 
 
 class OtherTrainingError(ValueError):
     """A work folder is of another training, and nothing in it may be mixed with this one."""
-
-
-def terminal_bar(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
-    """Progress of what comes before the learning, on a terminal."""
-    return tqdm(items, what, total, leave=False, disable=None)
-
-
-@dataclass(frozen=True)
-class Base:
-    """An opened model with all its networks in memory."""
-
-    networks: Networks
-    tokenizer: Tokenizer
-    info: ModelInfo
-    hash: str  # see `lora.base_hash`
-
-    @classmethod
-    def open(cls, model: str | Path, threads: int | None = None, device: str = "cpu") -> "Base":
-        """Any model that the torch runtime opens.
-
-        Raises:
-            FileNotFoundError, ValueError, MissingExtraError: see `open_model`.
-            ValueError: there is no such device.
-        """
-        try:
-            place = torch.device(device)
-            torch.empty(1, device=place)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device {device!r} cannot be used here; choose cpu, or cuda where there is one"
-            ) from error
-        runtime, tokenizer, info = open_model(model, "torch", threads)
-        assert isinstance(runtime, TorchRuntime)
-        networks = runtime.networks()
-        return cls(networks.to(place), tokenizer, info, hash_of(networks.uvit.token_side))
-
-    @property
-    def preset(self) -> str:
-        return preset_of(self.networks.config)
-
-    def recipe(self, targets: tuple[str, ...] = ()) -> StyleRecipe:
-        """The preset's, or the one for these targets; see `recipe_of`."""
-        return recipe_of(self.preset, targets)
-
-    def amused(self) -> Amused:
-        """The networks as they are now, adapters in training included, ready to draw."""
-        device = str(next(self.networks.parameters()).device)
-        return Amused(TorchRuntime.from_networks(self.networks, device), self.tokenizer, self.info, keep_loaded=True)
 
 
 @dataclass(frozen=True)
@@ -212,7 +141,7 @@ def make_job(
     Raises:
         ValueError: a picture cannot be used, `out` exists, or its work folder is of another training.
     """
-    recipe, config = recipe or base.recipe(), base.networks.config
+    recipe, config = recipe or recipe_of(base.preset), base.networks.config
     if not style.strip():
         raise ValueError('the style has no name; say --style "melting golden 3d"')
     check_out(out)
@@ -316,31 +245,9 @@ def _check_plan(
     replace_text(path, json.dumps(plan, indent=1) + "\n")
 
 
-def own_pictures(base: Base, prompts: Sequence[str], cache: Path, bar: Bar = terminal_bar) -> StyleTokens:
-    """A picture of the base for each prompt, drawn once; see `StyleRecipe`. Stopped, it goes on after the last one."""
-    key = hashlib.sha256(json.dumps([base.info.model_hash, *prompts]).encode()).hexdigest()
-    begun = cache.is_file() and open_tensors(cache).metadata.get("of") == key
-    rows = [*open_tensors(cache).read()["tokens"].copy()] if begun else []
-    if missing := list(enumerate(prompts))[len(rows) :]:
-        amused = base.amused()
-        for seed, prompt in bar(missing, "the model's own pictures", len(missing)):
-            *_, last = amused.steps(prompt, "", 0, GenerateOptions(seed=seed))
-            rows.append(last.tokens[0].astype(np.int32))
-            write_tensors(cache, {"tokens": np.stack(rows)}, {"of": key})
-    tokens = torch.from_numpy(np.stack(rows)).long()[:, None]
-    return StyleTokens(tokens, torch.zeros(len(prompts), 1, 5), tuple(prompts))
-
-
 def default_prompts(preset: str, recipe: StyleRecipe) -> list[str]:
     """Captions of training scenes for the bundled model, no more than are looked at; the others have no such list."""
     if preset != "tiny":
         return []
     looked_at = ceil(recipe.steps * recipe.batch * (recipe.guessed_share or recipe.prior_share))
     return scene_captions(min(PROMPTS, looked_at))
-
-
-def scene_captions(number: int) -> list[str]:
-    """So many captions of training scenes that ask for no style."""
-    stream = (random_scene(PROMPTS, index, "train") for index in count())
-    plain = islice((scene for scene in stream if scene.style == "flat"), number)
-    return [caption(scene, Random(index), always_backdrop=True) for index, scene in enumerate(plain)]

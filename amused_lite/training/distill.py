@@ -22,7 +22,7 @@ from amused_lite.config import ModelConfig, VQGANConfig
 from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.networks import Weights
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.style.job import Bar, Base, own_pictures, terminal_bar
+from amused_lite.training.base_model import Bar, Base, own_pictures, terminal_bar
 from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
 from amused_lite.training.quadrants import Paired, quarters
 from amused_lite.training.vqgan import initialize, psnr, reconstruction_loss

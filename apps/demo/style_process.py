@@ -45,16 +45,18 @@ def _train(spec: dict[str, Any]) -> None:
 
     import torch
 
+    from amused_lite.style.config import recipe_of
     from amused_lite.style.data import StylePicture, open_picture
-    from amused_lite.style.job import Base, OtherTrainingError, make_job, work_folder
+    from amused_lite.style.job import OtherTrainingError, make_job, work_folder
     from amused_lite.style.monitor import StyleWatch
+    from amused_lite.training.base_model import Base
 
     _say(state="opening")
     if spec["threads"]:
         torch.set_num_threads(spec["threads"])
     base = Base.open(spec["model"], spec["threads"])
     changes = {name: value for name, value in spec["recipe"].items() if value is not None}
-    recipe = replace(base.recipe(), **changes)
+    recipe = replace(recipe_of(base.preset), **changes)
     pictures = [StylePicture(Path(path), caption) for path, caption in spec["pictures"]]
     try:
         job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, bar=_bar)

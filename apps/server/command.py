@@ -5,7 +5,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from amused_lite.commands.flags import whole
+from amused_lite.arguments import whole
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine

@@ -12,9 +12,9 @@ from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.models.networks import Networks
 from amused_lite.style.config import StyleRecipe
-from amused_lite.style.data import StyleTokens
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.base_model import StyleTokens
 from amused_lite.training.loop import Run
 
 TINY = PRESETS["tiny"]

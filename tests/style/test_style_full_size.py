@@ -19,8 +19,8 @@ from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.uvit import UViT
 from amused_lite.style.config import RECIPES
-from amused_lite.style.data import StyleTokens
 from amused_lite.style.train import StyleBatches
+from amused_lite.training.base_model import StyleTokens
 from amused_lite.training.loss import masked_token_loss
 
 CONFIG = PRESETS["amused-512"]
@@ -96,7 +96,7 @@ from amused_lite.adapters.torch import AttachedAdapter, new_adapter
 from amused_lite.style.train import *
 from amused_lite.style.config import *
 from amused_lite.style.cost import *
-from amused_lite.style.data import StyleTokens
+from amused_lite.training.base_model import StyleTokens
 device, checkpointing, int8 = sys.argv[1], sys.argv[2] == "True", sys.argv[3] == "True"
 config = PRESETS["amused-512"]
 recipe = replace(RECIPES["amused-512"], int8_base=int8)

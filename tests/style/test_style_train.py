@@ -25,8 +25,8 @@ from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import load_networks
 from amused_lite.style.config import RECIPES
 from amused_lite.style.cost import checkpointed, estimate
-from amused_lite.style.data import StyleTokens
 from amused_lite.style.train import Batch, StyleBatches, StyleStep, prepare, train_style
+from amused_lite.training.base_model import StyleTokens
 from amused_lite.training.loop import Run
 
 

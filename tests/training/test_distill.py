@@ -24,8 +24,8 @@ from amused_lite.models.checkpoint_config import published_configs
 from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.sampling.settings import GenerateOptions
-from amused_lite.style.job import Base, own_pictures
 from amused_lite.training import distill as module
+from amused_lite.training.base_model import Base, own_pictures
 from amused_lite.training.distill import DraftRecipe, DraftWeights, fidelity, teach, untaught
 from amused_lite.training.quadrants import Paired
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import gradio as gr
 
-from amused_lite.commands.style import sample_prompts
+from amused_lite.style.config import sample_prompts
 
 from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job, JobCancelledError, JobError
