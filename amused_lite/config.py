@@ -1,4 +1,4 @@
-"""What a model is: frozen dataclasses and the three presets. Knows no torch and no files.
+"""What a model is: frozen dataclasses and the presets. Knows no torch and no files.
 
 Sizes are those of the published `transformer/config.json`, `vqvae/config.json` and `text_encoder/config.json`; the
 fields carry this project's names, and `models/checkpoint.py` holds the one table that translates them.
@@ -213,4 +213,35 @@ _TINY = ModelConfig(
     token_temperature=0.5,  # a network this small is unsure too often; at 1.0 stray codes speckle the picture
 )
 
-PRESETS: dict[str, ModelConfig] = {"amused-256": _AMUSED_256, "amused-512": _AMUSED_512, "tiny": _TINY}
+_STORYBOOK = replace(
+    _TINY,
+    text=replace(
+        _TINY.text,
+        vocab_size=4096,
+        context_length=40,
+        width=256,
+        heads=4,
+        feedforward_width=1024,
+        projection_width=256,
+        start_token_id=4094,
+        end_token_id=4095,
+    ),
+    uvit=replace(
+        _TINY.uvit,
+        codebook_size=2048,
+        vocab_size=2112,
+        hidden_size=256,
+        heads=4,
+        feedforward_width=704,
+        text_width=256,
+        pooled_width=256,
+    ),
+    vqgan=replace(_TINY.vqgan, codebook_size=2048),
+)
+
+PRESETS: dict[str, ModelConfig] = {
+    "amused-256": _AMUSED_256,
+    "amused-512": _AMUSED_512,
+    "tiny": _TINY,
+    "storybook": _STORYBOOK,
+}

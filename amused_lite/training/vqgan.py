@@ -5,6 +5,7 @@ pixels, a commitment term, and a codebook that follows its latents by moving ave
 appendix A.1) with unused codes restarted where latents are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,9 @@ class VQGANRecipe:
     seed: int = 1
 
 
+DrawPicture = Callable[[int, int, float], np.ndarray]  # seed, index, share of scenes -> uint8 (512, 512, 3)
+
+
 def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
     """A training picture (512, 512, 3) uint8: a scene or another look, always the same for the same numbers."""
     if step_generator(seed, index, 7).initial_seed() % 1000 < 1000 * scene_share:
@@ -45,7 +49,7 @@ def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
     return scenes.random_look(seed, index)
 
 
-def crops(recipe: VQGANRecipe, step: int) -> Tensor:
+def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture = draw_picture) -> Tensor:
     """A batch of pixels in 0...1, (B, 3, crop, crop); whole pictures in the last steps."""
     whole = step >= recipe.steps - recipe.whole_steps
     per_picture = 1 if whole else recipe.crops_per_picture
@@ -54,7 +58,7 @@ def crops(recipe: VQGANRecipe, step: int) -> Tensor:
     rng = np.random.default_rng([recipe.seed, step])
     batch = []
     for i in range(count):
-        picture = draw_picture(recipe.seed, step * recipe.batch + i, recipe.scene_share)
+        picture = draw(recipe.seed, step * recipe.batch + i, recipe.scene_share)
         for _ in range(per_picture):
             # Most of a scene is plain; the better of two places by contrast keeps crops on what is hard.
             places = rng.integers(0, 512 - size + 1, (2, 2))
@@ -142,12 +146,26 @@ def psnr(made: Tensor, wanted: Tensor) -> float:
     return float(-10 * torch.log10((made - wanted).square().mean()))
 
 
-def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN:
-    """Train, or go on training, the VQ-GAN in `folder`; returns it in evaluation mode."""
+def train_vqgan(
+    config: VQGANConfig,
+    recipe: VQGANRecipe,
+    folder: Path,
+    draw: DrawPicture = draw_picture,
+    start: VQGAN | None = None,
+) -> VQGAN:
+    """Train, or go on training, the VQ-GAN in `folder`; returns it in evaluation mode.
+
+    Args:
+        draw: where pictures come from.
+        start: a model of the same widths whose encoder and decoder a new run begins with; its codes are not taken.
+    """
     run = Run(folder)
     torch.manual_seed(recipe.seed)
     model = convert_conv2d_weight_memory_format(VQGAN(config), torch.channels_last)
     initialize(model)
+    if start is not None:
+        weights = start.state_dict()
+        model.load_state_dict({name: w for name, w in weights.items() if name != "codebook"}, strict=False)
     model.codebook.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
@@ -164,7 +182,7 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
         rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.6 * left)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        wanted = crops(recipe, step).contiguous(memory_format=torch.channels_last)
+        wanted = crops(recipe, step, draw).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             latents = model.latents(wanted).float()
         flat = latents.detach().flatten(0, 2)
@@ -172,7 +190,7 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
         quantized = latents
         if step >= recipe.plain_steps:
             if step == recipe.plain_steps:
-                codes.seed_from(_many_latents(model, recipe, step))
+                codes.seed_from(_many_latents(model, recipe, step, draw))
             tokens = model.nearest(flat)
             chosen = model.codebook[tokens].view_as(latents)
             commitment = (latents - chosen).square().mean()
@@ -196,6 +214,6 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
 
 
 @torch.no_grad()
-def _many_latents(model: VQGAN, recipe: VQGANRecipe, step: int) -> Tensor:
-    batches = [model.latents(crops(recipe, step + i)).float().flatten(0, 2) for i in range(12)]
+def _many_latents(model: VQGAN, recipe: VQGANRecipe, step: int, draw: DrawPicture) -> Tensor:
+    batches = [model.latents(crops(recipe, step + i, draw)).float().flatten(0, 2) for i in range(12)]
     return torch.cat(batches)

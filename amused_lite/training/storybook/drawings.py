@@ -1,0 +1,165 @@
+"""A thing as one hand draws it, trimmed, at the size and in the colour asked for.
+
+Drawings are rendered once by resvg, which takes some 10 ms, and then come from memory or from small files beside the
+fetched sets.
+"""
+
+import io
+import json
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import resvg_py
+from PIL import Image
+
+from amused_lite.files.atomic import unfinished
+from amused_lite.training.storybook.fetch import FOLDER, HELD_OUT, SETS
+from amused_lite.training.storybook.kinds import HANDS, HELD_OUT_HANDS, KINDS, Kind, available
+from amused_lite.training.storybook.recolour import INK, MainPart, ink_colour, main_part, recoloured
+
+__all__ = ["HANDS", "HELD_OUT_HANDS", "KINDS", "Kind", "available", "drawing", "use_folder"]
+
+_EDITION = 1  # of the files of rendered drawings; another rendering, another number
+_REMEMBERED = 2_048  # drawings kept in memory: 100 MB at 112 px on average
+_LOOK = 256  # pixels a side at which a drawing's box and main part are found
+_SIDES = (8, 1024)
+
+_folder = FOLDER
+
+
+def use_folder(folder: Path) -> None:
+    """Take the drawings from this folder, where `fetch` has put them."""
+    global _folder
+    _folder = folder
+    for remembered in (_remembered, _set, _box, _main_part):
+        remembered.cache_clear()
+
+
+def drawing(hand: str, kind: str, side: int, colour: str | None = None, mirrored: bool = False) -> np.ndarray:
+    """One thing on nothing, as large as fits a square.
+
+    It touches the bottom of the square, except what flies, which is in the middle of its height; across it is in the
+    middle.
+
+    Args:
+        hand: one of `HANDS` or `HELD_OUT_HANDS`.
+        kind: one of `KINDS`.
+        side: pixels.
+        colour: one of the kind's colours, in place of its own; `available` says which hands have it.
+        mirrored: left and right exchanged.
+
+    Returns:
+        (side, side, 4) uint8, RGBA with colours multiplied by alpha (premultiplied), not to be written to: over a
+        picture it gives `drawing[..., :3] + picture * (1 - alpha / 255)`.
+
+    Raises:
+        ValueError: the hand does not draw the thing, not in that colour, or the side is out of range.
+        FileNotFoundError: the drawings are not fetched.
+    """
+    return _remembered(hand, kind, side, colour, mirrored)
+
+
+@lru_cache(_REMEMBERED)
+def _remembered(hand: str, kind: str, side: int, colour: str | None, mirrored: bool) -> np.ndarray:
+    if mirrored:
+        pixels = np.ascontiguousarray(_remembered(hand, kind, side, colour, False)[:, ::-1])
+    else:
+        _check(hand, kind, side, colour)
+        name = "-".join(filter(None, (kind.replace(" ", "_"), str(side), colour)))
+        file = _folder / f"rendered-{_EDITION}" / hand / f"{name}.png"
+        pixels = _stored(file)
+        if pixels is None:
+            pixels = _rendered(hand, kind, side, colour)
+            _store(file, pixels)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _check(hand: str, kind: str, side: int, colour: str | None) -> None:
+    hands = available(kind, colour)
+    if colour in (None, *KINDS[kind].colours):
+        hands += tuple(other for other in HELD_OUT_HANDS if other in KINDS[kind].icons)
+    if not hands:
+        raise ValueError(
+            f"a {kind} cannot be {colour!r}; its colours are {', '.join(KINDS[kind].colours) or 'its own'}"
+        )
+    if hand not in hands:
+        thing = f"{colour} {kind}" if colour else kind
+        raise ValueError(f"no {hand!r} drawing of a {thing}; the hands that have it are {', '.join(hands)}")
+    if not _SIDES[0] <= side <= _SIDES[1]:
+        raise ValueError(f"a drawing has {_SIDES[0]} to {_SIDES[1]} pixels a side, not {side}")
+
+
+def _stored(file: Path) -> np.ndarray | None:
+    try:
+        with Image.open(file, formats=("PNG",)) as picture:
+            return np.array(picture)
+    except OSError:  # not rendered yet, or damaged
+        return None
+
+
+def _store(file: Path, pixels: np.ndarray) -> None:
+    with unfinished(file) as partial:
+        Image.fromarray(pixels, "RGBA").save(partial, compress_level=1)
+        partial.replace(file)
+
+
+def _rendered(hand: str, kind: str, side: int, colour: str | None) -> np.ndarray:
+    left, top, width, height = _box(hand, kind)
+    square = max(width, height)
+    above = (square - height) / (2 if KINDS[kind].place == "flies" else 1)
+    ink = ink_colour(colour) if hand == "ink" and colour else INK
+    view = (left - (square - width) / 2, top - above, square)
+    pixels = _resvg(hand, KINDS[kind].icons[hand], view, side, ink)
+    if colour and hand != "ink":
+        pixels = recoloured(pixels, _main_part(hand, kind), colour)
+    alpha = pixels[..., 3:].astype(np.uint16)
+    return np.concatenate([((pixels[..., :3] * alpha + 127) // 255), alpha], axis=-1).astype(np.uint8)
+
+
+@cache
+def _box(hand: str, kind: str) -> tuple[float, float, float, float]:
+    """What a drawing covers of its canvas: left, top, width and height in canvas widths."""
+    alpha = _resvg(hand, KINDS[kind].icons[hand], (0.0, 0.0, 1.0), _LOOK, INK)[..., 3]
+    rows, columns = np.flatnonzero((alpha > 16).any(1)), np.flatnonzero((alpha > 16).any(0))
+    if not len(rows):
+        raise ValueError(f"the {hand!r} drawing of {kind!r} is empty")
+    left, top = columns[0] / _LOOK, rows[0] / _LOOK
+    return left, top, (columns[-1] + 1) / _LOOK - left, (rows[-1] + 1) / _LOOK - top
+
+
+@cache
+def _main_part(hand: str, kind: str) -> MainPart:
+    return main_part(_resvg(hand, KINDS[kind].icons[hand], (0.0, 0.0, 1.0), _LOOK, INK))
+
+
+def _resvg(hand: str, icon: str, view: tuple[float, float, float], side: int, ink: str) -> np.ndarray:
+    """Render a square of an icon's canvas, of one unit a side: (side, side, 4) uint8, RGBA."""
+    icons = _set(hand)
+    name = icons.get("aliases", {}).get(icon, {}).get("parent", icon)
+    if name not in icons["icons"]:
+        raise ValueError(f"the {hand!r} set has no drawing {icon!r}; fetch the set again")
+    entry = icons["icons"][name]
+    width, height = (entry.get(measure) or icons.get(measure) or 16 for measure in ("width", "height"))
+    left, top, square = view
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{side}" '
+        f'height="{side}" viewBox="{left} {top} {square} {square}" color="{ink}">'
+        f'<svg width="1" height="1" viewBox="0 0 {width} {height}">{entry["body"]}</svg></svg>'
+    )
+    png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)
+    return np.array(Image.open(io.BytesIO(png), formats=("PNG",)).convert("RGBA"))
+
+
+@cache
+def _set(hand: str) -> dict[str, Any]:
+    (file,) = (drawings.file(_folder) for drawings in SETS + HELD_OUT if drawings.hand == hand)
+    if not file.is_file():
+        held_out = " --held-out" if hand in HELD_OUT_HANDS else ""
+        raise FileNotFoundError(
+            f"the {hand!r} drawings are not in {_folder}; "
+            f"run: python -m amused_lite.training.storybook.fetch {_folder}{held_out}"
+        )
+    return json.loads(file.read_bytes())

@@ -1,0 +1,251 @@
+"""Fetch the openly licensed drawings that the storybook world is made of, from the npm registry.
+
+    python -m amused_lite.training.storybook.fetch runs/storybook
+
+Each set of drawings is one JSON file of SVG bodies, as Iconify packs them. A set that is there is not fetched again,
+and a fetch that was interrupted goes on with the sets that are missing. Where npm is installed it does the fetching,
+with the registry and the proxy it is set up for; elsewhere the registry named by npm_config_registry is asked.
+
+Nothing is used whose hash is not the one below, and of a package nothing is read but its `icons.json`.
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amused_lite.errors import guard
+from amused_lite.files.atomic import unfinished
+
+FOLDER = Path("runs/storybook")  # where the drawings are, unless said otherwise
+_REGISTRY = "https://registry.npmjs.org/"
+_MEMBER = "package/icons.json"
+_PACKED_LIMIT, _LIMIT = 32 * 2**20, 64 * 2**20  # bytes of a package and of its icons.json
+_SECONDS = 300  # for one set
+
+
+@dataclass(frozen=True)
+class DrawingSet:
+    """One hand's drawings: an npm package, exactly one version of it, and whom to thank."""
+
+    hand: str
+    title: str
+    package: str
+    version: str
+    sha512: str  # of the package, in base64, as npm writes it under "integrity"
+    sha256: str  # of the icons.json in it, in hexadecimal
+    author: str
+    licence: str  # SPDX
+    source: str
+
+    def file(self, folder: Path) -> Path:
+        """Where the drawings are once fetched."""
+        return folder / f"{self.hand}.json"
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether the drawings are in the folder, whole."""
+        file = self.file(folder)
+        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == self.sha256
+
+
+_FLUENT = ("Microsoft Corporation", "MIT", "https://github.com/microsoft/fluentui-emoji")
+_NOTO = ("Google Inc.", "Apache-2.0", "https://github.com/googlefonts/noto-emoji")
+
+SETS = (
+    DrawingSet(
+        "flat",
+        "Fluent Emoji Flat",
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        "f5f4cf457c0db2ad5a2e42e033e02e0c87d10e43d0164cfffb3bb84914970a63",
+        *_FLUENT,
+    ),
+    DrawingSet(
+        "shaded",
+        "Noto Emoji",
+        "@iconify-json/noto",
+        "1.2.9",
+        "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+        "9eac6ef4e7ec122b6f0e7ac281d61008afdbc720d0ce861e398b939daaa347c6",
+        *_NOTO,
+    ),
+    DrawingSet(
+        "blob",
+        "Noto Emoji, first edition",
+        "@iconify-json/noto-v1",
+        "1.2.5",
+        "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        "ce70d8aa90345cf389875c3571ecd245bd943401822a0c5a0f62336bf8487333",
+        *_NOTO,
+    ),
+    DrawingSet(
+        "soft",
+        "Firefox OS Emoji",
+        "@iconify-json/fxemoji",
+        "1.2.2",
+        "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+        "d8ef67b94a32d0abcd314d1c35db56178eaa8fa8ad71130e312f3460e307c2bf",
+        "Mozilla Foundation",
+        "CC-BY-4.0",  # of the drawings; the Apache-2.0 that the package names is for the code beside them
+        "https://github.com/mozilla/fxemoji",
+    ),
+    DrawingSet(
+        "ink",
+        "Fluent Emoji High Contrast",
+        "@iconify-json/fluent-emoji-high-contrast",
+        "1.2.6",
+        "esqhZPpkrF7sNX3NsLoh8KW64okEr/bzko7WNnFP+qTJGAqDPDYjp0925yxuivXy3HtVQB8xhIKu3+Nq1byX5w==",
+        "c522fb74fef65ccef67b38dfdbf0f3dcd4353339e4b8faec4aa45faf83ed4739",
+        *_FLUENT,
+    ),
+)
+
+# Never in any training of the bundled model: hands for it to adapt to.
+HELD_OUT = (
+    DrawingSet(
+        "twemoji",
+        "Twemoji",
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+        "5d5d820790565b764f2728675d487c9ee4c1fc83916d8567d5aca8ba7527c242",
+        "Twitter, Inc. and contributors",
+        "CC-BY-4.0",
+        "https://github.com/jdecked/twemoji",
+    ),
+    DrawingSet(
+        "openmoji",
+        "OpenMoji",
+        "@iconify-json/openmoji",
+        "1.2.29",
+        "vXdhkqcXVSO6suy+m9LbcUM3OdVyuNOtpV8/als/WqfkQIRxevL5Geb/g+6GH/Qwnq1OqksEmaDGTCmZ5nFKJQ==",
+        "7075331faab544067dbff4236471dd378bb5410aa05799a8a343c9ebf5c5984c",
+        "OpenMoji",
+        "CC-BY-SA-4.0",
+        "https://github.com/hfg-gmuend/openmoji",
+    ),
+)
+
+
+def fetch(folder: Path, sets: Iterable[DrawingSet] = SETS, say: Callable[[str], None] = print) -> None:
+    """Bring the sets that are not in the folder yet, one after the other.
+
+    Raises:
+        ValueError: what the registry sent is not the package of the hash above.
+        OSError: there is no network or no such package, or the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for drawings in sets:
+        there = drawings.is_in(folder)
+        if not there:
+            data = _icons(drawings, _package(drawings))
+            with unfinished(drawings.file(folder)) as partial:
+                partial.write_bytes(data)
+                partial.replace(drawings.file(folder))
+        say(f"{drawings.hand}: {drawings.title}, {drawings.licence}, {'is here' if there else 'fetched'}")
+
+
+def _package(drawings: DrawingSet) -> bytes:
+    """The package as the registry sends it, of the right hash."""
+    fetcher = _with_npm if shutil.which("npm") else _directly
+    packed = fetcher(drawings)
+    found = base64.b64encode(hashlib.sha512(packed).digest()).decode()
+    if found != drawings.sha512:
+        raise ValueError(
+            f"{drawings.package}@{drawings.version} has sha512 {found[:12]}..., expected {drawings.sha512[:12]}...; "
+            "look at the registry that npm is set up for, then run this again"
+        )
+    return packed
+
+
+def _with_npm(drawings: DrawingSet) -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        npm = shutil.which("npm") or "npm"
+        command = [npm, "pack", f"{drawings.package}@{drawings.version}", "--ignore-scripts", "--fetch-retries=1"]
+        try:
+            run = subprocess.run(
+                [*command, "--pack-destination", scratch], cwd=scratch, capture_output=True, text=True, timeout=_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise _unreachable(drawings, f"npm took more than {_SECONDS} s") from None
+        if run.returncode:
+            raise _unreachable(drawings, _npm_reason(run.stderr))
+        (file,) = Path(scratch).glob("*.tgz")
+        if file.stat().st_size > _PACKED_LIMIT:
+            raise _too_large(drawings, _PACKED_LIMIT)
+        return file.read_bytes()
+
+
+def _npm_reason(printed: str) -> str:
+    """The line of npm's many that says what is wrong."""
+    lines = [line.removeprefix("npm error ") for line in printed.splitlines() if line.startswith("npm error ")]
+    return next((line for line in lines if not line.startswith(("code ", "errno ", "syscall "))), "npm failed")
+
+
+def _directly(drawings: DrawingSet) -> bytes:
+    registry = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
+    if not registry.startswith(("https://", "http://")):
+        raise ValueError(f"the npm registry is {registry!r}, expected an address that begins with https://")
+    name = drawings.package.rpartition("/")[2]
+    address = f"{registry.rstrip('/')}/{drawings.package}/-/{name}-{drawings.version}.tgz"
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            packed = answer.read(_PACKED_LIMIT + 1)
+    except OSError as error:
+        raise _unreachable(drawings, str(error)) from error
+    if len(packed) > _PACKED_LIMIT:
+        raise _too_large(drawings, _PACKED_LIMIT)
+    return packed
+
+
+def _unreachable(drawings: DrawingSet, reason: str) -> OSError:
+    return OSError(
+        f"cannot fetch {drawings.package}@{drawings.version} ({reason}); look at the network, then run this again: "
+        "sets that are complete are not fetched twice"
+    )
+
+
+def _too_large(drawings: DrawingSet, limit: int) -> ValueError:
+    return ValueError(f"{drawings.package}@{drawings.version} is larger than {limit // 2**20} MiB; nothing was kept")
+
+
+def _icons(drawings: DrawingSet, packed: bytes) -> bytes:
+    """The one file that is wanted of a package; nothing is unpacked to disk."""
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
+        for member in archive:
+            if member.name == _MEMBER and member.isfile():
+                if member.size > _LIMIT:
+                    raise _too_large(drawings, _LIMIT)
+                file = archive.extractfile(member)
+                data = file.read() if file else b""
+                break
+        else:
+            raise ValueError(f"{drawings.package}@{drawings.version} has no {_MEMBER}; nothing was kept")
+    if hashlib.sha256(data).hexdigest() != drawings.sha256:
+        raise ValueError(f"{drawings.package}@{drawings.version} has another {_MEMBER} than expected; nothing was kept")
+    return data
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch what is missing; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=FOLDER, help=f"where they are kept ({FOLDER})")
+    parser.add_argument("--held-out", action="store_true", help="the hands of the style tests as well")
+    chosen = parser.parse_args(arguments)
+    fetch(chosen.folder, SETS + HELD_OUT if chosen.held_out else SETS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))
