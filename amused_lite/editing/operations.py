@@ -1,7 +1,7 @@
 """Editing: any picture to start from, any of its tokens as the question. NumPy and Pillow; knows no engine.
 
 Each operation makes a `Task`: the steps can be watched, and the result is a `Picture` whose recipe is enough to do it
-again (`repeat`). What happens to tokens is `token_edits`; here is the way from a picture to tokens and back.
+again (`repeat`). What happens to tokens is `token_operations`; here is the way from a picture to tokens and back.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """What each edit does to tokens, run from its record alone: so the recipe of a picture is enough to do it again.
 
-Every operation is the one loop of `unmasking` from another start. Tokens that are not masked at the start are the same
+Every operation is the loop of `sampling.loop` from another start. Tokens that are not masked at the start are the same
 at the end. NumPy only; knows no pictures.
 """
 

@@ -34,9 +34,7 @@ class StyleRecipe:
     label_smoothing: float = 0.0
     prompt_dropout: float = 0.0
     prior_share: float = 0.0  # of each batch: pictures of the base itself, without words of style
-    guessed_share: float = (
-        0.0  # the decoder's batches: the base's pictures as `style_guess` thinks they are in the style
-    )
+    guessed_share: float = 0.0  # the decoder's batches: the base's pictures as `augment` thinks they are in the style
     smallest_mask: float = 0.0  # share of the tokens that is hidden at least
     asked_share: float | None = None  # as in `UViTRecipe`
     crops: int = 16  # in all, at least 2 of each picture

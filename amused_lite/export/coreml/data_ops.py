@@ -1,6 +1,6 @@
 """The other half of the Core ML interpreter: operations that move values about, or unpack compressed weights.
 
-Moving rounds nothing, so these keep float16 as it comes. Parameter names are those of the operations, as in `mil_ops`.
+Moving rounds nothing, so these keep float16 as it comes. Parameters are named as in `arithmetic_ops`.
 """
 
 from collections.abc import Callable
