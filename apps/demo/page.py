@@ -12,9 +12,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from . import routes, theme
 from .app_state import Desk, history_key
+from .gate import Gate, fetch_nothing
 from .tabs.create import CreateTab
 from .tabs.edit import EditTab
 from .tabs.history import HistoryTab
@@ -87,9 +89,13 @@ def _keep_private(desk: Desk, wish: bool) -> None:
 def mount(app: FastAPI, desk: Desk) -> FastAPI:
     """Put the page in front of the server's endpoints."""
     app.include_router(routes.make_router(desk))
+    os.environ["GRADIO_TEMP_DIR"] = str(desk.uploads.folder)  # which is not there
+    fetch_nothing()
+    page = build_page(desk)
+    page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
     return gr.mount_gradio_app(
         app,
-        build_page(desk),
+        page,
         path="/",
         theme=theme.make_theme(),
         css=theme.CSS,
@@ -103,4 +109,5 @@ def mount(app: FastAPI, desk: Desk) -> FastAPI:
         show_error=True,
         max_file_size="32mb",
         server_name="127.0.0.1",
+        app_kwargs={"middleware": [Middleware(Gate, uploads=desk.uploads)]},
     )
