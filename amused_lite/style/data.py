@@ -200,7 +200,7 @@ def encode_pictures(
         seed: of the crops.
         cache: a .safetensors file to make, or to use if it is of the same things.
         base: hash of the model.
-        bar: is told how it goes, as in `job.Bar`.
+        bar: is told how it goes, as in `base_model.Bar`.
     """
     digest = hashlib.sha256(f"{base} {crops} {image_size} {seed}".encode())
     for picture in pictures:
