@@ -35,8 +35,14 @@ TOKENIZER = "tokenizer.json"
 COLOURS = "colours.npy"
 WEIGHTS = "weights.safetensors"
 QUANTIZED = "quantized.safetensors"  # in its place, in bundles for onnx and torch that `quantize` made
-MODULES = ("encode_prompt", "unmask", "decode_image", "encode_image")
-RANKER_MODULES = ("embed_text", "embed_image")  # of models with a ranker
+# Module -> how the names of its weights begin. The codebook belongs to both halves of the VQ-GAN.
+MODULES = {
+    "encode_prompt": ("text.", "uvit.prompt_side."),
+    "unmask": ("uvit.token_side.",),
+    "decode_image": ("vqgan.codebook", "vqgan.post_quant.", "vqgan.decoder."),
+    "encode_image": ("vqgan.encoder.", "vqgan.pre_quant.", "vqgan.codebook"),
+}
+RANKER_MODULES = {"embed_text": ("text.",), "embed_image": ("ranker.",)}  # of models with a ranker
 TARGETS = ("onnx", "openvino", "coreml", "executorch")
 _KNOWN_TARGETS = (*TARGETS, "torch")  # what export writes, and what only `quantize` does
 

@@ -19,17 +19,12 @@ from amused_lite.adapters.lora import (
     parse_choice,
     touched,
 )
-from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
+from amused_lite.bundle import MODULES, QUANTIZED, WEIGHTS, Bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
 from amused_lite.files.safetensors import open_tensors
 from amused_lite.quantization import SCALE, pack, restore_blocks, restore_dense, round_blocks, round_dense, unpack
 
-_PARTS = {  # what each module holds
-    "encode_prompt": ("text.", "uvit.prompt_side."),
-    "unmask": ("uvit.token_side.",),
-    "decode_image": ("vqgan.decoder.",),
-}
 Wanted = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
 
 
@@ -106,7 +101,8 @@ def check_mergeable(chosen: Sequence[Chosen], runtime: str) -> None:
 
 def touched_in(module: str, chosen: Sequence[Chosen]) -> list[str]:
     """Names of the weights of one exported module that adapters change."""
-    return [name for name in touched(chosen) if name.startswith(_PARTS.get(module, ()))]
+    # The ranker's own copy of the text tower stays as it is.
+    return [name for name in touched(chosen) if name.startswith(MODULES.get(module, ()))]
 
 
 def merged_weights(bundle: Bundle, module: str, chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:

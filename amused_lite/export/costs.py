@@ -6,15 +6,8 @@ from amused_lite.config import ModelConfig
 from amused_lite.export.modules import module_names
 from amused_lite.export.options import NEEDS, ExportOptions
 from amused_lite.models.networks import empty_part
+from amused_lite.runtimes.torch import PARTS_OF
 
-PARTS_OF = {  # what each module holds in memory
-    "encode_prompt": ("text", "uvit.prompt_side"),
-    "unmask": ("uvit.token_side",),
-    "decode_image": ("vqgan",),
-    "encode_image": ("vqgan",),
-    "embed_text": ("text",),
-    "embed_image": ("ranker",),
-}
 _BYTES = {"float32": 4, "float16": 2}
 _LIBRARIES = 8e8  # bytes: torch and an engine with nothing to do
 _GRAPHS = 2e7  # bytes on disk beside the weights

@@ -173,7 +173,7 @@ def load_module(name: str, weights: Weights, flexible: bool = False) -> nn.Modul
 
 def module_names(config: ModelConfig) -> tuple[str, ...]:
     """The modules of a model's bundle: four, and two more where it has a ranker."""
-    return (*MODULES, *RANKER_MODULES) if config.ranker else MODULES
+    return (*MODULES, *RANKER_MODULES) if config.ranker else tuple(MODULES)
 
 
 def modules(weights: Weights) -> dict[str, nn.Module]:
