@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from amused_lite import folders
 from amused_lite.config import ModelConfig
 
 FORMAT_VERSION = 1
@@ -257,5 +258,4 @@ def _verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 def _stamp(states: list[list[Any]]) -> Path:
     """An empty file whose name says that exactly these files, sizes and times were hashed and found right."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "amused-lite" / "verified"
-    return cache / hashlib.sha256(json.dumps(states).encode()).hexdigest()
+    return folders.cache("verified", hashlib.sha256(json.dumps(states).encode()).hexdigest())

@@ -104,7 +104,7 @@ def _state_costs(config: Any, options: Any) -> None:
     memory, disk, available = memory_needed(config, options), disk_needed(config, options), available_memory()
     needs = f"about {memory / 1e9:.1f} GB of memory and {disk / 1e9:.2f} GB of disk"
     print(f"amused-lite: this export needs {needs}", file=sys.stderr)
-    if available is not None and available < memory:
+    if available < memory:
         problem = f"only {available / 1e9:.1f} GB of memory are free; close other programs, or it may be stopped"
         print(f"amused-lite: warning: {problem}", file=sys.stderr)
 

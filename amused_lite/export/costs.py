@@ -1,6 +1,6 @@
 """What an export will need of this machine, said before it starts."""
 
-from pathlib import Path
+import psutil
 
 from amused_lite.config import ModelConfig
 from amused_lite.export.modules import module_names
@@ -35,10 +35,6 @@ def disk_needed(config: ModelConfig, options: ExportOptions) -> int:
     return int(1.05 * sum(sizes.values()) + _GRAPHS)
 
 
-def available_memory() -> int | None:
-    """Bytes that programs can still get without swapping, where the system says so."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+def available_memory() -> int:
+    """Bytes that programs can still get without swapping."""
+    return psutil.virtual_memory().available

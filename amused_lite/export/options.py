@@ -98,4 +98,4 @@ class ExportOptions:
 
 def require_target(target: str) -> None:
     """Raise MissingExtraError unless everything is installed that exports to this target."""
-    require_extra("export", f"export to {target}", "torch", "safetensors", *NEEDS[target].packages)
+    require_extra("export", f"export to {target}", "torch", "safetensors", "psutil", *NEEDS[target].packages)

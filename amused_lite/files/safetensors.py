@@ -3,6 +3,10 @@
 The core reads and writes adapters with it, and reads single weights of a bundle; nothing in such a file is executed.
 """
 
+# Not the format's own library: with framework="np" that refuses bfloat16, and it tells no offsets, which ONNX graphs
+# need to name slices of a file. It opens a header 1 ms sooner and reads a whole file no faster (200 arrays, 420 MB:
+# 0.71 s against 0.65).
+
 import json
 import math
 import os

@@ -14,10 +14,10 @@ import re
 import threading
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from os import environ
 from pathlib import Path
 from typing import Any
 
+from amused_lite import folders
 from amused_lite.files.atomic import write_new
 from amused_lite.files.images import Source, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
@@ -56,8 +56,7 @@ class Entry:
 
 def default_folder() -> Path:
     """Where a person's gallery lies unless they say otherwise."""
-    data = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "amused-lite" / "history"
+    return folders.data("history")
 
 
 class History:
