@@ -72,21 +72,34 @@ class Tokenizer:
         return cls(backend, context_length, start, end)
 
     @classmethod
-    def from_vocab_and_merges(
-        cls, vocab: str | Path, merges: str | Path, context_length: int = 77, start: int = 49406, end: int = 49407
-    ) -> Self:
-        """Read the published layout, `vocab.json` and `merges.txt`; the defaults are CLIP-L/14's.
+    def from_folder(cls, folder: str | Path, context_length: int = 77, start: int = 49406, end: int = 49407) -> Self:
+        """Read a tokenizer's folder in a published model; the defaults are CLIP-L/14's.
+
+        transformers writes `vocab.json` and `merges.txt` up to version 4, and `tokenizer.json` alone since 5. Words are
+        split by our own rules either way, so that truncation and special tokens saved along count for nothing.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or is not what its name says.
         """
-        for path in (vocab, merges):
-            _read(Path(path))  # for the clear message; the library's own names no file
+        folder = Path(folder)
+        vocab, merges, whole = (folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
+        old = vocab.exists() or merges.exists()
+        if not old and not whole.exists():
+            raise FileNotFoundError(
+                f"{folder} has neither vocab.json and merges.txt nor tokenizer.json; the model's folder is not complete"
+            )
+        for path in (vocab, merges) if old else (whole,):
+            _read(path)  # for the clear message; the library's own names no file
         try:
-            words, pairs = models.BPE.read_file(str(vocab), str(merges))
+            if old:
+                words, pairs = models.BPE.read_file(str(vocab), str(merges))
+            else:
+                model = json.loads(_read(whole))["model"]
+                words, pairs = model["vocab"], [_pair(merge) for merge in model["merges"]]
             backend = _bpe(words, pairs)
         except Exception as error:  # as above
-            raise ValueError(f"{vocab} and {merges} are not a CLIP tokenizer: {error}; get them again") from error
+            source = f"{vocab} and {merges} are not" if old else f"{whole} is not"
+            raise ValueError(f"{source} a CLIP tokenizer: {error!r}; get the model's folder again") from error
         return cls(backend, context_length, start, end)
 
     @classmethod
@@ -156,6 +169,12 @@ class Tokenizer:
         except UnicodeEncodeError as error:
             raise ValueError(f"the prompt is not valid UTF-8: {text!r}; type it again") from error
         return self._backend.encode(text, add_special_tokens=False)
+
+
+def _pair(merge: str | list[str]) -> tuple[str, str]:
+    """A merge of a `tokenizer.json`; older ones have it as one text with a blank between the two."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
 
 
 def _read(path: Path) -> str:

@@ -69,7 +69,7 @@ def with_adapters(source: Source, wanted: Sequence[str]) -> tuple[Source, Sequen
 def _published_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
     text = config.text
     ids = (text.context_length, text.start_token_id, text.end_token_id)
-    return Tokenizer.from_vocab_and_merges(folder / "vocab.json", folder / "merges.txt", *ids)
+    return Tokenizer.from_folder(folder, *ids)
 
 
 class RoundedWeights:
