@@ -22,7 +22,7 @@ from amused_lite.export.modules import OUTPUTS, colour_table, examples, exportab
 from amused_lite.export.options import OPSETS, ExportOptions
 from amused_lite.export.weights import open_source
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
-from amused_lite.models.networks import Networks, SavedWeights, load_networks, save_networks
+from amused_lite.models.networks import Networks, SavedWeights, load_networks
 from amused_lite.pipeline import Amused
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch import TorchRuntime
@@ -99,7 +99,7 @@ def test_the_weights_file_is_that_of_safetensors(tmp_path: Path) -> None:
     networks = load_networks(source.weights)
     for precision, dtype in (("float16", torch.float16), ("float32", torch.float32)):
         to_onnx.write_weights(source.weights, tmp_path, ExportOptions(precision=precision))
-        save_networks(networks, tmp_path / "reference", dtype)
+        published.save_weights(networks, tmp_path / "reference", dtype)
         assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / "reference").read_bytes()
 
 
