@@ -6,17 +6,12 @@ Knows no models. Starting must be quick, so only the chosen subcommand's module 
 import argparse
 import difflib
 import importlib
-import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from amused_lite import __version__
-from amused_lite.extras import MissingExtraError
-
-BAD_INPUT = 2
+from amused_lite.errors import BAD_INPUT, fail, guard
 
 
 class Command(NamedTuple):
@@ -37,11 +32,11 @@ COMMANDS = {
     "verify": Command("amused_lite.commands.verify", "make a picture again and compare"),
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),
     "tokens": Command("amused_lite.commands.tokens", "turn pictures into files below 2 KB, and back"),
-    "demo": Command("amused_lite.apps.demo_command", "make pictures in your browser"),
-    "serve": Command("amused_lite.apps.serve_command", "serve pictures to other programs over HTTP"),
+    "demo": Command("amused_lite.apps.demo.command", "make pictures in your browser"),
+    "serve": Command("amused_lite.apps.server.command", "serve pictures to other programs over HTTP"),
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
-    "quantize": Command("amused_lite.commands.quantize", "write a model in 8, 6 or 4 bits"),
+    "quantize": Command("amused_lite.quantize.command", "write a model in 8, 6 or 4 bits"),
     "distil": Command("amused_lite.commands.distil", "teach a small decoder for drafts"),
     "style": Command("amused_lite.commands.style", "learn a look from a few pictures"),
     "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),
@@ -54,13 +49,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, where to read more, and exit."""
-        sys.exit(_fail(f"{message}; see {self.prog} --help"))
-
-
-def _fail(message: str) -> int:
-    line = " ".join(message.split())  # always one line, whatever a library put into its message
-    print(f"amused-lite: error: {line}", file=sys.stderr)
-    return BAD_INPUT
+        sys.exit(fail(f"{message}; see {self.prog} --help"))
 
 
 def _parser(chosen: str | None) -> Parser:
@@ -89,62 +78,16 @@ def _explain_unknown(parser: Parser, command: str, unknown: Sequence[str]) -> No
     flags = [word for word in unknown if word.startswith("-")]
     if not flags:
         words = " ".join(unknown)
-        sys.exit(_fail(f"too many words: {words!r}; put the prompt in quotes, see {program} --help"))
+        sys.exit(fail(f"too many words: {words!r}; put the prompt in quotes, see {program} --help"))
     (actions,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     near = difflib.get_close_matches(flags[0].partition("=")[0], actions.choices[command]._option_string_actions, 1)
     hint = f"did you mean {near[0]}?" if near else f"see {program} --help"
-    sys.exit(_fail(f"unknown option {flags[0]}; {hint}"))
-
-
-class _Signals:
-    """Turns Ctrl-C and SIGTERM into an exception, so that half-written files are removed on the way out.
-
-    Remembers them as well: in the middle of loading a library the exception can come out as an ImportError.
-    """
-
-    def __init__(self) -> None:
-        self.caught = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells' background jobs stay deaf to them
-                signal.signal(number, self._stop)
-
-    def _stop(self, number: int, frame: FrameType | None) -> NoReturn:
-        self.caught = number
-        raise KeyboardInterrupt
+    sys.exit(fail(f"unknown option {flags[0]}; {hint}"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     return guard(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
-
-
-def guard(work: Callable[[], int]) -> int:
-    """Do something and return its exit code; what a user can cause becomes one line, and never a traceback."""
-    signals = _Signals()
-    try:
-        return work()
-    except BaseException as error:
-        if not signals.caught:
-            if isinstance(error, OSError):
-                _drop_output()
-            if isinstance(error, BrokenPipeError):
-                return BAD_INPUT
-            if isinstance(error, _USER_CAUSED) or _too_large(error):
-                return _fail(_describe(error))
-            raise
-    if signals.caught == signal.SIGINT:
-        print("amused-lite: interrupted", file=sys.stderr)
-    return 128 + signals.caught  # as shells report it
-
-
-_USER_CAUSED = (ValueError, OSError, MissingExtraError, MemoryError)
-
-
-def _too_large(error: BaseException) -> bool:
-    """Whether torch, which may not even be installed, could not get the memory it asked for."""
-    return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 def _run(words: list[str]) -> int:
@@ -154,26 +97,9 @@ def _run(words: list[str]) -> int:
         return BAD_INPUT
     args, unknown = parser.parse_known_args(words)
     if args.command is None:
-        return _fail(f"no command given; choose one of {', '.join(COMMANDS)}")
+        return fail(f"no command given; choose one of {', '.join(COMMANDS)}")
     if unknown:
         _explain_unknown(parser, args.command, unknown)
     code: int = args.run(args)
     sys.stdout.flush()
     return code
-
-
-def _drop_output() -> None:
-    """Forget output that cannot be written, or Python complains once more when it flushes stdout at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, MemoryError) or _too_large(error):
-        return "not enough memory; close other programs or use a smaller model"
-    if isinstance(error, OSError) and error.strerror:
-        place = f" {error.filename}" if error.filename else ""
-        return f"{error.strerror}:{place}" if place else error.strerror
-    return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a model is: frozen dataclasses and the three presets. Knows no torch and no files.
+"""What a model is: frozen dataclasses and the presets. Knows no torch and no files.
 
 Sizes are those of the published `transformer/config.json`, `vqvae/config.json` and `text_encoder/config.json`; the
 fields carry this project's names, and `models/checkpoint.py` holds the one table that translates them.
@@ -91,6 +91,9 @@ class VQGANConfig:
     norm_groups: int = 32
     patch_size: int = 1  # pixels folded into channels before the first and after the last convolution
     spherical: bool = False  # latents and codes scaled to unit root mean square
+    # 3x3 convolutions only at the encoder's first level, so that a token depends on little but its own pixels.
+    local_encoder: bool = False
+    decoder_channels: tuple[int, ...] | None = None  # as `channels`, where the decoder's differ
     # Widths of a draft decoder, as `channels`; it stands in for the model's own, which was as deep as the encoder.
     draft: tuple[int, ...] | None = None
 
@@ -99,8 +102,10 @@ class VQGANConfig:
             _check(width > 0, f"a draft decoder's widths must be 1 or more, got {width}")
         levels, most = len(self.draft or ()), self.downsample_factor.bit_length()  # the most: down to single pixels
         _check(levels <= most, f"a draft decoder has {most} levels or fewer, got {levels}")
+        if self.decoder_channels:
+            _check(len(self.decoder_channels) == len(self.channels), "the decoder needs as many levels as the encoder")
         if self.norm == "group":
-            for width in self.channels:
+            for width in (*self.channels, *(self.decoder_channels or ())):
                 _check(width % self.norm_groups == 0, f"{width} channels do not split into {self.norm_groups} groups")
 
     @property
@@ -114,7 +119,7 @@ class VQGANConfig:
         A draft has no norms, one block more than one at each level, and folds as many pixels into channels as it takes.
         """
         if self.draft is None:
-            return self
+            return replace(self, channels=self.decoder_channels or self.channels, decoder_channels=None)
         patch = self.downsample_factor // 2 ** (len(self.draft) - 1)
         return replace(self, channels=self.draft, layers_per_block=1, norm="none", patch_size=patch, draft=None)
 
@@ -158,7 +163,8 @@ class ModelConfig:
         try:
             vqgan = dict(values["vqgan"])
             vqgan["channels"] = tuple(vqgan["channels"])
-            vqgan["draft"] = vqgan.get("draft") and tuple(vqgan["draft"])
+            for name in ("draft", "decoder_channels"):
+                vqgan[name] = vqgan.get(name) and tuple(vqgan[name])
             rest = {key: value for key, value in values.items() if key not in ("text", "uvit", "vqgan")}
             return cls(
                 text=TextConfig(**values["text"]), uvit=UViTConfig(**values["uvit"]), vqgan=VQGANConfig(**vqgan), **rest
@@ -213,4 +219,35 @@ _TINY = ModelConfig(
     token_temperature=0.5,  # a network this small is unsure too often; at 1.0 stray codes speckle the picture
 )
 
-PRESETS: dict[str, ModelConfig] = {"amused-256": _AMUSED_256, "amused-512": _AMUSED_512, "tiny": _TINY}
+_STORYBOOK = replace(
+    _TINY,
+    text=replace(
+        _TINY.text,
+        vocab_size=4096,
+        context_length=40,
+        width=256,
+        heads=4,
+        feedforward_width=1024,
+        projection_width=256,
+        start_token_id=4094,
+        end_token_id=4095,
+    ),
+    uvit=replace(
+        _TINY.uvit,
+        codebook_size=4096,
+        vocab_size=4160,
+        hidden_size=256,
+        heads=4,
+        feedforward_width=704,
+        text_width=256,
+        pooled_width=256,
+    ),
+    vqgan=replace(_TINY.vqgan, codebook_size=4096, local_encoder=True, decoder_channels=(64, 128, 256)),
+)
+
+PRESETS: dict[str, ModelConfig] = {
+    "amused-256": _AMUSED_256,
+    "amused-512": _AMUSED_512,
+    "tiny": _TINY,
+    "storybook": _STORYBOOK,
+}

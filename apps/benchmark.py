@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from amused_lite import __version__
-from amused_lite.commands.flags import whole
+from amused_lite.arguments import whole
 from amused_lite.extras import require_extra
 from amused_lite.runtimes.open import check_runtime, find_model
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from amused_lite.runtimes.memory import peak_memory, spare_memory
+from amused_lite.memory import peak_memory, spare_memory
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "executorch", "coremltools", "bitsandbytes", "diffusers", "numpy")
 
@@ -31,8 +31,8 @@ def main() -> int:
 
 
 def _ours(task: dict[str, Any]) -> dict[str, Any]:
-    from amused_lite.generate import Amused
-    from amused_lite.options import GenerateOptions
+    from amused_lite.pipeline import Amused
+    from amused_lite.sampling.settings import GenerateOptions
 
     if task["memory"] == "low":
         spare_memory()

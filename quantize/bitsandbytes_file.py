@@ -1,5 +1,5 @@
 """A model's weights as bitsandbytes wants them, in one safetensors file: linear layers LLM.int8 (Dettmers et al. 2022)
-or NF4 (Dettmers et al. 2023), everything else as `amused_lite.low_bits` rounds it."""
+or NF4 (Dettmers et al. 2023), everything else as `amused_lite.quantization` rounds it."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
-from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
-from amused_lite.models.low_bits import ROW_SCALE, import_bitsandbytes
+from amused_lite.files.safetensors import write_tensors
 from amused_lite.models.networks import PARTS, SavedWeights
-from amused_lite.tensor_file import write_tensors
+from amused_lite.quantization import SCALE, pack, round_blocks, round_dense
+from amused_lite.runtimes.bitsandbytes import ROW_SCALE, import_bitsandbytes
 
-from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
 
 _KINDS = {nn.Linear: LINEAR, nn.Embedding: TABLE, nn.Conv2d: CONVOLUTION, nn.ConvTranspose2d: TRANSPOSED}
 NF4_BLOCK = 64  # numbers that share a scale; rows that are no multiple of it take 8 bits

@@ -8,12 +8,11 @@ import numpy as np
 
 from amused_lite.bundle import TOKENIZER, Bundle
 from amused_lite.conditioning import Conditioning, stack_pair
-from amused_lite.options import GenerateOptions
+from amused_lite.evaluation.prompts import prompts_for
 from amused_lite.runtimes.open import open_engine
+from amused_lite.sampling.loop import unmask_tokens
+from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.unmasking import unmask_tokens
-
-from .prompts import prompts_for
 
 STEPS = 12
 KEPT = 4  # steps of each picture that become samples, evenly from the first to the last

@@ -8,17 +8,11 @@ from typing import Any
 
 from amused_lite.bundle import Bundle
 from amused_lite.config import ModelConfig
-from amused_lite.export.to_coreml import merge_functions
+from amused_lite.export.coreml.convert import merge_functions
 from amused_lite.models.networks import PARTS, empty_part
-from amused_lite.runtimes.coreml_runtime import (
-    SPECIFICATION,
-    import_coremltools,
-    inputs_of,
-    read_specification,
-    silenced,
-)
+from amused_lite.runtimes.coreml import SPECIFICATION, import_coremltools, inputs_of, read_specification, silenced
 
-from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Recipe
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Recipe
 
 _KINDS = {"linear": LINEAR, "gather": TABLE, "conv": CONVOLUTION, "conv_transpose": TRANSPOSED}
 _GROUP = 16  # rows that share a palette, from iOS18 on; before, a whole weight shares one

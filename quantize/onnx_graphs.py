@@ -13,10 +13,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
-from amused_lite.low_bits import SCALE, block_of, pack, round_blocks, round_dense
-from amused_lite.tensor_file import TensorFile, open_tensors, write_tensors
+from amused_lite.files.safetensors import TensorFile, open_tensors, write_tensors
+from amused_lite.quantization import SCALE, block_of, pack, round_blocks, round_dense
 
-from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CONTRIB = "com.microsoft"

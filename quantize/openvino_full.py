@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .calibration import Samples
-from .plan import Recipe
+from .openvino_weights import name_of, weights_of
+from .scheme import Recipe
 
 HEAD = "uvit.token_side.head.weight"
 
@@ -77,8 +78,6 @@ def kept_products(model: Any, module: str, recipe: Recipe) -> list[str]:
     Depthwise convolutions are among them: NNCF gives each of their channels a range of its own and puts that before
     the transposition that precedes them, where another axis lies in the channels' place.
     """
-    from .openvino_graphs import name_of, weights_of
-
     kept = [item.get_friendly_name() for item in model.get_ops() if item.get_type_name() == "GroupConvolution"]
     for use in weights_of(model):
         name = name_of(use.constant)

@@ -4,33 +4,19 @@ Rounded weights lie behind a conversion and a multiplication by their scales, th
 compressed weights. Names of weights stay, so that adapters find them.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from amused_lite.bundle import Bundle
-from amused_lite.low_bits import SCALE, pack, round_blocks, round_dense
-from amused_lite.runtimes.openvino_runtime import import_openvino, weight_name
+from amused_lite.quantization import SCALE, pack, round_blocks, round_dense
+from amused_lite.runtimes.openvino import import_openvino
 
-from .plan import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+from .openvino_weights import Use, name_of, weights_of
+from .scheme import TRANSPOSED, Form, Recipe
 
 FULL = ("unmask", "decode_image")  # modules whose activations are rounded by `full`; the others run once a picture
-_KINDS = {
-    ("MatMul", 1): LINEAR,
-    ("Gather", 0): TABLE,
-    ("Convolution", 1): CONVOLUTION,
-    ("ConvolutionBackpropData", 1): TRANSPOSED,
-}
-
-
-class Use(NamedTuple):
-    """A float weight of a graph: its Constant, the output that brings it as float32, and what it is used for."""
-
-    constant: Any
-    output: Any
-    kind: str
 
 
 def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe, scratch: Path) -> dict[str, Any]:
@@ -52,35 +38,6 @@ def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: R
         openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
         del model
     return extra
-
-
-def weights_of(model: Any) -> Iterator[Use]:
-    """The weights of a graph that are still float, each with its one use."""
-    for item in model.get_ops():
-        if item.get_type_name() != "Constant" or len(item.shape) < 2:
-            continue
-        if item.get_element_type().get_type_name() not in ("f16", "f32"):
-            continue
-        output = item.output(0)
-        users = list(output.get_target_inputs())
-        if len(users) == 1 and users[0].get_node().get_type_name() == "Convert":
-            output = users[0].get_node().output(0)
-            users = list(output.get_target_inputs())
-        kinds = {_KINDS.get((user.get_node().get_type_name(), user.get_index())) for user in users}
-        kind = kinds.pop() if len(kinds) == 1 else None
-        if kind is None or any(kind == LINEAR and not _transposes(user.get_node()) for user in users):
-            continue
-        yield Use(item, output, kind)
-
-
-def _transposes(node: Any) -> bool:
-    """Whether a MatMul takes its second matrix as (out, in), as linear layers do."""
-    return bool(node.get_attributes().get("transpose_b"))
-
-
-def name_of(constant: Any) -> str:
-    """A weight's name as the other formats have it."""
-    return weight_name(constant.get_friendly_name())
 
 
 def round_weights(module: str, model: Any, recipe: Recipe) -> None:

@@ -1,6 +1,6 @@
 """One model in a process of its own: how long it takes and how much memory. Prints a line of JSON.
 
-    python -m amused_lite.quantize.probe MODEL RUNTIME [THREADS]
+python -m amused_lite.quantize.probe MODEL RUNTIME [THREADS]
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from amused_lite.runtimes.memory import peak_memory
+from amused_lite.memory import peak_memory
 
 STEPS = 4  # timed, after one that warms up
 _THIS = "amused_lite.quantize.probe"
@@ -45,10 +45,10 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
 def main(words: list[str]) -> int:
     """Draw a picture's first steps, decode it, and print the figures."""
     from amused_lite.conditioning import stack_pair
-    from amused_lite.noise import order_noise, token_noise
-    from amused_lite.options import GenerateOptions
     from amused_lite.runtimes.base import StepControls, StepNoise
     from amused_lite.runtimes.open import open_model
+    from amused_lite.sampling.noise import order_noise, token_noise
+    from amused_lite.sampling.settings import GenerateOptions
 
     model, name, threads = words
     began = time.perf_counter()

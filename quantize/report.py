@@ -9,11 +9,11 @@ import numpy as np
 from amused_lite.bundle import COLOURS, TOKENIZER, Bundle, record_files
 from amused_lite.conditioning import Conditioning, stack_pair
 from amused_lite.export.parity import AGREEMENT_STEPS, Lockstep
-from amused_lite.options import GenerateOptions
+from amused_lite.files.safetensors import open_tensors
 from amused_lite.runtimes.base import Runtime
-from amused_lite.tensor_file import open_tensors
+from amused_lite.sampling.loop import unmask_tokens
+from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.unmasking import unmask_tokens
 
 LOOK_AT = AGREEMENT_STEPS // 3  # the step whose logits are compared: a third of the way, most tokens still masked
 
@@ -143,7 +143,7 @@ def judge_score(folders: Sequence[Path], judge_path: Path, count: int) -> list[d
     """
     from amused_lite.evaluation.evaluate import draw_prompts, judge_pictures
     from amused_lite.evaluation.judge import Judge
-    from amused_lite.generate import Amused
+    from amused_lite.pipeline import Amused
     from amused_lite.training.scenes import heldout_prompts
 
     judge, prompts, scores = Judge.load(judge_path), heldout_prompts()[:count], []

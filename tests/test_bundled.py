@@ -7,9 +7,9 @@ import pytest
 
 from amused_lite.bundle import WEIGHTS, open_bundle
 from amused_lite.config import PRESETS
-from amused_lite.generate import Amused
-from amused_lite.options import GenerateOptions
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.open import find_model
+from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training.scenes import heldout_prompts
 
 PROMPTS = [entry.prompt for entry in heldout_prompts(20)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amused_lite.png import read_recipe
+from amused_lite.files.png import read_recipe
 
 COMMAND = [sys.executable, "-m", "amused_lite"]
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}

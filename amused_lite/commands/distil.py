@@ -1,18 +1,17 @@
 """`amused-lite distil`: a bundle whose pictures a small decoder paints, for drafts."""
 
 import argparse
-import importlib
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amused_lite.arguments import check_other_folder, whole
 from amused_lite.bundle import TARGETS
-from amused_lite.commands.flags import check_other_folder, whole
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:
-    from amused_lite.training.style_job import Base
+    from amused_lite.training.base_model import Base
 
 _EXAMPLES = """\
 examples:
@@ -47,13 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw, teach, measure, export."""
     require_extra("export", "teach a draft decoder", "torch", "safetensors")
-    from amused_lite.export.export import check_out, export_bundle
+    from amused_lite.export.bundle import check_out, export_bundle
     from amused_lite.export.options import ExportOptions, require_target
     from amused_lite.export.weights import open_source
     from amused_lite.runtimes.open import find_model
-    from amused_lite.training.draft import DraftRecipe, DraftWeights, fidelity, lessons, teach, with_draft
-    from amused_lite.training.run import use_threads
-    from amused_lite.training.style_job import Base
+    from amused_lite.training.base_model import Base
+    from amused_lite.training.distill import DraftRecipe, DraftWeights, fidelity, lessons, teach, with_draft
+    from amused_lite.training.loop import use_threads
 
     options = ExportOptions(target=args.target, precision=args.precision)
     require_target(args.target)
@@ -92,7 +91,7 @@ def _widths(text: str) -> tuple[int, ...]:
 
 def _prompts(file: Path | None, base: "Base", count: int) -> list[str]:
     """So many prompts: the file's, or ours for this kind of model, over and over."""
-    from amused_lite.training.style_job import scene_captions
+    from amused_lite.training.base_model import scene_captions
 
     if file is not None:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -101,5 +100,7 @@ def _prompts(file: Path | None, base: "Base", count: int) -> list[str]:
     elif base.preset == "tiny":
         lines = scene_captions(count)
     else:
-        lines = list(importlib.import_module("amused_lite.quantize.prompts").PICTURES)
+        from amused_lite.evaluation.prompts import PICTURES
+
+        lines = list(PICTURES)
     return [lines[number % len(lines)] for number in range(count)]

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     source = read_source(args)
     lock = read_mask(args.lock, source)
 
-    from amused_lite.edit import EDIT_TOP_K, edit
+    from amused_lite.editing.operations import EDIT_TOP_K, edit
 
     words = args.prompt, args.negative_prompt, args.picture
     return run_edit(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.arguments import whole
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_output_flags,
@@ -21,16 +22,15 @@ from amused_lite.commands.flags import (
     warn_adapters,
     warn_dropped,
     watched,
-    whole,
 )
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from amused_lite.edit import Task
-    from amused_lite.generate import Amused
-    from amused_lite.picture_files import Source
-    from amused_lite.png import Recipe
+    from amused_lite.editing.operations import Task
+    from amused_lite.files.images import Source
+    from amused_lite.files.png import Recipe
+    from amused_lite.pipeline import Amused
 
     Make = Callable[[Amused, dict[str, Any]], Task]
 
@@ -87,7 +87,7 @@ def read_source(args: argparse.Namespace) -> "Source":
     Raises:
         FileNotFoundError, ValueError: see `open_picture`.
     """
-    from amused_lite.picture_files import open_picture
+    from amused_lite.files.images import open_picture
 
     source = open_picture(args.file)
     for note in source.notes:
@@ -105,7 +105,7 @@ def read_mask(path: str | None, source: "Source") -> "Image.Image | None":
     """
     from PIL import ImageOps
 
-    from amused_lite.picture_files import open_mask
+    from amused_lite.files.images import open_mask
 
     if path is None:
         return None
@@ -130,7 +130,7 @@ def run_edit(args: argparse.Namespace, make: "Make", **defaults: Any) -> int:
     folder, name = check_output(args.output)
     options = options_from(args, **defaults)
 
-    from amused_lite.generate import Amused
+    from amused_lite.pipeline import Amused
 
     keep = keeps_loaded(args, args.count > 1)
     amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
@@ -167,7 +167,7 @@ def _print_line(made: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 def _report(made: list[dict[str, Any]], recipe: "Recipe") -> dict[str, Any]:
-    from amused_lite.options import GenerateOptions
+    from amused_lite.sampling.settings import GenerateOptions
 
     assert recipe.edit is not None
     names = (*GenerateOptions.__dataclass_fields__, "prompt", "negative_prompt", "width", "height")

@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.evaluation import evaluate
     from amused_lite.evaluation.judge import Judge
     from amused_lite.evaluation.judge_training import default_judge_path, train_judge
-    from amused_lite.evaluation.score import calibrate, table
-    from amused_lite.generate import Amused
-    from amused_lite.options import GenerateOptions
+    from amused_lite.evaluation.metrics import calibrate, table
+    from amused_lite.pipeline import Amused
+    from amused_lite.sampling.settings import GenerateOptions
     from amused_lite.training.scenes import heldout_prompts
 
     keep = keeps_loaded(args, True)

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.arguments import check_other_folder
 from amused_lite.bundle import TARGETS
-from amused_lite.commands.flags import check_other_folder
 
 if TYPE_CHECKING:
     from amused_lite.bundle import Manifest
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         log_probs=not args.no_log_probs,
     )
     require_target(options.target)
-    from amused_lite.export.export import check_out, export_bundle
+    from amused_lite.export.bundle import check_out, export_bundle
     from amused_lite.export.weights import open_source, with_adapters
     from amused_lite.runtimes.open import find_model
 

@@ -5,20 +5,16 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.arguments import whole
+
 if TYPE_CHECKING:
-    from amused_lite.generate import Amused
-    from amused_lite.options import GenerateOptions
-    from amused_lite.unmasking import Step
-
-
-def check_other_folder(out: Path, model: Path) -> None:
-    """Raise ValueError when what is to be made would take the place of the model it is made from."""
-    if out.exists() and model.samefile(out):
-        raise ValueError(f"{out} is the model itself; give another folder")
+    from amused_lite.pipeline import Amused
+    from amused_lite.sampling.loop import Step
+    from amused_lite.sampling.settings import GenerateOptions
 
 
 def add_seed_flags(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +106,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
     """Whether modules stay in memory, by `--memory`, or where `many` pictures are to be drawn."""
     if args.memory == "low":
-        from amused_lite.runtimes.memory import spare_memory
+        from amused_lite.memory import spare_memory
 
         spare_memory()
     return many if args.memory is None else args.memory == "fast"
@@ -133,7 +129,7 @@ def options_from(args: argparse.Namespace, **defaults: Any) -> "GenerateOptions"
     Raises:
         ValueError: a number is out of range or a name is unknown.
     """
-    from amused_lite.options import GenerateOptions
+    from amused_lite.sampling.settings import GenerateOptions
 
     names = GenerateOptions.__dataclass_fields__.keys() - {"micro_conditioning"}
     values = defaults | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -203,21 +199,6 @@ def slug(prompt: str) -> str:
     """A file name without its suffix."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
     return words.encode()[:60].decode(errors="ignore").rstrip("-") or "picture"
-
-
-def whole(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least `least`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from error
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be {least} or more, got {value}")
-        return value
-
-    return parse
 
 
 def _temperatures(text: str) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.arguments import whole
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_output_flags,
@@ -19,20 +20,19 @@ from amused_lite.commands.flags import (
     warn_adapters,
     warn_dropped,
     watched,
-    whole,
 )
-from amused_lite.commands.recorded import open_recorded, printable, read_recorded
+from amused_lite.commands.provenance import open_recorded, printable, read_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from amused_lite.generate import Amused, Picture
-    from amused_lite.look import Decode, Trace
-    from amused_lite.options import GenerateOptions
-    from amused_lite.png import Recipe
-    from amused_lite.ranking import Ranker
-    from amused_lite.unmasking import Step
+    from amused_lite.analysis.ranking import Ranker
+    from amused_lite.analysis.trace import Decode, Trace
+    from amused_lite.files.png import Recipe
+    from amused_lite.pipeline import Amused, Picture
+    from amused_lite.sampling.loop import Step
+    from amused_lite.sampling.settings import GenerateOptions
 
 _EXAMPLES = """\
 examples:
@@ -128,7 +128,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
     if recipe is None and args.prompt is None:
         raise ValueError("the following arguments are required: PROMPT, or --from FILE")
 
-    from amused_lite.generate import Amused, check_prompts
+    from amused_lite.pipeline import Amused, check_prompts
 
     prompt, negative_prompt = args.prompt, args.negative_prompt
     if recipe is not None:
@@ -166,7 +166,7 @@ def _warn_incomplete(recipe: "Recipe", args: argparse.Namespace) -> None:
 def _recorded_options(recipe: "Recipe | None") -> dict[str, Any]:
     if recipe is None:
         return {}
-    from amused_lite.options import GenerateOptions
+    from amused_lite.sampling.settings import GenerateOptions
 
     return dict(vars(GenerateOptions.from_recipe(recipe)))
 
@@ -182,7 +182,7 @@ def _make(job: _Job, ranker: "Ranker | None", number: int, folder: "Path", name:
     seen = job.watch(steps, options.steps + options.refine)
     record: dict[str, Any] = {}
     if look:
-        from amused_lite.look import Trace
+        from amused_lite.analysis.trace import Trace
 
         trace = Trace.of(seen, job.amused.runtime.config.uvit.mask_token_id)
         record = _look(job, trace)
@@ -200,8 +200,8 @@ def _save(job: _Job, picture: "Picture", path: "Path") -> dict[str, Any]:
 
 
 def _best(job: _Job, ranker: "Ranker", number: int, path: "Path") -> dict[str, Any]:
-    from amused_lite.png import save_png
-    from amused_lite.ranking import as_draft, candidates, finish_draft, grid_picture
+    from amused_lite.analysis.ranking import as_draft, candidates, finish_draft, grid_picture
+    from amused_lite.files.png import save_png
 
     args, options, drafts = job.args, job.options, job.args.draft_steps
     numbers = range(number, number + args.best_of)
@@ -219,7 +219,7 @@ def _best(job: _Job, ranker: "Ranker", number: int, path: "Path") -> dict[str, A
 
 def _ranker(job: _Job) -> "Ranker":
     if job.args.ranker is None:
-        from amused_lite.ranking import OwnRanker
+        from amused_lite.analysis.ranking import OwnRanker
 
         return OwnRanker(job.amused)
     from amused_lite.extras import require_extra
@@ -232,7 +232,7 @@ def _ranker(job: _Job) -> "Ranker":
 
 def _look(job: _Job, trace: "Trace") -> dict[str, Any]:
     """Write maps and film; returns where."""
-    from amused_lite.look import film_frames, write_film, write_maps
+    from amused_lite.analysis.trace import film_frames, write_film, write_maps
 
     record: dict[str, Any] = {}
     decode = job.amused.decode
@@ -247,8 +247,8 @@ def _look(job: _Job, trace: "Trace") -> dict[str, Any]:
 def _film_decode(job: _Job) -> "Decode":
     if not job.args.quick_film:
         return job.amused.decode
+    from amused_lite.analysis.trace import colour_preview
     from amused_lite.bundle import MANIFEST, open_bundle
-    from amused_lite.look import colour_preview
     from amused_lite.runtimes.open import find_model
 
     folder = find_model(job.args.model or job.amused.info.name)
@@ -271,7 +271,7 @@ def _print_line(made: dict[str, Any], job: _Job) -> None:
 
 
 def _report(made: list[dict[str, Any]], job: _Job) -> dict[str, Any]:
-    from amused_lite.options import GenerateOptions
+    from amused_lite.sampling.settings import GenerateOptions
 
     recipe = made[-1]["recipe"]
     names = (*GenerateOptions.__dataclass_fields__, "prompt", "negative_prompt", "width", "height")
@@ -299,7 +299,7 @@ def _check_best(args: argparse.Namespace, options: "GenerateOptions") -> None:
         if given and args.best_of == 1:
             raise ValueError(f"{flag} is for choosing among several pictures; add --best-of N")
     if args.draft_steps:
-        from amused_lite.ranking import as_draft
+        from amused_lite.analysis.ranking import as_draft
 
         as_draft(options, args.draft_steps)
 

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     mask = read_mask(args.mask, source)
     assert mask is not None
 
-    from amused_lite.edit import inpaint
+    from amused_lite.editing.operations import inpaint
 
     words = args.prompt, args.negative_prompt, args.picture
     return run_edit(

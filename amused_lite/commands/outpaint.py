@@ -2,8 +2,8 @@
 
 import argparse
 
+from amused_lite.arguments import whole
 from amused_lite.commands.editing import add_edit_flags, add_paste_flags, read_source, run_edit
-from amused_lite.commands.flags import whole
 
 _EXAMPLES = """\
 examples:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, draw, save."""
     source = read_source(args)
 
-    from amused_lite.edit import outpaint
+    from amused_lite.editing.operations import outpaint
 
     words = args.prompt, args.negative_prompt, args.picture
     sides = {side: getattr(args, side) for side in SIDES}

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     source = read_source(args)
     lock = read_mask(args.lock, source)
 
-    from amused_lite.edit import reroll
+    from amused_lite.editing.operations import reroll
 
     words = args.prompt, args.negative_prompt, args.picture
     return run_edit(args, lambda amused, options: reroll(amused, source, *words, args.share, lock, args.pad, **options))

@@ -3,10 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from amused_lite.commands.recorded import printable, read_recorded
+from amused_lite.commands.provenance import printable, read_recorded
 
 if TYPE_CHECKING:
-    from amused_lite.png import Recipe
+    from amused_lite.files.png import Recipe
 
 _EXAMPLES = """\
 examples:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.commands.flags import slug, whole
+from amused_lite.arguments import whole
+from amused_lite.commands.flags import slug
 from amused_lite.extras import require_extra
+from amused_lite.style.config import recipe_of, sample_prompts
 
 if TYPE_CHECKING:
-    from amused_lite.training.style_job import Base, StyleJob
-    from amused_lite.training.style_recipe import StyleRecipe
+    from amused_lite.style.config import StyleRecipe
+    from amused_lite.style.job import StyleJob
+    from amused_lite.training.base_model import Base
 
 _EXAMPLES = """\
 examples:
@@ -28,26 +31,6 @@ examples:
   amused-lite style show blue.safetensors
   amused-lite style convert pytorch_lora_weights.safetensors mine.safetensors --base amused-512
 """
-# What samples show unless told: the README's own for the published models, simple scenes for the bundled one.
-_PROMPTS = {
-    "tiny": (
-        "a red star in a meadow",
-        "a blue house at night",
-        "two green trees by the sea",
-        "a yellow car in the snow",
-    ),
-    "": (
-        "A chihuahua walking on the street",
-        "A banana on the table",
-        "A church on the street",
-        "A tabby cat walking in the forest",
-    ),
-}
-
-
-def sample_prompts(preset: str) -> tuple[str, ...]:
-    """What samples of a model of this preset show, unless told."""
-    return _PROMPTS.get(preset, _PROMPTS[""])
 
 
 _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -133,8 +116,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     require_extra("torch", "style train", "torch", "safetensors")
-    from amused_lite.training.style_data import find_pictures
-    from amused_lite.training.style_job import check_out
+    from amused_lite.style.data import find_pictures
+    from amused_lite.style.job import check_out
 
     out = args.out or Path(f"{slug(args.style)}.safetensors")
     check_out(out)
@@ -145,11 +128,12 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: Path, model: str) -> int:
-    from amused_lite.training.style_job import Base, cut_captions, make_job
+    from amused_lite.style.job import cut_captions, make_job
+    from amused_lite.training.base_model import Base
 
     base = Base.open(model, args.threads, args.device)
     targets = args.targets or (("attention",) if args.kind == "bottleneck" else ())
-    recipe = _recipe(args, base.recipe(targets))
+    recipe = _recipe(args, recipe_of(base.preset, targets))
     if getattr(args, "propose", None):
         pictures = _chosen_captions(args, base, pictures)
     job = make_job(base, pictures, style, out, recipe, args.prior_prompt or (), args.licence, args.skip_unreadable)
@@ -169,8 +153,8 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
 
 
 def _chosen_captions(args: argparse.Namespace, base: "Base", pictures: Sequence[Any]) -> Sequence[Any]:
-    from amused_lite.ranking import OwnRanker
-    from amused_lite.training.style_data import proposed, readable
+    from amused_lite.analysis.ranking import OwnRanker
+    from amused_lite.style.data import proposed, readable
 
     if args.ranker is None:
         ranker: Any = OwnRanker(base.amused())
@@ -208,8 +192,8 @@ def _print_cost(job: "StyleJob") -> None:
 
 
 def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
-    from amused_lite.evaluation.style_watch import StyleWatch
-    from amused_lite.training.style_data import open_picture
+    from amused_lite.style.data import open_picture
+    from amused_lite.style.monitor import StyleWatch
 
     size = job.base.networks.config.image_size
     prompts = args.sample_prompt or sample_prompts(job.base.preset)
@@ -225,11 +209,11 @@ def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
 
 def _feedback(args: argparse.Namespace) -> int:
     require_extra("torch", "style feedback", "torch", "safetensors")
-    from amused_lite.adapter_files import load_adapter
-    from amused_lite.evaluation import style_feedback
-    from amused_lite.generate import Amused
-    from amused_lite.training.style_data import StylePicture, find_pictures, open_picture, readable
-    from amused_lite.training.style_job import check_out, work_folder
+    from amused_lite.adapters.file import load_adapter
+    from amused_lite.pipeline import Amused
+    from amused_lite.style import feedback as style_feedback
+    from amused_lite.style.data import StylePicture, find_pictures, open_picture, readable
+    from amused_lite.style.job import check_out, work_folder
 
     check_out(args.out)
     record = load_adapter(args.adapter).record
@@ -264,7 +248,7 @@ def _feedback(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from amused_lite.adapter_files import load_adapter
+    from amused_lite.adapters.file import load_adapter
 
     adapter = load_adapter(args.adapter)
     record = adapter.record
@@ -285,10 +269,10 @@ def _show(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     require_extra("torch", "style convert", "torch", "safetensors")
-    from amused_lite.adapter_files import save_adapter
+    from amused_lite.adapters.convert import write_diffusers, write_peft
+    from amused_lite.adapters.file import save_adapter
+    from amused_lite.adapters.loading import read_adapter
     from amused_lite.config import PRESETS
-    from amused_lite.models.checkpoint_adapters import write_diffusers, write_peft
-    from amused_lite.runtimes.adapting import read_adapter
 
     if args.out.exists():
         raise ValueError(f"{args.out} is there already; choose another name")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amused_lite.commands.flags import check_output
-from amused_lite.commands.recorded import is_tokens_file, open_recorded, read_recorded
+from amused_lite.commands.provenance import is_tokens_file, open_recorded, read_recorded
 
 if TYPE_CHECKING:
-    from amused_lite.generate import Amused
-    from amused_lite.token_files import TokenFile
+    from amused_lite.files.tokens import TokenFile
+    from amused_lite.pipeline import Amused
 
 _EXAMPLES = """\
 examples:
@@ -46,14 +46,14 @@ def _encode(args: argparse.Namespace, source: Path) -> Path:
     folder, name = check_output(output, ".tokens")
     recipe, _ = read_recorded(source)
 
-    from amused_lite.token_files import save_tokens
+    from amused_lite.files.tokens import save_tokens
 
     return save_tokens(recipe, folder / (name or f"{source.stem}.tokens"))
 
 
 def _decode(args: argparse.Namespace, source: Path) -> Path:
+    from amused_lite.files.tokens import load_tokens
     from amused_lite.runtimes.open import BUNDLED
-    from amused_lite.token_files import load_tokens
 
     folder, name = check_output(args.output or str(source.with_suffix(".png")))
     found = load_tokens(source)
@@ -61,7 +61,7 @@ def _decode(args: argparse.Namespace, source: Path) -> Path:
     amused = open_recorded(recipe.model if recipe else BUNDLED, recipe.runtime if recipe else "auto", args)
     _check_model(amused, found, source)
 
-    from amused_lite.png import save_png
+    from amused_lite.files.png import save_png
 
     return save_png(amused.decode(found.tokens), folder / (name or f"{source.stem}.png"), recipe)
 

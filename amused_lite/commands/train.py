@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from amused_lite.bundle import open_bundle
-    from amused_lite.export.export import export_bundle
+    from amused_lite.export.bundle import export_bundle
     from amused_lite.export.options import ExportOptions
     from amused_lite.export.weights import Source
     from amused_lite.runtimes.open import find_model
     from amused_lite.training.build import Build, small
-    from amused_lite.training.run import use_threads
+    from amused_lite.training.loop import use_threads
 
     use_threads(args.threads)
     build = small(args.folder) if args.small else Build(args.folder)

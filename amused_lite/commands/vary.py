@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     source = read_source(args)
     lock = read_mask(args.lock, source)
 
-    from amused_lite.edit import vary
+    from amused_lite.editing.operations import vary
 
     words = args.prompt, args.negative_prompt, args.picture
     return run_edit(

@@ -5,12 +5,12 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from amused_lite.commands.recorded import open_recorded, printable, read_recorded
+from amused_lite.commands.provenance import open_recorded, printable, read_recorded
 
 if TYPE_CHECKING:
-    from amused_lite.generate import Amused
-    from amused_lite.png import Recipe
-    from amused_lite.verify import Verdict
+    from amused_lite.analysis.verify import Verdict
+    from amused_lite.files.png import Recipe
+    from amused_lite.pipeline import Amused
 
 _EXAMPLES = """\
 examples:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Regenerate, compare, report."""
     recipe, image = read_recorded(args.file)
 
-    from amused_lite.verify import verify
+    from amused_lite.analysis.verify import verify
 
     amused = open_recorded(recipe.model, recipe.runtime, args)
     verdict = verify(amused, recipe, image)

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from amused_lite.generate import Amused
-    from amused_lite.video import Motion, describe, make_frames, write_video
+    from amused_lite.analysis.video import Motion, describe, make_frames, write_video
+    from amused_lite.pipeline import Amused
 
     fields = Motion.__dataclass_fields__
     motion = Motion(**{field: getattr(args, field) for field in fields})

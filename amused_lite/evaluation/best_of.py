@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from amused_lite.analysis.ranking import OwnRanker, as_draft, candidates, finish_draft
 from amused_lite.evaluation.judge import Judge
 from amused_lite.evaluation.judge_training import default_judge_path
-from amused_lite.evaluation.score import has_nothing_else, has_subjects
-from amused_lite.generate import Amused, Picture
-from amused_lite.options import GenerateOptions
-from amused_lite.ranking import OwnRanker, as_draft, candidates, finish_draft
+from amused_lite.evaluation.metrics import has_nothing_else, has_subjects
+from amused_lite.pipeline import Amused, Picture
+from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training.scenes import HeldoutPrompt, heldout_prompts
 
 Right = tuple[bool, bool]  # every thing is there; and nothing else is

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from amused_lite.edit import edit, inpaint, outpaint, vary
-from amused_lite.evaluation.contact_sheet import contact_sheet
+from amused_lite.analysis.contact_sheet import contact_sheet
+from amused_lite.editing.operations import edit, inpaint, outpaint, vary
 from amused_lite.evaluation.judge import Judge, Verdict
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
-from amused_lite.evaluation.score import Figure, has_nothing_else, has_subjects, table
-from amused_lite.generate import Amused
+from amused_lite.evaluation.metrics import Figure, has_nothing_else, has_subjects, table
+from amused_lite.pipeline import Amused
 from amused_lite.training.scenes import (
     BACKDROPS,
     CELL,

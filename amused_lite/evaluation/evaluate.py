@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from amused_lite.evaluation.contact_sheet import contact_sheet
+from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.evaluation.judge import Judge
-from amused_lite.evaluation.score import Figure, Pixels, score
-from amused_lite.generate import Amused, to_image
+from amused_lite.evaluation.metrics import Figure, Pixels, score
+from amused_lite.pipeline import Amused, to_image
 from amused_lite.training.scenes import HeldoutPrompt
 
 SHEET = 24  # pictures on a contact sheet

@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from amused_lite.evaluation.judge import GRID, INPUT, STRIDE, Detector, Judge
 from amused_lite.training.scenes import BACKDROPS, CELL, COLOURS, KINDS, SIZE, STYLES, VARIANTS, Thing, draw_things
 from amused_lite.training.scenes.draw import INK
-
-from .judge import GRID, INPUT, STRIDE, Detector, Judge
 
 Restyle = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # of a picture (256, 256, 3) uint8
 

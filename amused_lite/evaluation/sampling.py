@@ -17,8 +17,8 @@ from typing import Any
 from amused_lite.evaluation.evaluate import draw_prompts
 from amused_lite.evaluation.judge import Judge
 from amused_lite.evaluation.judge_training import default_judge_path
-from amused_lite.evaluation.score import has_nothing_else, has_subjects
-from amused_lite.generate import Amused
+from amused_lite.evaluation.metrics import has_nothing_else, has_subjects
+from amused_lite.pipeline import Amused
 from amused_lite.training.scenes import HeldoutPrompt, heldout_prompts
 
 STEPS = (4, 12, 24)

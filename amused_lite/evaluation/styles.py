@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from amused_lite.adapter_files import load_adapter
-from amused_lite.evaluation.contact_sheet import contact_sheet
+from amused_lite.adapters.file import load_adapter
+from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.evaluation.judge import Judge, Verdict
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
-from amused_lite.evaluation.style_score import Look, Picture, StyleScale, nearest_look
-from amused_lite.generate import Amused
-from amused_lite.picture_files import open_picture
+from amused_lite.files.images import open_picture
+from amused_lite.pipeline import Amused
+from amused_lite.style.config import recipe_of
+from amused_lite.style.data import StylePicture, trigger
+from amused_lite.style.score import Look, Picture, StyleScale, nearest_look
 from amused_lite.training import scenes
 from amused_lite.training.scenes import COLOURLESS, STYLE_LOOKS, HeldoutPrompt, Scene, style_look
-from amused_lite.training.style_data import StylePicture, trigger
 
 JUDGE_STEPS = 6000  # 55 minutes of one busy core
 UNTAUGHT = "aerochrome"  # on which nothing was tuned, and which the judge reads as it is
@@ -79,14 +80,15 @@ def teaching_pictures(look: str, count: int, folder: Path) -> list[StylePicture]
 
 def learn(look: str, pictures: Sequence[StylePicture], out: Path, model: str, changes: dict[str, Any]) -> float:
     """Train an adapter unless it is there already; the minutes of one processor core that it took."""
-    from amused_lite.training.style_job import PRIOR, Base, default_prompts, make_job, own_pictures, work_folder
+    from amused_lite.style.job import PRIOR, default_prompts, make_job, work_folder
+    from amused_lite.training.base_model import Base, own_pictures
 
     if out.exists():
         return float(load_adapter(out).record.recipe.get("minutes", 0.0))
     began, shared = time.process_time(), out.parent / PRIOR
     taken = shared.with_suffix(".seconds")
     base, work = Base.open(model), work_folder(out)
-    recipe = replace(base.recipe(), **changes)
+    recipe = replace(recipe_of(base.preset), **changes)
     work.mkdir(parents=True, exist_ok=True)
     if recipe.guessed_share:  # the own pictures are the same for all, and each would have taken this long
         if not taken.exists():

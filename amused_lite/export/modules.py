@@ -17,11 +17,11 @@ from amused_lite.bundle import MODULES, RANKER_MODULES
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 from amused_lite.models.networks import Weights
-from amused_lite.models.strips import StripDecoder
+from amused_lite.models.tiled_decoder import StripDecoder
 from amused_lite.models.unmask import UnmaskStep, guide
 from amused_lite.models.vqgan import Upsample
 from amused_lite.runtimes.graphs import OUTPUTS as OUTPUTS
-from amused_lite.runtimes.torch_runtime import fast_precision
+from amused_lite.runtimes.torch import fast_precision
 
 MOST_PICTURES = 64  # in a flexible batch
 _SCALARS = ("guidance_scale", "token_temperature", "mask_temperature")  # one number for all pictures

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from amused_lite.bundle import MODULES, RANKER_MODULES, TARGETS
 from amused_lite.extras import require_extra
-from amused_lite.runtimes.coreml_runtime import advised_units
+from amused_lite.runtimes.coreml import advised_units
 
 PRECISIONS = ("float32", "float16")
 BATCHES = ("static", "flexible")

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from amused_lite.conditioning import Conditioning
-from amused_lite.options import GenerateOptions
 from amused_lite.runtimes.base import Runtime, StepControls, StepNoise
-from amused_lite.unmasking import unmask_tokens
+from amused_lite.sampling.loop import unmask_tokens
+from amused_lite.sampling.settings import GenerateOptions
 
 # Largest error over the largest value. Float32 engines differ from each other in the order of their sums only.
 FLOAT_BOUND = 1e-4

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from amused_lite.analysis.verify import compare_pixels
 from amused_lite.bundle import TOKENIZER, open_bundle
-from amused_lite.export.export import engine_of
-from amused_lite.generate import Amused, Picture
+from amused_lite.export.bundle import engine_of
+from amused_lite.pipeline import Amused, Picture
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.verify import compare_pixels
 
 _COLOURS = ("red", "blue", "green", "yellow", "white")
 _SHAPES = (("star", "house"), ("balloon", "tree"), ("boat", "cloud"), ("circle", "square"))
@@ -40,9 +40,7 @@ def likenesses(folder: Path, wanted: list[Picture]) -> list[Likeness]:
     """Draw the same prompts from the same seeds, freely: a token that differs may change all later steps."""
     bundle = open_bundle(folder)
     text = bundle.config.text
-    tokenizer = Tokenizer.from_file(
-        bundle.path(TOKENIZER), text.context_length, text.start_token_id, text.end_token_id
-    )
+    tokenizer = Tokenizer.from_file(bundle.path(TOKENIZER), text.context_length, text.start_token_id, text.end_token_id)
     amused = Amused(engine_of(bundle), tokenizer, ModelInfo(bundle.manifest.name, ""), keep_loaded=True)
     return [_compare(made, other) for made, other in zip(_draw(amused, len(wanted)), wanted, strict=True)]
 

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from amused_lite.adapters.loading import check_mergeable, open_adapters
+from amused_lite.adapters.torch import AdaptedWeights, hash_of
 from amused_lite.bundle import COLOURS, MANIFEST, TOKENIZER, WEIGHTS, open_bundle
 from amused_lite.config import ModelConfig
-from amused_lite.models.adapters import AdaptedWeights, hash_of
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import SavedWeights, Weights, empty_part, fill
-from amused_lite.runtimes.adapting import check_mergeable, open_adapters
 from amused_lite.tokenizer import Tokenizer
 
 

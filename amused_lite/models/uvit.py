@@ -172,7 +172,7 @@ class TokenSide(nn.Module):
         if self.config.resample:
             x = self.down(self.down_norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         if self.config.learned_positions:
-            x = x + self.positions.to(x.dtype)
+            x = x + self.positions_for(x.shape[1]).to(x.dtype)
         x = self.down_block(x, text_blocks[:, : 2 * half], modulation_blocks[:, :half])
         inner = x.shape[1:3]
         x = self.project_in(self.in_norm(x.flatten(1, 2)))  # (B, N or N/4, D)
@@ -183,6 +183,13 @@ class TokenSide(nn.Module):
         if self.config.resample:
             x = self.up(self.up_norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.head_norm(self.head_projection(x.flatten(1, 2)))
+
+    def positions_for(self, side: int) -> Tensor:
+        """Learned positions (side, side, C); those of a smaller picture are means of the full grid's."""
+        if side == self.config.inner_grid:
+            return self.positions
+        means = F.adaptive_avg_pool2d(self.positions.permute(2, 0, 1), side)
+        return means.permute(1, 2, 0)
 
     def forward(self, tokens: Tensor, conditioning: Conditioning) -> Tensor:
         """tokens (B, N) integers -> logits (B, N, K) over the codebook; the mask token is never predicted."""

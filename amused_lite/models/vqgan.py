@@ -16,14 +16,14 @@ def _norm(config: VQGANConfig, channels: int) -> nn.Module:
 
 
 class ConvResBlock(nn.Module):
-    """Norm, SiLU, 3x3 convolution, twice; the shortcut is a 1x1 convolution where the width changes."""
+    """Norm, SiLU, convolution (3x3), twice; the shortcut is a 1x1 convolution where the width changes."""
 
-    def __init__(self, config: VQGANConfig, channels_in: int, channels: int) -> None:
+    def __init__(self, config: VQGANConfig, channels_in: int, channels: int, kernel: int = 3) -> None:
         super().__init__()
         self.norm1 = _norm(config, channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2)
         self.norm2 = _norm(config, channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         self.shortcut = nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,19 +66,22 @@ class Encoder(nn.Module):
         self.downs = nn.ModuleList()
         for level, (before, width) in enumerate(zip(widths, config.channels, strict=False)):
             ins = [before] + [width] * (config.layers_per_block - 1)
-            self.levels.append(nn.Sequential(*(ConvResBlock(config, c, width) for c in ins)))
+            blocks = (ConvResBlock(config, c, width, 1 if level and config.local_encoder else 3) for c in ins)
+            self.levels.append(nn.Sequential(*blocks))
             if level < len(config.channels) - 1:
-                self.downs.append(nn.Conv2d(width, width, 3, stride=2))
-        self.middle = nn.Sequential(*(ConvResBlock(config, widths[-1], widths[-1]) for _ in range(2)))
+                self.downs.append(nn.Conv2d(width, width, 2 if config.local_encoder else 3, stride=2))
+        kernel = 1 if config.local_encoder else 3
+        self.middle = nn.Sequential(*(ConvResBlock(config, widths[-1], widths[-1], kernel) for _ in range(2)))
         self.norm = _norm(config, widths[-1])
-        self.out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+        self.out = nn.Conv2d(widths[-1], config.latent_channels, kernel, padding=kernel // 2)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.stem(F.pixel_unshuffle(pixels, self.patch_size) if self.patch_size > 1 else pixels)
         for level, blocks in enumerate(self.levels):
             x = blocks(x)
             if level < len(self.downs):
-                x = self.downs[level](F.pad(x, (0, 1, 0, 1)))  # taming's one-sided padding
+                down = self.downs[level]
+                x = down(F.pad(x, (0, 1, 0, 1)) if down.kernel_size == (3, 3) else x)  # taming's one-sided padding
         return self.out(F.silu(self.norm(self.middle(x))))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from amused_lite.adapters import Chosen, described
+from amused_lite.adapters.lora import Chosen, described
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from amused_lite.adapters import Chosen
+from amused_lite.adapters.loading import Adapting, Wanted, hash_of_bundle, open_adapters, stored_dtype
+from amused_lite.adapters.lora import Chosen
 from amused_lite.bundle import MANIFEST, QUANTIZED, TOKENIZER, WEIGHTS, Bundle, open_bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
-from amused_lite.runtimes.adapting import Adapting, Wanted, hash_of_bundle, open_adapters, stored_dtype
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
 from amused_lite.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ def open_model(
             plain weights: ONNX bundles and diffusers folders. After a colon may stand what it shall compute in, as in
             "torch:bfloat16" or "openvino:auto", which takes what is fastest here; float32 otherwise.
         threads: processor threads; None leaves the choice to the engine.
-        adapters: styles to merge in, "FILE" or "FILE:WEIGHT"; see `adapting.open_adapters`.
+        adapters: styles to merge in, "FILE" or "FILE:WEIGHT"; see `loading.open_adapters`.
         style_scale: turns on two-scale guidance, which opens the model a second time without the adapters; see
             `two_scale`.
 
@@ -157,7 +157,7 @@ def open_engine(
         if WEIGHTS not in bundle.manifest.files:
             remedy = "leave --runtime out, or open the model it was made from"
             raise ValueError(f"{bundle.folder} holds modules for {target} and no weights for torch; {remedy}")
-        from amused_lite.runtimes.torch_runtime import TorchRuntime
+        from amused_lite.runtimes.torch import TorchRuntime
 
         engine = TorchRuntime.from_bundle(bundle, threads, precision=precision)
         return engine.adapt(adapters, stored_dtype(bundle, adapters))
@@ -165,7 +165,7 @@ def open_engine(
         remedy = f"leave --runtime out, or export the model with --to {runtime}"
         raise ValueError(f"{bundle.folder} was exported for {target}, which {runtime} cannot run; {remedy}")
     if target == "onnx":
-        from amused_lite.runtimes.onnx_runtime import OnnxRuntime
+        from amused_lite.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(bundle, threads, adapters=adapters)
     if adapters and target != "openvino":
@@ -174,14 +174,14 @@ def open_engine(
     require_extra(target, f"a bundle for {target}", *_LIBRARIES[target])
     match target:
         case "openvino":
-            from amused_lite.runtimes.openvino_runtime import OpenVINORuntime
+            from amused_lite.runtimes.openvino import OpenVINORuntime
 
             return OpenVINORuntime(bundle, threads, precision, adapters=adapters)
         case "executorch":
-            from amused_lite.runtimes.executorch_runtime import ExecuTorchRuntime
+            from amused_lite.runtimes.executorch import ExecuTorchRuntime
 
             return ExecuTorchRuntime(bundle, threads)
-    from amused_lite.runtimes.coreml_runtime import CoreMLRuntime
+    from amused_lite.runtimes.coreml import CoreMLRuntime
 
     return CoreMLRuntime(bundle, threads)
 
@@ -191,8 +191,8 @@ def _open_rounded(bundle: Bundle, threads: int | None, precision: str, adapters:
     require_extra("quantize", "a bundle with bitsandbytes' weights", "torch", "safetensors", "bitsandbytes")
     if precision == "bfloat16":
         raise ValueError(f"{bundle.folder} has 8- or 4-bit weights, which are computed in float32; use --runtime torch")
-    from amused_lite.models.low_bits import LowBitWeights
-    from amused_lite.runtimes.torch_runtime import TorchRuntime
+    from amused_lite.runtimes.bitsandbytes import LowBitWeights
+    from amused_lite.runtimes.torch import TorchRuntime
 
     return TorchRuntime(LowBitWeights(bundle.path(QUANTIZED), bundle.config, adapters), threads)
 
@@ -205,7 +205,7 @@ def _open_diffusers(
         engine = "ONNX Runtime" if runtime == "onnx" else runtime
         raise ValueError(f"{folder} is a diffusers folder, which {engine} cannot run; use the torch runtime")
     require_extra("torch", "a diffusers folder", "torch", "safetensors")
-    from amused_lite.runtimes.torch_runtime import TorchRuntime
+    from amused_lite.runtimes.torch import TorchRuntime
 
     engine = TorchRuntime.from_folder(folder, threads, precision=_precision("torch", asked))
     chosen, remarks = open_adapters(adapters, engine.config, engine.base_hash()) if adapters else Adapting((), ())

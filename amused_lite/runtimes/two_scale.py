@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from amused_lite import sampling
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import ModelConfig
 from amused_lite.runtimes.base import Runtime, StepControls, StepNoise, check_prediction, check_step
+from amused_lite.sampling import distribution
 
 LARGEST_SCALE = 20.0
 
@@ -50,9 +50,9 @@ class TwoScale:
         """See `Runtime`."""
         check_step(self.config, tokens, _half(conditioning, 0), controls, noise)
         log_probs = self.predict(tokens, conditioning, controls.guidance_scale)
-        law = sampling.Law(controls.token_temperature)
+        law = distribution.Law(controls.token_temperature)
         mask_token_id = self.config.uvit.mask_token_id
-        return sampling.unmask(
+        return distribution.unmask(
             tokens, log_probs, law, controls.mask_temperature, controls.num_masked, *noise, mask_token_id
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -29,9 +30,9 @@ from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
 from amused_lite.training.clip import CLIPRecipe, train_clip
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
+from amused_lite.training.loop import Run, subset
 from amused_lite.training.ranker import RankerRecipe, train_ranker
-from amused_lite.training.run import Run, subset
-from amused_lite.training.tokens import TokenPool, encode_scenes
+from amused_lite.training.tokens import SceneSource, TokenPool, encode_pictures
 from amused_lite.training.uvit import RECIPES, Batches, UViTRecipe, initialize, train_uvit
 from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
 
@@ -78,7 +79,7 @@ class Build:
                 train_ranker(self.text_model(), self.ranker, self.tokenizer(), self.folder / "ranker")
                 return self._steps("ranker") == self.ranker.steps
             case "tokens":
-                encode_scenes(self.vqgan_model(), self.folder / "tokens", SCENE_SEED, self.pictures)
+                encode_pictures(self.vqgan_model(), self.folder / "tokens", _draw, self.pictures)
             case "uvit":
                 self.train_uvit(stop_after)
                 return self._steps("uvit") == self.uvit.steps
@@ -156,8 +157,9 @@ class Build:
             self.pictures,
             reserved=lambda index: scenes.meaning(scenes.random_scene(SCENE_SEED, index, "train")) in scored,
         )
-        batches = Batches(self.config, self.uvit, pool, self.text_model(), self.tokenizer())
-        train_uvit(self.uvit_model(), self.uvit, batches, SCENE_SEED, self.folder / "uvit", stop_after)
+        source = SceneSource(pool, SCENE_SEED, self.config.image_size)
+        batches = Batches(self.uvit, source, self.tokenizer())
+        train_uvit(self.uvit_model(), self.text_model(), self.uvit, batches, self.folder / "uvit", stop_after)
         Run(self.folder / "uvit").plot("loss", "norm")
 
     def tokenizer_file(self) -> Path:
@@ -188,6 +190,10 @@ class Build:
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there yet; run the stage {stage!r} first")
         return path
+
+
+def _draw(index: int) -> np.ndarray:
+    return scenes.draw(scenes.random_scene(SCENE_SEED, index, "train"))
 
 
 def small(folder: Path) -> Build:

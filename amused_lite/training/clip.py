@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from amused_lite.config import TextConfig
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
-from amused_lite.training.run import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.training.run import Ema, Run, optimizer_state, restore_optimizer, subset
-from amused_lite.training.vqgan import VQGANRecipe, crops, psnr, reconstruction_loss
+from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, subset
+from amused_lite.training.vqgan import DrawPicture, VQGANRecipe, crops, draw_picture, psnr, reconstruction_loss
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class DecoderRecipe:
     seed: int = 11
 
 
-def train_decoder(model: VQGAN, recipe: DecoderRecipe, source: VQGANRecipe, folder: Path) -> VQGAN:
+def train_decoder(
+    model: VQGAN, recipe: DecoderRecipe, source: VQGANRecipe, folder: Path, draw: DrawPicture = draw_picture
+) -> VQGAN:
     """Train, or go on training, `model`'s decoder in `folder`; returns it with averaged weights, ready for use."""
     run = Run(folder)
     pictures = replace(source, steps=recipe.steps, seed=recipe.seed, scene_share=recipe.scene_share)
@@ -44,7 +46,7 @@ def train_decoder(model: VQGAN, recipe: DecoderRecipe, source: VQGANRecipe, fold
         left = (recipe.steps - step) / recipe.steps
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min((step + 1) / recipe.warmup, left**0.5)
-        wanted = crops(pictures, step).contiguous(memory_format=torch.channels_last)
+        wanted = crops(pictures, step, draw).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 codes = model.codebook[model.nearest(model.latents(wanted).float())]

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amused_lite.masking import mask_ratio
 from amused_lite.models.uvit import UViT
+from amused_lite.sampling.schedule import mask_ratio
 
 
 def draw_masks(batch: int, grid: int, rectangle_share: float, generator: torch.Generator) -> Tensor:

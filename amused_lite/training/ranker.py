@@ -23,7 +23,7 @@ from amused_lite.models.clip_image import CLIPImage
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
-from amused_lite.training.run import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
 
 _CELL = SIDE * scenes.CELL // scenes.SIZE  # side of a token in the pixels that are looked at
 

@@ -1,6 +1,7 @@
 """Scenes as token grids, encoded once and kept in shards of plain `.npy`. Knows no loss and no U-ViT."""
 
 import os
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training import scenes
+from amused_lite.training.uvit import Samples
 
 SHARD = 512  # pictures per file
 
@@ -18,8 +21,12 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / f"tokens-{shard:05d}.npy"
 
 
-def encode_scenes(model: VQGAN, folder: Path, seed: int, pictures: int) -> None:
-    """Draw and encode training scenes 0 ... `pictures`; shards already there are kept, so that it resumes."""
+def encode_pictures(model: VQGAN, folder: Path, draw: Callable[[int], np.ndarray], pictures: int) -> None:
+    """Draw and encode training pictures 0 ... `pictures`; shards already there are kept, so that it resumes.
+
+    Args:
+        draw: picture number to uint8 (S, S, 3).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards = range((pictures + SHARD - 1) // SHARD)
     began, done = time.monotonic(), 0
@@ -27,7 +34,7 @@ def encode_scenes(model: VQGAN, folder: Path, seed: int, pictures: int) -> None:
         path = shard_path(folder, shard)
         if path.exists():
             continue
-        tokens = [_encode(model, seed, range(i, i + 16)) for i in range(shard * SHARD, (shard + 1) * SHARD, 16)]
+        tokens = [_encode(model, draw, range(i, i + 16)) for i in range(shard * SHARD, (shard + 1) * SHARD, 16)]
         with path.with_suffix(".part").open("wb") as file:
             np.save(file, np.concatenate(tokens).astype(np.uint16), allow_pickle=False)
         os.replace(path.with_suffix(".part"), path)
@@ -36,8 +43,8 @@ def encode_scenes(model: VQGAN, folder: Path, seed: int, pictures: int) -> None:
 
 
 @torch.no_grad()
-def _encode(model: VQGAN, seed: int, indices: range) -> np.ndarray:
-    pictures = np.stack([scenes.draw(scenes.random_scene(seed, index, "train")) for index in indices])
+def _encode(model: VQGAN, draw: Callable[[int], np.ndarray], indices: range) -> np.ndarray:
+    pictures = np.stack([draw(index) for index in indices])
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     # Float32 on purpose: bfloat16 picks another code for more than half of the tokens, those with near twins.
     return model.encode_image(pixels.contiguous(memory_format=torch.channels_last)).numpy()
@@ -76,3 +83,20 @@ class TokenPool:
                 time.sleep(15)
             self._shards[shard] = np.load(path, allow_pickle=False)
         return self._shards[shard]
+
+
+class SceneSource:
+    """The drawn scenes as training samples; each time another of a scene's captions."""
+
+    def __init__(self, pool: TokenPool, scene_seed: int, image_size: int) -> None:
+        self.pool, self.scene_seed = pool, scene_seed
+        self.micro = MicroConditioning(image_size, image_size).array()
+
+    def samples(self, seed: int, step: int, size: int) -> Samples:
+        """See `Source`."""
+        indices, tokens = self.pool.batch(seed, step, size)
+        captions = [
+            scenes.caption(scenes.random_scene(self.scene_seed, index, "train"), random.Random(f"{seed}/{step}/{k}"))
+            for k, index in enumerate(indices)
+        ]
+        return Samples(captions, tokens, np.repeat(self.micro, size, axis=0))

@@ -4,24 +4,21 @@ The published recipe (aMUSEd, section 4.1; open-muse's configurations) is the de
 measurement in docs/bundled-model.md says so.
 """
 
-import random
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from amused_lite.conditioning import MicroConditioning
-from amused_lite.config import ModelConfig
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import UViT
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training import scenes
+from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
-from amused_lite.training.run import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
-from amused_lite.training.tokens import TokenPool
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,7 @@ class UViTRecipe:
     rectangle_share: float = 0.15
     ema_decay: float = 0.9999
     asked_share: float | None = None  # of all tokens, how many hidden ones carry the loss; None means every hidden one
+    train_text: bool = False  # the text tower learns too, from this loss
     compile: bool = False
     log_every: int = 50
     seed: int = 3
@@ -68,6 +66,7 @@ RECIPES = {
         compile=True,
     ),
 }
+RECIPES["storybook"] = replace(RECIPES["tiny"], steps=40_000, cooldown=8_000, train_text=True)
 
 
 def drop_prompts(captions: list[str], share: float, generator: torch.Generator) -> list[str]:
@@ -79,7 +78,7 @@ def drop_prompts(captions: list[str], share: float, generator: torch.Generator) 
 class Optimizers:
     """One AdamW, or Muon for the matrices and AdamW for the rest, on one schedule."""
 
-    def __init__(self, model: UViT, recipe: UViTRecipe) -> None:
+    def __init__(self, model: nn.Module, recipe: UViTRecipe) -> None:
         self.recipe = recipe
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         plain = [p for name, p in named if p.ndim < 2 or "embedding." in name or "positions" in name]
@@ -138,43 +137,89 @@ def initialize(model: UViT) -> None:
             nn.init.zeros_(module.weight)
 
 
+class Samples(NamedTuple):
+    """What a source gives for the rows of a batch."""
+
+    captions: list[str]
+    tokens: np.ndarray  # (B, N) codebook indices
+    micro_conditioning: np.ndarray  # (B, 5) float32, see `MicroConditioning`
+
+
+class Source(Protocol):
+    """Where training samples come from: the same ones for the same numbers, whatever came before."""
+
+    def samples(self, seed: int, step: int, size: int) -> Samples:
+        """The samples of one step."""
+        ...
+
+
+class Batch(NamedTuple):
+    """One batch, or its share of an accumulated one: what is shown, what is hidden and what is asked."""
+
+    tokens: Tensor  # (B, N)
+    masks: Tensor  # (B, N), True where hidden
+    asked: Tensor  # (M,) flat positions that carry the loss
+    text_ids: Tensor  # (B, T)
+    micro_conditioning: Tensor  # (B, 5)
+
+
 class Batches:
     """Deterministic batches: every draw follows from (seed, step)."""
 
-    def __init__(self, config: ModelConfig, recipe: UViTRecipe, pool: TokenPool, text: CLIPText, tokenizer: Tokenizer):
-        self.config, self.recipe, self.pool, self.text, self.tokenizer = config, recipe, pool, text, tokenizer
-        size = config.image_size
-        self.micro = torch.from_numpy(MicroConditioning(size, size).array())
+    def __init__(self, recipe: UViTRecipe, source: Source, tokenizer: Tokenizer) -> None:
+        self.recipe, self.source, self.tokenizer = recipe, source, tokenizer
 
-    def parts(self, step: int, scene_seed: int) -> Iterable[tuple[Tensor, ...]]:
-        """The step's batch, split for accumulation: the arguments of `masked_token_loss` after the network."""
+    def parts(self, step: int) -> Iterable[Batch]:
+        """The step's batch, split for accumulation."""
         recipe = self.recipe
         generator = step_generator(recipe.seed, step)
-        indices, rows = self.pool.batch(recipe.seed, step, recipe.batch)
-        captions = [
-            scenes.caption(scenes.random_scene(scene_seed, index, "train"), random.Random(f"{recipe.seed}/{step}/{k}"))
-            for k, index in enumerate(indices)
-        ]
-        captions = drop_prompts(captions, recipe.prompt_dropout, generator)
-        masks = draw_masks(recipe.batch, self.config.uvit.grid, recipe.rectangle_share, generator)
-        tokens = torch.from_numpy(rows.astype(np.int64))
-        with torch.no_grad():
-            states, pooled = self.text(torch.from_numpy(self.tokenizer.encode(captions)).long())
-        micro = self.micro.expand(len(tokens), -1)
+        samples = self.source.samples(recipe.seed, step, recipe.batch)
+        captions = drop_prompts(samples.captions, recipe.prompt_dropout, generator)
+        tokens = torch.from_numpy(samples.tokens.astype(np.int64))
+        masks = draw_masks(recipe.batch, int(tokens.shape[1] ** 0.5), recipe.rectangle_share, generator)
+        text_ids = torch.from_numpy(self.tokenizer.encode(captions)).long()
+        micro = torch.from_numpy(samples.micro_conditioning)
         for part in torch.arange(recipe.batch).chunk(recipe.accumulation):
             hidden = masks[part]
             if recipe.asked_share is None:
                 asked = hidden.flatten().nonzero()[:, 0]
             else:
                 asked = ask(hidden, int(recipe.asked_share * hidden.numel()), generator)
-            yield tokens[part], hidden, asked, states[part], pooled[part], micro[part]
+            yield Batch(tokens[part], hidden, asked, text_ids[part], micro[part])
+
+
+def _text_and_token_loss(text: CLIPText, uvit: UViT, batch: Batch, label_smoothing: float) -> Tensor:
+    tokens, masks, asked, text_ids, micro = batch
+    states, pooled = text(text_ids)
+    return masked_token_loss(uvit, tokens, masks, asked, states, pooled, micro, label_smoothing)
+
+
+def make_loss(text: CLIPText, uvit: UViT, recipe: UViTRecipe) -> Callable[[Batch], Tensor]:
+    """The loss of a batch, in bfloat16: through the text tower where that learns too, else with its features."""
+
+    def joint(batch: Batch) -> Tensor:
+        # The fused attention's backward is slow at these lengths (docs/log.md).
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            return through_text(text, uvit, batch, recipe.label_smoothing)
+
+    def frozen(batch: Batch) -> Tensor:
+        tokens, masks, asked, text_ids, micro = batch
+        with torch.no_grad():
+            states, pooled = text(text_ids)
+        with torch.autocast(tokens.device.type, torch.bfloat16):
+            return token_loss(uvit, tokens, masks, asked, states, pooled, micro, label_smoothing=recipe.label_smoothing)
+
+    through_text, token_loss = _text_and_token_loss, masked_token_loss
+    if recipe.compile:
+        through_text, token_loss = torch.compile(through_text), torch.compile(token_loss)
+    return joint if recipe.train_text else frozen
 
 
 def train_uvit(
     model: UViT,
+    text: CLIPText,
     recipe: UViTRecipe,
     batches: Batches,
-    scene_seed: int,
     folder: Path,
     stop_after: int | None = None,
 ) -> UViT:
@@ -182,36 +227,38 @@ def train_uvit(
 
     Args:
         model: what a new run starts from; a run that is there already brings its own weights.
+        text: the tower that reads the captions; it learns too with `recipe.train_text`.
         stop_after: end this session after so many steps; the schedule stays that of `recipe.steps`.
     """
     run = Run(folder)
-    optimizers = Optimizers(model, recipe)
-    ema = Ema(model, recipe.ema_decay)
+    trained = nn.ModuleDict({"uvit": model, "text": text.train()}) if recipe.train_text else model
+    optimizers = Optimizers(trained, recipe)
+    ema = Ema(trained, recipe.ema_decay)
     first, losses = 0, []  # losses since the last line of the log
     if saved := run.resume():
         first, tensors, numbers = saved
-        model.load_state_dict(subset(tensors, "model"))
+        trained.load_state_dict(subset(tensors, "model"))
         ema.shadow = subset(tensors, "ema")
         optimizers.restore(tensors)
         losses = [value for key, value in numbers.items() if key.startswith("losses.")]
-    loss_of = torch.compile(masked_token_loss) if recipe.compile else masked_token_loss
+    loss_of = make_loss(text, model, recipe)
     last = min(recipe.steps, first + stop_after) if stop_after else recipe.steps
     for step in run.steps(first, last):
         total = 0.0
-        for part in batches.parts(step, scene_seed):
-            with torch.autocast(part[0].device.type, torch.bfloat16):
-                loss = loss_of(model, *part, label_smoothing=recipe.label_smoothing)
+        for part in batches.parts(step):
+            loss = loss_of(part)
             (loss / recipe.accumulation).backward()
             total += loss.item() / recipe.accumulation
-        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm or float("inf"))
+        norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.clip_norm or float("inf"))
         factor = optimizers.step(step)
-        ema.update(model, step)
+        ema.update(trained, step)
         losses.append(total)
         if step % recipe.log_every == 0 or step == recipe.steps - 1:
             run.log(step, loss=float(np.mean(losses)), rate=factor, norm=float(norm))
             losses.clear()
         if run.due() or step == last - 1:
-            state = {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizers.state(), "losses": losses}
-            run.save(step + 1, state)
-    ema.copy_to(model)
+            state = {"model": trained.state_dict(), "ema": ema.shadow, "optimizer": optimizers.state()}
+            run.save(step + 1, state | {"losses": losses})
+    ema.copy_to(trained)
+    text.eval()
     return model.eval()

@@ -5,6 +5,7 @@ pixels, a commitment term, and a codebook that follows its latents by moving ave
 appendix A.1) with unused codes restarted where latents are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN, ConvResBlock
 from amused_lite.training import scenes
-from amused_lite.training.run import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class VQGANRecipe:
     batch: int = 24
     crop: int = 128
     crops_per_picture: int = 3
+    align: int = 1  # corners of crops are multiples of so many pixels
     scene_share: float = 0.7  # the rest are other looks, so that editing and styles have codes to use
     learning_rate: float = 6e-4
     warmup: int = 100
@@ -38,6 +40,9 @@ class VQGANRecipe:
     seed: int = 1
 
 
+DrawPicture = Callable[[int, int, float], np.ndarray]  # seed, index, share of scenes -> uint8 (512, 512, 3)
+
+
 def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
     """A training picture (512, 512, 3) uint8: a scene or another look, always the same for the same numbers."""
     if step_generator(seed, index, 7).initial_seed() % 1000 < 1000 * scene_share:
@@ -45,7 +50,7 @@ def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
     return scenes.random_look(seed, index)
 
 
-def crops(recipe: VQGANRecipe, step: int) -> Tensor:
+def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture = draw_picture) -> Tensor:
     """A batch of pixels in 0...1, (B, 3, crop, crop); whole pictures in the last steps."""
     whole = step >= recipe.steps - recipe.whole_steps
     per_picture = 1 if whole else recipe.crops_per_picture
@@ -54,10 +59,10 @@ def crops(recipe: VQGANRecipe, step: int) -> Tensor:
     rng = np.random.default_rng([recipe.seed, step])
     batch = []
     for i in range(count):
-        picture = draw_picture(recipe.seed, step * recipe.batch + i, recipe.scene_share)
+        picture = draw(recipe.seed, step * recipe.batch + i, recipe.scene_share)
         for _ in range(per_picture):
             # Most of a scene is plain; the better of two places by contrast keeps crops on what is hard.
-            places = rng.integers(0, 512 - size + 1, (2, 2))
+            places = recipe.align * rng.integers(0, (512 - size) // recipe.align + 1, (2, 2))
             cuts = [picture[y : y + size, x : x + size] for y, x in places]
             batch.append(max(cuts, key=lambda cut: float(cut[::4, ::4].std())))
     return torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
@@ -142,8 +147,13 @@ def psnr(made: Tensor, wanted: Tensor) -> float:
     return float(-10 * torch.log10((made - wanted).square().mean()))
 
 
-def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN:
-    """Train, or go on training, the VQ-GAN in `folder`; returns it in evaluation mode."""
+def train_vqgan(
+    config: VQGANConfig,
+    recipe: VQGANRecipe,
+    folder: Path,
+    draw: DrawPicture = draw_picture,
+) -> VQGAN:
+    """Train, or go on training, the VQ-GAN in `folder` on pictures from `draw`; returns it in evaluation mode."""
     run = Run(folder)
     torch.manual_seed(recipe.seed)
     model = convert_conv2d_weight_memory_format(VQGAN(config), torch.channels_last)
@@ -164,7 +174,7 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
         rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.6 * left)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        wanted = crops(recipe, step).contiguous(memory_format=torch.channels_last)
+        wanted = crops(recipe, step, draw).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             latents = model.latents(wanted).float()
         flat = latents.detach().flatten(0, 2)
@@ -172,7 +182,7 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
         quantized = latents
         if step >= recipe.plain_steps:
             if step == recipe.plain_steps:
-                codes.seed_from(_many_latents(model, recipe, step))
+                codes.seed_from(_many_latents(model, recipe, step, draw))
             tokens = model.nearest(flat)
             chosen = model.codebook[tokens].view_as(latents)
             commitment = (latents - chosen).square().mean()
@@ -196,6 +206,6 @@ def train_vqgan(config: VQGANConfig, recipe: VQGANRecipe, folder: Path) -> VQGAN
 
 
 @torch.no_grad()
-def _many_latents(model: VQGAN, recipe: VQGANRecipe, step: int) -> Tensor:
-    batches = [model.latents(crops(recipe, step + i)).float().flatten(0, 2) for i in range(12)]
+def _many_latents(model: VQGAN, recipe: VQGANRecipe, step: int, draw: DrawPicture) -> Tensor:
+    batches = [model.latents(crops(recipe, step + i, draw)).float().flatten(0, 2) for i in range(12)]
     return torch.cat(batches)

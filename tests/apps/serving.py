@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from amused_lite.generate import Amused, Picture
-from amused_lite.picture_files import open_picture
-from amused_lite.png import Recipe
+from amused_lite.files.images import open_picture
+from amused_lite.files.png import Recipe
+from amused_lite.pipeline import Amused, Picture
 
 
 @dataclass

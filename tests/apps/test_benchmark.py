@@ -12,9 +12,9 @@ from small import small_source
 
 from amused_lite import cli
 from amused_lite.config import PRESETS
-from amused_lite.export.export import export_bundle
+from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
-from amused_lite.generate import Amused
+from amused_lite.pipeline import Amused
 
 
 def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

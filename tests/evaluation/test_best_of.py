@@ -9,8 +9,8 @@ from PIL import Image
 
 from amused_lite.evaluation import best_of
 from amused_lite.evaluation.judge import Found, Verdict
-from amused_lite.generate import Amused
-from amused_lite.options import GenerateOptions
+from amused_lite.pipeline import Amused
+from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training.scenes import COLOURS, KINDS, heldout_prompts
 
 

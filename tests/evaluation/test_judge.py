@@ -9,10 +9,10 @@ from PIL import Image
 pytest.importorskip("torch", reason="the judge needs the extra 'train'")
 pytest.importorskip("skia", reason="drawing scenes needs the extra 'train'")
 
-from amused_lite.evaluation.contact_sheet import contact_sheet
+from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.evaluation.judge import INPUT, Detector, Found, Judge, Verdict, _read, shrink
 from amused_lite.evaluation.judge_training import make_lesson, train_judge
-from amused_lite.evaluation.score import Figure, calibrate, score, table
+from amused_lite.evaluation.metrics import Figure, calibrate, score, table
 from amused_lite.training.scenes import COLOURS, KINDS, HeldoutPrompt, Scene, draw, heldout_prompts
 
 RED_BALLOON, BLUE_HOUSE = ("balloon", "red"), ("house", "blue")

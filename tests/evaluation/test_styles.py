@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amused_lite.adapter_files import save_adapter
-from amused_lite.adapters import Adapter, AdapterRecord, Pair, shapes_of
+from amused_lite.adapters.file import save_adapter
+from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, shapes_of
 from amused_lite.config import PRESETS
 from amused_lite.evaluation import styles
 from amused_lite.evaluation.judge import Found, Verdict
-from amused_lite.generate import Amused
+from amused_lite.pipeline import Amused
 
 
 def test_kept_tokens_are_painted_as_they_would_have_been_drawn(tmp_path: Path) -> None:

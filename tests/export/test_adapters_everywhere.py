@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from small import small_config, small_source
 
-from amused_lite.adapter_files import load_adapter, save_adapter
-from amused_lite.adapters import TARGETS, Adapter, AdapterRecord, Pair, shapes_of
+from amused_lite.adapters.file import load_adapter, save_adapter
+from amused_lite.adapters.lora import TARGETS, Adapter, AdapterRecord, Pair, shapes_of
 from amused_lite.bundle import TOKENIZER, open_bundle
-from amused_lite.export.export import export_bundle
-from amused_lite.export.mil_interpreter import InterpretedRuntime
+from amused_lite.export.bundle import export_bundle
+from amused_lite.export.coreml.interpreter import InterpretedRuntime
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.weights import open_source, with_adapters
-from amused_lite.generate import Amused
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.tokenizer import Tokenizer
 

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
 from amused_lite.conditioning import Conditioning
-from amused_lite.export import to_coreml
-from amused_lite.export.export import export_bundle
-from amused_lite.export.half import QUIET, halfable
-from amused_lite.export.mil_interpreter import InterpretedPackage, InterpretedRuntime
+from amused_lite.export.bundle import export_bundle
+from amused_lite.export.coreml import convert
+from amused_lite.export.coreml.half import QUIET, halfable
+from amused_lite.export.coreml.interpreter import InterpretedPackage, InterpretedRuntime
 from amused_lite.export.modules import DecodeImage, exportable
 from amused_lite.export.options import ExportOptions
-from amused_lite.generate import Amused
 from amused_lite.models.layers import GlobalResponseNorm, RMSNorm
 from amused_lite.models.networks import Networks
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import ModelInfo, StepControls, StepNoise, conditioning_shapes
-from amused_lite.runtimes.coreml_runtime import SPECIFICATION, CoreMLRuntime, load_package
-from amused_lite.runtimes.torch_runtime import TorchRuntime
-from amused_lite.sampling import halton_noise, halton_order
+from amused_lite.runtimes.coreml import SPECIFICATION, CoreMLRuntime, load_package
+from amused_lite.runtimes.torch import TorchRuntime
+from amused_lite.sampling.distribution import halton_noise, halton_order
 from amused_lite.tokenizer import Tokenizer
 
 
@@ -100,15 +100,15 @@ def test_adapters_fit_into_one_package(networks: Networks, tmp_path: Path) -> No
     alone, wanted = {}, {}
     for number, name in enumerate(("plain", "ink")):
         (tmp_path / name).mkdir()
-        variant = to_coreml.halfable(module)
+        variant = convert.halfable(module)
         with torch.no_grad():  # what a merged adapter does: a few matrices are others
             variant.vqgan.decoder.out = nn.Conv2d(48, 48, 3, padding=1, bias=True)
             variant.vqgan.decoder.out.load_state_dict(module.vqgan.decoder.out.state_dict())
             variant.vqgan.decoder.out.weight.mul_(1 + 0.1 * number)
-        to_coreml.write_module("decode_image", variant, {"tokens": tokens}, tmp_path / name, options)
+        convert.write_module("decode_image", variant, {"tokens": tokens}, tmp_path / name, options)
         alone[name] = tmp_path / name / "decode_image.mlpackage"
-        wanted[name] = to_coreml.run_module("decode_image", {"tokens": tokens.numpy()}, tmp_path / name)["image"]
-    to_coreml.merge_functions(alone, tmp_path / "styles.mlpackage")
+        wanted[name] = convert.run_module("decode_image", {"tokens": tokens.numpy()}, tmp_path / name)["image"]
+    convert.merge_functions(alone, tmp_path / "styles.mlpackage")
     for name in alone:
         got = InterpretedPackage(tmp_path / "styles.mlpackage", name)({"tokens": tokens.numpy()})["image"]
         assert np.array_equal(got, wanted[name])
@@ -141,14 +141,14 @@ def test_norms_hold_what_float16_cannot_square(tmp_path: Path, scale: float, mon
     with torch.no_grad():
         wanted = [value.numpy() for value in module.double()(x.half().double())]
     module.float()
-    monkeypatch.setattr(to_coreml, "outputs_of", lambda *_: ("rms", "response", "group"))
+    monkeypatch.setattr(convert, "outputs_of", lambda *_: ("rms", "response", "group"))
     options = ExportOptions("coreml", precision="float16", deployment_target="iOS17")
     errors = {}
     for name, form in (("ours", halfable), ("plain", exportable)):
-        monkeypatch.setattr(to_coreml, "halfable", form)
+        monkeypatch.setattr(convert, "halfable", form)
         (tmp_path / name).mkdir()
-        to_coreml.write_module("norms", module, {"x": x}, tmp_path / name, options)
-        got = to_coreml.run_module("norms", {"x": x.numpy()}, tmp_path / name)
+        convert.write_module("norms", module, {"x": x}, tmp_path / name, options)
+        got = convert.run_module("norms", {"x": x.numpy()}, tmp_path / name)
         errors[name] = [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(got.values(), wanted, strict=True)]
     print(f"values up to {x.abs().max():.0e}: error of RMS, response and group norm {errors}")
     assert max(errors["ours"]) < 4e-3  # float16 rounds by 5e-4, and each norm is some ten operations
@@ -171,8 +171,8 @@ def test_loud_decoders_stay_in_float16(tmp_path: Path) -> None:
     handle.remove()
     assert 65504 < grids[0] < 65504 / QUIET
     assert (same - wanted).abs().max() < 1e-5  # the rewriting itself is exact
-    to_coreml.write_module("decode_image", module, inputs, tmp_path, ExportOptions("coreml", deployment_target="iOS16"))
-    got = to_coreml.run_module("decode_image", {"tokens": inputs["tokens"].numpy()}, tmp_path)["image"]
+    convert.write_module("decode_image", module, inputs, tmp_path, ExportOptions("coreml", deployment_target="iOS16"))
+    got = convert.run_module("decode_image", {"tokens": inputs["tokens"].numpy()}, tmp_path)["image"]
     error = np.abs(got - wanted.numpy()).max()
     print(f"inner grids up to {grids[0]:.0f}: pixels within {error:.1e}")
     assert error < 1e-2
@@ -188,9 +188,9 @@ class Law(nn.Module):
 def test_unlikely_codes_have_logarithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """coremltools' own log(softmax(x)) is -inf from -104 on; guidance makes such logits."""
     logits = torch.linspace(-300, 200, 64).repeat(2, 1)
-    monkeypatch.setattr(to_coreml, "outputs_of", lambda *_: ("law",))
-    to_coreml.write_module("law", Law(), {"logits": logits}, tmp_path, ExportOptions("coreml", precision="float32"))
-    got = to_coreml.run_module("law", {"logits": logits.numpy()}, tmp_path)["law"]
+    monkeypatch.setattr(convert, "outputs_of", lambda *_: ("law",))
+    convert.write_module("law", Law(), {"logits": logits}, tmp_path, ExportOptions("coreml", precision="float32"))
+    got = convert.run_module("law", {"logits": logits.numpy()}, tmp_path)["law"]
     np.testing.assert_allclose(got, logits.log_softmax(-1).numpy(), rtol=1e-6, atol=1e-6)
     assert got.min() < -490
 

@@ -11,17 +11,17 @@ import torch
 from small import small_source
 
 from amused_lite.bundle import TOKENIZER, Bundle, Manifest, write_manifest
-from amused_lite.export import to_executorch
-from amused_lite.export.export import export_bundle
+from amused_lite.export import executorch
+from amused_lite.export.bundle import export_bundle
 from amused_lite.export.modules import examples, input_specs, load_module
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.parity import compare
-from amused_lite.generate import Amused
 from amused_lite.models.layers import RMSNorm, ScaleNorm
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import ModelInfo
-from amused_lite.runtimes.executorch_runtime import ExecuTorchRuntime
+from amused_lite.runtimes.executorch import ExecuTorchRuntime
 from amused_lite.runtimes.open import open_model
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
 
 OPTIONS = ExportOptions(target="executorch", precision="float32")
 
@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     shutil.move(source.tokenizer, folder / TOKENIZER)
     weights = source.weights
     inputs = examples(weights)
-    to_executorch.write_module(
+    executorch.write_module(
         "decode_image", load_module("decode_image", weights), inputs["decode_image"], folder, OPTIONS
     )
     manifest = Manifest(
@@ -85,7 +85,7 @@ def test_norms_are_rewritten_exactly(kind: type[torch.nn.Module]) -> None:
     norm = kind(192)  # type: ignore[call-arg]
     norm.weight.normal_(generator=torch.Generator().manual_seed(1))  # type: ignore[operator]
     x = 5 * torch.randn(2, 7, 192, generator=torch.Generator().manual_seed(2)) + 3
-    (rewritten,) = to_executorch._delegable(torch.nn.Sequential(norm))
+    (rewritten,) = executorch._delegable(torch.nn.Sequential(norm))
     assert type(rewritten) is not kind and rewritten.weight is norm.weight
     exact = norm.double()(x.double())
     assert (rewritten.float()(x) - exact).abs().max() < 1e-5 * exact.abs().max()  # float32 has 6e-8

@@ -18,13 +18,13 @@ from small import small_source
 from amused_lite.bundle import MANIFEST, WEIGHTS, open_bundle
 from amused_lite.cli import main
 from amused_lite.conditioning import Conditioning
-from amused_lite.export import costs, to_onnx
-from amused_lite.export.export import check_disk, export_bundle, staging
+from amused_lite.export import costs, onnx
+from amused_lite.export.bundle import check_disk, export_bundle, staging
 from amused_lite.export.modules import examples
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.parity import agreement, compare
 from amused_lite.runtimes.open import find_model
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
 
 COMMAND = [sys.executable, "-m", "amused_lite", "export", "tiny"]
 
@@ -160,13 +160,13 @@ def test_parity_above_its_bound_is_refused() -> None:
 
 def test_a_module_that_computes_something_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate sees what the engine computes: a thousandth too much in one output, and there is no bundle."""
-    source, honest = small_source(tmp_path), to_onnx.run_module
+    source, honest = small_source(tmp_path), onnx.run_module
 
     def slightly_off(name: str, inputs: dict[str, Any], folder: Path) -> dict[str, Any]:
         arrays = honest(name, inputs, folder)
         return {key: array * 1.001 if key == "block_modulation" else array for key, array in arrays.items()}
 
-    monkeypatch.setattr(to_onnx, "run_module", slightly_off)
+    monkeypatch.setattr(onnx, "run_module", slightly_off)
     with pytest.raises(
         ValueError, match=r"encode_prompt\.block_modulation is 1\.0e-03 away from torch, allowed are 1e-04"
     ):

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amused_lite.export.mil_interpreter import InterpretedPackage
-from amused_lite.export.mil_ops import ARITHMETIC
-from amused_lite.export.mil_ops_data import MOVES
-from amused_lite.export.mil_program import read_program
-from amused_lite.runtimes.coreml_runtime import SPECIFICATION, import_coremltools, read_specification, silenced
+from amused_lite.export.coreml.arithmetic_ops import ARITHMETIC
+from amused_lite.export.coreml.data_ops import MOVES
+from amused_lite.export.coreml.interpreter import InterpretedPackage
+from amused_lite.export.coreml.program import read_program
+from amused_lite.runtimes.coreml import SPECIFICATION, import_coremltools, read_specification, silenced
 
 ct = import_coremltools()
 from coremltools.converters.mil import Builder as mb  # noqa: E402  # quiet only after the import above

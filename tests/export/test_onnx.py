@@ -12,23 +12,23 @@ import torch
 from onnx import external_data_helper
 from small import small_config, small_source
 
+from amused_lite.adapters.torch import hash_of
 from amused_lite.bundle import MODULES, WEIGHTS, Bundle, open_bundle
 from amused_lite.cli import main
 from amused_lite.conditioning import MicroConditioning, stack_pair
-from amused_lite.export import to_onnx
-from amused_lite.export.export import export_bundle
+from amused_lite.export import onnx as to_onnx
+from amused_lite.export.bundle import export_bundle
 from amused_lite.export.modules import OUTPUTS, colour_table, examples, exportable, load_module, module_names
 from amused_lite.export.options import OPSETS, ExportOptions
 from amused_lite.export.weights import open_source
-from amused_lite.generate import Amused
-from amused_lite.models.adapters import hash_of
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
 from amused_lite.models.networks import Networks, SavedWeights, load_networks, save_networks
-from amused_lite.options import GenerateOptions
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.open import open_model
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
+from amused_lite.sampling.loop import unmask_tokens
+from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.unmasking import unmask_tokens
 
 
 @pytest.fixture(scope="module", params=["float16", "float32"])

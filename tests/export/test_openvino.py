@@ -9,16 +9,16 @@ import torch
 from small import small_source
 
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle
-from amused_lite.export import to_openvino
-from amused_lite.export.export import export_bundle
+from amused_lite.export import openvino
+from amused_lite.export.bundle import export_bundle
 from amused_lite.export.modules import examples, load_module, module_names
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.weights import RoundedWeights
-from amused_lite.generate import Amused
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
-from amused_lite.runtimes.openvino_runtime import OpenVINORuntime
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.openvino import OpenVINORuntime
+from amused_lite.runtimes.torch import TorchRuntime
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_any_number_of_pictures(tmp_path: Path) -> None:
     options = ExportOptions(target="openvino", precision="float32", batch="flexible", log_probs=False)
     two, three = examples(weights, pictures=2), examples(weights, seed=4, pictures=3)
     for name in module_names(weights.config):
-        to_openvino.write_module(name, load_module(name, weights, flexible=True), two[name], tmp_path, options)
-        got = to_openvino.run_module(name, {key: array.numpy() for key, array in three[name].items()}, tmp_path)
+        openvino.write_module(name, load_module(name, weights, flexible=True), two[name], tmp_path, options)
+        got = openvino.run_module(name, {key: array.numpy() for key, array in three[name].items()}, tmp_path)
         expected = load_module(name, weights)(**three[name])
         expected = (expected,) if isinstance(expected, torch.Tensor) else expected[: len(got)]
         assert "log_probs" not in got

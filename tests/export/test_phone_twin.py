@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from amused_lite import masking, noise
 from amused_lite.bundle import Bundle
-from amused_lite.export.mil_interpreter import InterpretedPackage, InterpretedRuntime
-from amused_lite.generate import Amused
+from amused_lite.export.coreml.interpreter import InterpretedPackage, InterpretedRuntime
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import ModelInfo
+from amused_lite.sampling import noise, schedule
 from amused_lite.tokenizer import Tokenizer
 
 PHONE = Path(__file__).parents[2] / "docs" / "phone"
@@ -147,7 +147,7 @@ def test_the_twins_noise_is_ours(key: tuple[int, int, int, int]) -> None:
 def test_the_twins_schedule_is_ours() -> None:
     for tokens in (16, 64, 256, 1024):
         for steps in (1, 2, 4, 8, 12, 16, 24, tokens, tokens + 3):
-            assert mask_schedule(tokens, steps) == masking.mask_schedule(tokens, steps)
+            assert mask_schedule(tokens, steps) == schedule.mask_schedule(tokens, steps)
 
 
 def test_swift_says_the_same() -> None:
@@ -186,4 +186,4 @@ def test_swift_itself(tmp_path: Path) -> None:
     got = np.array([int(line) for line in lines[:1001]], np.uint32).view(np.float32)
     np.testing.assert_allclose(got, noise.gumbel(7, 3, 11, 0, (1001,)), rtol=0, atol=2e-6)  # each platform's logarithms
     schedules = [[int(number) for number in re.findall(r"\d+", line)] for line in lines[1001:]]
-    assert schedules == [masking.mask_schedule(1024, steps) for steps in range(1, 65)]
+    assert schedules == [schedule.mask_schedule(1024, steps) for steps in range(1, 65)]

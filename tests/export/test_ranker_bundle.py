@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 from small import small_source
 
+from amused_lite.analysis.ranking import OwnRanker
 from amused_lite.bundle import RANKER_MODULES, WEIGHTS, open_bundle
 from amused_lite.cli import main
-from amused_lite.export.export import export_bundle
+from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
-from amused_lite.generate import Amused
-from amused_lite.png import read_recipe
-from amused_lite.ranking import OwnRanker
+from amused_lite.files.png import read_recipe
+from amused_lite.pipeline import Amused
 
 PROMPT = "a red star"
 pytestmark = pytest.mark.slow

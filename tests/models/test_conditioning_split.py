@@ -13,7 +13,7 @@ from amused_lite.config import PRESETS
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import empty_part, load_networks
 from amused_lite.runtimes.base import StepControls, StepNoise
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
 
 
 @pytest.mark.parametrize("batch", [1, 3])

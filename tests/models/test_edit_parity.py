@@ -14,18 +14,19 @@ import torch
 from diffusers import AmusedImg2ImgPipeline, AmusedInpaintPipeline, AmusedScheduler
 from PIL import Image
 
-from amused_lite import token_edits, unmasking
-from amused_lite.canvas import Box, to_pixels
 from amused_lite.conditioning import MicroConditioning, stack_pair
-from amused_lite.edit import edit, inpaint, outpaint, reroll, vary
-from amused_lite.generate import Amused
-from amused_lite.masking import start_masked
-from amused_lite.options import GenerateOptions
-from amused_lite.picture_files import to_area
-from amused_lite.png import Edit
+from amused_lite.editing import token_operations
+from amused_lite.editing.geometry import Box, to_pixels
+from amused_lite.editing.operations import edit, inpaint, outpaint, reroll, vary
+from amused_lite.editing.token_operations import edit_steps, pack_cells
+from amused_lite.files.images import to_area
+from amused_lite.files.png import Edit
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import ModelInfo, StepNoise
-from amused_lite.runtimes.torch_runtime import TorchRuntime
-from amused_lite.token_edits import edit_steps, pack_cells
+from amused_lite.runtimes.torch import TorchRuntime
+from amused_lite.sampling import loop as unmasking
+from amused_lite.sampling.schedule import start_masked
+from amused_lite.sampling.settings import GenerateOptions
 
 GRID, N, CODES, SIDE, STEPS = 8, 64, 64, 16, 12
 MASK = published.UVIT["vocab_size"] - 1
@@ -123,7 +124,7 @@ def test_image_to_image_equals_diffusers(
         stream = published.PublishedNoise(seed)
         start = published_start(models.tokens(image), stream, STEPS - steps)
         counts.add(int((start == MASK).sum()))
-        monkeypatch.setattr(token_edits._Job, "mask", lambda *_, start=start: start)
+        monkeypatch.setattr(token_operations._Job, "mask", lambda *_, start=start: start)
         feed(stream, steps)
         ours = list(models.edit(Edit("vary", {"strength": strength, "locked": None}, models.tokens(image))))
         theirs = models.theirs(AmusedImg2ImgPipeline, image, seed, strength=strength)

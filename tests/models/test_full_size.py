@@ -19,7 +19,7 @@ from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.unmask import guide
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
 
 GUIDANCE = 9.0
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from amused_lite.conditioning import MicroConditioning, stack_pair
-from amused_lite.masking import mask_schedule
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
 from amused_lite.models.networks import load_networks
 from amused_lite.runtimes.base import StepControls, StepNoise
 from amused_lite.runtimes.open import open_model
+from amused_lite.sampling.schedule import mask_schedule
 from amused_lite.tokenizer import Tokenizer
 
 REAL = os.environ.get("AMUSED_512_PATH", "")

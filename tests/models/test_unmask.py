@@ -8,9 +8,9 @@ from torch import Tensor
 
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import PRESETS
-from amused_lite.masking import mask_schedule
 from amused_lite.models.networks import Networks
 from amused_lite.models.unmask import UnmaskStep, UnmaskTail, draw_tokens, guide, remask
+from amused_lite.sampling.schedule import mask_schedule
 
 CODES, MASK = 96, 120
 ONE = torch.ones(1)

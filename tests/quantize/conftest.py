@@ -17,8 +17,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     made: dict[tuple, Bundle] = {}
 
     def quantized(target: str, bits: int = 8, method: str = "", model: Path | None = None, **more: object) -> Bundle:
+        from amused_lite.quantize.bundle import Extent, quantize_model
         from amused_lite.quantize.options import QuantizeOptions
-        from amused_lite.quantize.quantize import Extent, quantize_model
 
         key = (target, bits, method, model, *sorted(more.items()))
         if key not in made:

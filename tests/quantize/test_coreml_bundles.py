@@ -8,9 +8,9 @@ import pytest
 from small import small_source
 
 from amused_lite.bundle import Bundle, open_bundle
-from amused_lite.export.export import export_bundle
-from amused_lite.export.mil_interpreter import InterpretedRuntime
-from amused_lite.export.mil_program import read_program
+from amused_lite.export.bundle import export_bundle
+from amused_lite.export.coreml.interpreter import InterpretedRuntime
+from amused_lite.export.coreml.program import read_program
 from amused_lite.export.options import ExportOptions
 
 pytestmark = pytest.mark.slow

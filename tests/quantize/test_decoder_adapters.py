@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from amused_lite.quantize import plan
+from amused_lite.quantize import scheme
 
-from amused_lite.adapter_files import save_adapter
-from amused_lite.adapters import Adapter, AdapterRecord, Pair, shapes_of
+from amused_lite.adapters.file import save_adapter
+from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, shapes_of
 from amused_lite.bundle import Bundle
 from amused_lite.runtimes.open import find_model, open_model
 
@@ -43,7 +43,7 @@ def test_a_rounded_decoder_changes_as_a_float_one_does(
     target: str, bits: int, method: str, make: Make, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip({"torch": "bitsandbytes"}.get(target, target if target != "onnx" else "onnxruntime"))
-    monkeypatch.setitem(plan._SMALLEST_IN_4, plan.CONVOLUTION, 0)  # the bundled decoder is too small for 4 bits
+    monkeypatch.setitem(scheme._SMALLEST_IN_4, scheme.CONVOLUTION, 0)  # the bundled decoder is too small for 4 bits
     small = make(target, bits, method, None, encoder=False, force=True, keep=("no such weight",)).folder
     change = decoded(find_model("tiny"), str(adapter)) - decoded(find_model("tiny"))
     if (target, bits) == ("onnx", 4):

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from amused_lite.low_bits import (
+from amused_lite.quantization import (
     LARGEST,
     block_of,
     pack,

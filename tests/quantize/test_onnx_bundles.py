@@ -7,15 +7,15 @@ import numpy as np
 import onnx
 import pytest
 
-from amused_lite.adapter_files import save_adapter
-from amused_lite.adapters import Adapter, AdapterRecord, Pair, merged, shapes_of
+from amused_lite.adapters.file import save_adapter
+from amused_lite.adapters.loading import merged_weights, open_adapters
+from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, merged, shapes_of
 from amused_lite.bundle import QUANTIZED, Bundle, open_bundle
-from amused_lite.generate import Amused
-from amused_lite.low_bits import SCALE, restore_blocks, restore_dense, unpack
-from amused_lite.options import GenerateOptions
-from amused_lite.runtimes.adapting import merged_weights, open_adapters
+from amused_lite.files.safetensors import open_tensors
+from amused_lite.pipeline import Amused
+from amused_lite.quantization import SCALE, restore_blocks, restore_dense, unpack
 from amused_lite.runtimes.open import find_model
-from amused_lite.tensor_file import open_tensors
+from amused_lite.sampling.settings import GenerateOptions
 
 Make = Callable[..., Bundle]
 FORMS = [(8, "weights"), (8, "dynamic"), (4, "weights")]

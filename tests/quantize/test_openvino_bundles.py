@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from small import small_source
 
-from amused_lite.adapters import Adapter, AdapterRecord, Chosen, Pair, merged
+from amused_lite.adapters.lora import Adapter, AdapterRecord, Chosen, Pair, merged
 from amused_lite.bundle import Bundle, open_bundle
-from amused_lite.export.export import export_bundle
+from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
-from amused_lite.generate import Amused
-from amused_lite.low_bits import SCALE, restore_dense
+from amused_lite.pipeline import Amused
+from amused_lite.quantization import SCALE, restore_dense
 from amused_lite.runtimes.open import find_model
-from amused_lite.runtimes.openvino_runtime import OpenVINORuntime, import_openvino
+from amused_lite.runtimes.openvino import OpenVINORuntime, import_openvino
 
 Make = Callable[..., Bundle]
 QUERY = "uvit.token_side.layers.1.self_attention.query"

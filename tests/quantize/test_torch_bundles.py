@@ -5,15 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from amused_lite.quantize.quantize import tokenizer_of
+from amused_lite.quantize.bundle import tokenizer_of
 
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, open_bundle
-from amused_lite.generate import Amused
-from amused_lite.models.low_bits import LowBitWeights
 from amused_lite.models.networks import SavedWeights
-from amused_lite.options import GenerateOptions
+from amused_lite.pipeline import Amused
+from amused_lite.runtimes.bitsandbytes import LowBitWeights
 from amused_lite.runtimes.open import find_model
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
+from amused_lite.sampling.settings import GenerateOptions
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 Make = Callable[..., Bundle]
@@ -50,7 +50,7 @@ def test_8_bits_come_back_as_bitsandbytes_rounds_them(make: Make) -> None:
 
 
 def test_a_damaged_file_is_named(make: Make, tmp_path) -> None:
-    from amused_lite.tensor_file import open_tensors, write_tensors
+    from amused_lite.files.safetensors import open_tensors, write_tensors
 
     bundle = make("torch", 8)
     arrays = open_tensors(bundle.path(QUANTIZED)).read()

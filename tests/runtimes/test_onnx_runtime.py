@@ -12,7 +12,7 @@ import pytest
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
 from amused_lite.runtimes.base import StepControls, StepNoise
-from amused_lite.runtimes.onnx_runtime import OnnxRuntime
+from amused_lite.runtimes.onnx import OnnxRuntime
 from amused_lite.runtimes.open import find_model, open_model
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from amused_lite.conditioning import Conditioning
-from amused_lite.generate import Amused
 from amused_lite.models.networks import SavedWeights
 from amused_lite.models.unmask import UnmaskStep
-from amused_lite.options import GenerateOptions
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.base import StepControls, StepNoise
 from amused_lite.runtimes.open import find_model, open_model
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
+from amused_lite.sampling.settings import GenerateOptions
 
 PROMPT = "a red balloon above a blue house in a meadow"
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from test_adapting import adapter
 
-from amused_lite.adapter_files import load_adapter, save_adapter
-from amused_lite.adapters import Chosen
+from amused_lite.adapters.file import load_adapter, save_adapter
+from amused_lite.adapters.lora import Chosen
+from amused_lite.adapters.torch import merge, unmerge
 from amused_lite.cli import main
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
-from amused_lite.generate import Amused
-from amused_lite.models.adapters import merge, unmerge
+from amused_lite.files.png import read_recipe
 from amused_lite.models.networks import Networks
-from amused_lite.png import read_recipe
+from amused_lite.pipeline import Amused
 from amused_lite.runtimes.open import open_model
-from amused_lite.runtimes.torch_runtime import TorchRuntime
+from amused_lite.runtimes.torch import TorchRuntime
 from amused_lite.runtimes.two_scale import TwoScale
 from amused_lite.tokenizer import Tokenizer
 

@@ -15,8 +15,8 @@ from amused_lite.models.clip_image import CLIPImage
 from amused_lite.runtimes.open import find_model
 from amused_lite.training import scenes
 from amused_lite.training.build import Build
+from amused_lite.training.loop import Run
 from amused_lite.training.ranker import RankerRecipe, locked_text_loss, ranker_batch, spoil, train_ranker, wear
-from amused_lite.training.run import Run
 
 RECIPE = RankerRecipe(steps=4, batch=3)
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from amused_lite.training import build
-from amused_lite.training.run import Run
+from amused_lite.training.loop import Run
 torch.set_num_threads(1)
 Run.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
 plan = build.small(Path(sys.argv[1]))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("resvg_py", reason="rendering drawings needs the extra 'train'")
+pytest.importorskip("resvg_py", reason="the storybook needs the extra 'train'")
+pytest.importorskip("skia", reason="the storybook needs the extra 'train'")
 
 from small_drawings import write_sets
 

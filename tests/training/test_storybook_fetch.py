@@ -19,6 +19,9 @@ from urllib.parse import unquote
 
 import pytest
 
+pytest.importorskip("resvg_py", reason="the storybook needs the extra 'train'")
+pytest.importorskip("skia", reason="the storybook needs the extra 'train'")
+
 from amused_lite.training.storybook import fetch as fetching
 from amused_lite.training.storybook.fetch import fetch
 from amused_lite.training.storybook.sets import HELD_OUT, SETS, DrawingSet

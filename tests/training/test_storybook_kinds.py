@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("resvg_py", reason="the storybook needs the extra 'train'")
+pytest.importorskip("skia", reason="the storybook needs the extra 'train'")
+
 from amused_lite.training.storybook.kinds import (
     COLOURS,
     HANDS,

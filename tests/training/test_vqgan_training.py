@@ -9,7 +9,7 @@ import torch
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training import scenes
-from amused_lite.training.tokens import SHARD, TokenPool, encode_scenes, shard_path
+from amused_lite.training.tokens import SHARD, TokenPool, encode_pictures, shard_path
 from amused_lite.training.vqgan import Codebook, VQGANRecipe, crops, initialize
 
 SMALL = VQGANConfig(
@@ -66,7 +66,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VQGAN]:
     initialize(model)
     with torch.no_grad():
         model.codebook.copy_(on_sphere(torch.randn(8, 4)))
-    encode_scenes(model, folder, seed=3, pictures=SHARD)
+    encode_pictures(model, folder, lambda index: scenes.draw(scenes.random_scene(3, index, "train")), SHARD)
     return folder, model
 
 

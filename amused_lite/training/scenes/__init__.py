@@ -1,10 +1,10 @@
 """Captioned vector scenes: what the bundled model learns from, drawn on the fly and the same for ever."""
 
-from .captions import caption, hard_negatives
-from .draw import draw, draw_things
-from .looks import random_look
-from .sampling import HeldoutPrompt, heldout_prompts, random_scene
-from .scene import (
+from amused_lite.training.scenes.captions import caption, hard_negatives
+from amused_lite.training.scenes.draw import draw, draw_things
+from amused_lite.training.scenes.looks import random_look
+from amused_lite.training.scenes.sampling import HeldoutPrompt, heldout_prompts, random_scene
+from amused_lite.training.scenes.scene import (
     BACKDROPS,
     CELL,
     COLOURS,
@@ -19,8 +19,8 @@ from .scene import (
     is_heldout,
     meaning,
 )
-from .style_looks import COLOURLESS, STYLE_LOOKS, style_look
-from .unseen_looks import UNSEEN_LOOKS, unseen_look
+from amused_lite.training.scenes.style_looks import COLOURLESS, STYLE_LOOKS, style_look
+from amused_lite.training.scenes.unseen_looks import UNSEEN_LOOKS, unseen_look
 
 __all__ = [
     "BACKDROPS",

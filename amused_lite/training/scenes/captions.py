@@ -3,8 +3,18 @@
 from dataclasses import replace
 from random import Random
 
-from .chance import pick, pick_other
-from .scene import BACKDROPS, COLOURS, CROWDS, KINDS, POSITIONS, SIZES, STYLES, Scene, is_heldout
+from amused_lite.training.scenes.chance import pick, pick_other
+from amused_lite.training.scenes.scene import (
+    BACKDROPS,
+    COLOURS,
+    CROWDS,
+    KINDS,
+    POSITIONS,
+    SIZES,
+    STYLES,
+    Scene,
+    is_heldout,
+)
 
 PLURALS = {kind: kind + "s" for kind in KINDS} | {"fish": "fish"}
 NUMBERS = {2: ("two", "2"), 3: ("three", "3"), 4: ("four", "4")}

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import skia
 
-from .backdrops import BACKDROP_LAYERS, RGB
-from .scene import COLOURS, SIZE, Scene, Thing
-from .shapes import SHAPES, Tone
+from amused_lite.training.scenes.backdrops import BACKDROP_LAYERS, RGB
+from amused_lite.training.scenes.scene import COLOURS, SIZE, Scene, Thing
+from amused_lite.training.scenes.shapes import SHAPES, Tone
 
 Pixels = npt.NDArray[np.uint8]
 Parts = tuple[tuple[Tone, skia.Path, float], ...]

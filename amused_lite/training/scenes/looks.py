@@ -10,9 +10,9 @@ import numpy as np
 import skia
 from PIL import Image, ImageFilter
 
-from .draw import Pixels, draw
-from .sampling import random_scene
-from .scene import SIZE
+from amused_lite.training.scenes.draw import Pixels, draw
+from amused_lite.training.scenes.sampling import random_scene
+from amused_lite.training.scenes.scene import SIZE
 
 Look = Callable[[np.random.Generator, int], Pixels]
 Colour = tuple[int, int, int]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from .captions import caption
-from .chance import mostly_first, pick
-from .scene import (
+from amused_lite.training.scenes.captions import caption
+from amused_lite.training.scenes.chance import mostly_first, pick
+from amused_lite.training.scenes.scene import (
     BACKDROPS,
     COLOURS,
     CROWDS,

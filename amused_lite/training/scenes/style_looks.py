@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .draw import Pixels, draw
-from .scene import SIZE, Scene
-from .unseen_looks import UNSEEN_LOOKS, blend, edges, grey, rows_columns
+from amused_lite.training.scenes.draw import Pixels, draw
+from amused_lite.training.scenes.scene import SIZE, Scene
+from amused_lite.training.scenes.unseen_looks import UNSEEN_LOOKS, blend, edges, grey, rows_columns
 
 Shade = tuple[int, int, int]
 

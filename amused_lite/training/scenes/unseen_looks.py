@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .draw import Pixels, draw
-from .scene import SIZE, Scene
+from amused_lite.training.scenes.draw import Pixels, draw
+from amused_lite.training.scenes.scene import SIZE, Scene
 
 _PANES = 140
 

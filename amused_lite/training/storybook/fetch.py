@@ -23,8 +23,8 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from amused_lite.cli import guard
-from amused_lite.new_file import unfinished
+from amused_lite.errors import guard
+from amused_lite.files.atomic import unfinished
 from amused_lite.training.storybook.sets import FOLDER, HELD_OUT, SETS, DrawingSet
 
 _REGISTRY = "https://registry.npmjs.org/"

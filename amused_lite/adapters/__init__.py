@@ -1,0 +1,1 @@
+"""Adapters (LoRA and bottleneck): their arithmetic, files, conversion, and how they get into a model."""

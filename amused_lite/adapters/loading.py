@@ -1,0 +1,172 @@
+"""From what a user calls an adapter to matrices that fit the opened model. Torch is loaded for foreign files only."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from amused_lite.adapters.file import ForeignAdapterError, load_adapter
+from amused_lite.adapters.lora import (
+    FINGERPRINT,
+    Adapter,
+    Chosen,
+    base_hash,
+    check_adapter,
+    merge_into,
+    merged,
+    parse_choice,
+    touched,
+)
+from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
+from amused_lite.config import ModelConfig
+from amused_lite.extras import require_extra
+from amused_lite.files.safetensors import open_tensors
+from amused_lite.quantization import SCALE, pack, restore_blocks, restore_dense, round_blocks, round_dense, unpack
+
+_PARTS = {  # what each module holds
+    "encode_prompt": ("text.", "uvit.prompt_side."),
+    "unmask": ("uvit.token_side.",),
+    "decode_image": ("vqgan.decoder.",),
+}
+Wanted = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
+
+
+class Adapting(NamedTuple):
+    """Adapters that fit a model, and what a user should know about them."""
+
+    chosen: tuple[Chosen, ...]
+    remarks: tuple[str, ...]
+
+
+def open_adapters(wanted: Sequence[Wanted], config: ModelConfig, base: str = "") -> Adapting:
+    """Read adapters and compare them with the model.
+
+    Args:
+        wanted: our files, files of diffusers or folders of peft (the `torch` extra), each with a weight or without.
+        config: the model's.
+        base: the model's `base_hash`, "" when it is not known.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a weight is out of range, a file is damaged, or an adapter does not fit.
+        MissingExtraError: a foreign file needs the torch extra.
+    """
+    chosen, remarks = [], []
+    for choice in wanted:
+        path, weight = parse_choice(str(choice)) if isinstance(choice, str | Path) else choice
+        adapter, said = read_adapter(Path(path).expanduser(), config)
+        chosen.append(Chosen(adapter, weight))
+        remarks += [*said, *check_adapter(adapter, config, base)]
+    return Adapting(tuple(chosen), tuple(remarks))
+
+
+def read_adapter(path: Path, config: ModelConfig) -> tuple[Adapter, list[str]]:
+    """One adapter of any known form, and what a user should know; see `open_adapters`."""
+    try:
+        if not path.is_dir():
+            return load_adapter(path), []
+    except ForeignAdapterError:
+        pass
+    require_extra("torch", f"{path}, an adapter of another program,", "torch", "safetensors")
+    from amused_lite.adapters.convert import read_foreign
+
+    adapter, unused = read_foreign(path, config)
+    listed = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
+    return adapter, [
+        f"{path}: {len(unused)} keys have no place in this model and are left out: {listed}"
+    ] if unused else []
+
+
+def hash_of_bundle(bundle: Bundle) -> str:
+    """`base_hash` of a bundle: from its weights, or what its manifest says where graphs hide them; "" if neither."""
+    name = next((name for name in (WEIGHTS, QUANTIZED) if name in bundle.manifest.files), None)
+    if name is None:
+        return str(bundle.manifest.options.get("base_hash", ""))
+    file = open_tensors(bundle.path(name))
+    return base_hash(file.read(FINGERPRINT)) if all(name in file.entries for name in FINGERPRINT) else ""
+
+
+def stored_dtype(bundle: Bundle, chosen: Sequence[Chosen]) -> np.dtype:
+    """How a bundle stores the weights that adapters change."""
+    names = touched(chosen)
+    entries = open_tensors(bundle.path(WEIGHTS)).entries if names else {}
+    half = any(name in entries and entries[name].dtype == "F16" for name in names)
+    return np.dtype(np.float16 if half else np.float32)
+
+
+def check_mergeable(chosen: Sequence[Chosen], runtime: str) -> None:
+    """Raise ValueError for an adapter that a runtime of exported graphs cannot take in."""
+    for adapter, weight in chosen:
+        if weight and adapter.record.kind != "low_rank":
+            kind = f"adapter {adapter.record.name!r} is a {adapter.record.kind}, which cannot be merged into a graph"
+            raise ValueError(f"{kind}; use --runtime torch instead of {runtime}")
+
+
+def touched_in(module: str, chosen: Sequence[Chosen]) -> list[str]:
+    """Names of the weights of one exported module that adapters change."""
+    return [name for name in touched(chosen) if name.startswith(_PARTS.get(module, ()))]
+
+
+def merged_weights(bundle: Bundle, module: str, chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
+    """The weights of one module that adapters change, merged and in the bundle's own dtype: name -> array.
+
+    Raises:
+        FileNotFoundError: the bundle has no weights file of its own.
+    """
+    names = touched_in(module, chosen)
+    if names and QUANTIZED in bundle.manifest.files:
+        return _merged_in_low_bits(bundle, names, chosen)
+    return merge_into(open_tensors(bundle.path(WEIGHTS)).read(names), chosen) if names else {}
+
+
+def _merged_in_low_bits(bundle: Bundle, names: Sequence[str], chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
+    """The same for a quantized ONNX bundle: widened, merged and rounded again, with new scales.
+
+    Raises:
+        ValueError: a kernel of a convolution lies in 4 bits.
+    """
+    file = open_tensors(bundle.path(QUANTIZED))
+    pairs = {name: pair for choice in chosen for name, pair in choice.adapter.pairs.items()}
+    shapes = {f"{name}.weight": (len(pair.up), pair.down.shape[1]) for name, pair in pairs.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for name in names:
+        stored = file.read([name])[name]
+        if name + SCALE not in file.entries:
+            arrays |= merge_into({name: stored}, chosen)
+            continue
+        (scale,) = file.read([name + SCALE]).values()
+        if stored.dtype != np.uint8:
+            integers, scale = _dense(name, stored, scale, chosen)
+        elif name.startswith("vqgan."):  # ONNX Runtime takes no 4-bit arrays in place of a file's
+            remedy = "use 8 bits, or export the model with --adapter and quantize that"
+            raise ValueError(f"{bundle.folder} has a decoder of 4 bits, which takes no adapters; {remedy}")
+        else:
+            integers, scale = _packed(name, stored, scale, 8 * stored.size // math.prod(shapes[name]), chosen)
+        arrays |= {name: integers, name + SCALE: scale}
+    return arrays
+
+
+def _dense(name: str, stored: np.ndarray, scale: np.ndarray, chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
+    """Integers in the weight's own shape, a scale a row; rows of linear layers lie along the second axis."""
+    rows = 1 if scale.ndim == 1 and stored.ndim == 2 else 0
+    shared = tuple(axis for axis in range(stored.ndim) if axis != rows)
+    widened = restore_dense(stored, np.expand_dims(scale.reshape(-1), shared))
+    changed = merged(name, widened.T if rows else widened, chosen)
+    integers, new = round_dense(changed.T if rows else changed, shared)
+    return integers, new.reshape(scale.shape)
+
+
+def _packed(
+    name: str, stored: np.ndarray, scale: np.ndarray, bits: int, chosen: Sequence[Chosen]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes in blocks, and a scale for each block, or one a row for all its blocks."""
+    integers = unpack(stored, bits)
+    if scale.shape[1] < stored.shape[1]:
+        changed = merged(name, restore_dense(integers.reshape(len(stored), -1), scale), chosen)
+        integers, scale = round_dense(changed, (1,))
+    else:
+        widened = restore_blocks(integers.reshape(*scale.shape, -1), scale)
+        integers, scale = round_blocks(merged(name, widened, chosen), bits, widened.shape[1] // scale.shape[1])
+    return pack(integers, bits).reshape(stored.shape), scale

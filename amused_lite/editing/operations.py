@@ -1,0 +1,358 @@
+"""Editing: any picture to start from, any of its tokens as the question. NumPy and Pillow; knows no engine.
+
+Each operation makes a `Task`: the steps can be watched, and the result is a `Picture` whose recipe is enough to do it
+again (`repeat`). What happens to tokens is `token_operations`; here is the way from a picture to tokens and back.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from amused_lite.editing.geometry import (
+    Box,
+    box_around,
+    decode_windows,
+    encode_windows,
+    middle_box,
+    paste_back,
+    to_pixels,
+    widen,
+)
+from amused_lite.editing.token_operations import count_steps, edit_steps, pack_cells
+from amused_lite.files.images import Source, to_area
+from amused_lite.files.png import Edit, Recipe
+from amused_lite.pipeline import Amused, Picture, check_prompts
+from amused_lite.sampling.loop import Step
+from amused_lite.sampling.settings import GenerateOptions
+
+Editable: TypeAlias = Source | Picture | Image.Image
+
+STRENGTH = 0.5  # of a variation
+EDIT_SHARE, EDIT_TOP_K = 0.16, 3  # twice Muse's share, in half as many rounds: docs/editing.md measures
+REROLL_SHARE = 0.1
+INPAINT_SCHEDULE = "linear"  # as the published pipeline's; docs/editing.md measures
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """An edit that is ready to be drawn. `dataclasses.replace` another `picture` for another result."""
+
+    amused: Amused
+    prompt: str
+    negative_prompt: str
+    options: GenerateOptions
+    edit: Edit
+    compose: Callable[[np.ndarray], Image.Image]  # from all tokens to the finished picture
+    picture: int = 0
+
+    def __post_init__(self) -> None:
+        self.steps()  # finds out what is wrong before anyone waits
+
+    @property
+    def total(self) -> int:
+        """How many steps there are."""
+        return count_steps(self.amused.runtime.config, self.options, self.edit)
+
+    def steps(self) -> Iterator[Step]:
+        """The steps, for progress and cancelling; hand the last one's tokens to `finish`."""
+        conditioning = self.amused.condition(self.prompt, self.negative_prompt, self.options)
+        return edit_steps(self.amused.runtime, conditioning, self.options, self.picture, self.edit)
+
+    def finish(self, tokens: np.ndarray) -> Picture:
+        """The picture of tokens (N,)."""
+        image = self.compose(tokens)
+        words = self.prompt, self.negative_prompt
+        return self.amused.finish(tokens, *words, self.picture, self.options, self.edit, image)
+
+    def run(self) -> Picture:
+        """All steps, then the picture."""
+        *_, last = self.steps()
+        return self.finish(last.tokens[0])
+
+
+def vary(
+    amused: Amused,
+    source: Editable,
+    prompt: str | None = None,
+    negative_prompt: str = "",
+    picture: int = 0,
+    strength: float = STRENGTH,
+    lock: Image.Image | None = None,
+    pad: bool = False,
+    **options: Any,
+) -> Task:
+    """Image to image (aMUSEd, section 4): draw as much of a picture anew as `strength` says. Also restyles.
+
+    Args:
+        amused: the model.
+        source: the picture. Of one that is not square, the middle is used.
+        prompt: what it shall show; None is the prompt that the picture was made from.
+        negative_prompt: what to keep away from.
+        picture: number of the result within its seed.
+        strength: above 0 and at most 1, which draws everything anew; `steps * strength` steps are run.
+        lock: white where tokens must stay as they are, of any size.
+        pad: use all of a picture that is not square.
+        options: the fields of `GenerateOptions`.
+
+    Raises:
+        ValueError: there is nothing to draw, or a number is out of range.
+    """
+    words = _words(source, prompt, negative_prompt)
+    return _whole(amused, source, words, picture, "vary", {"strength": strength}, lock, pad, options)
+
+
+def edit(
+    amused: Amused,
+    source: Editable,
+    prompt: str,
+    negative_prompt: str = "",
+    picture: int = 0,
+    share: float = EDIT_SHARE,
+    lock: Image.Image | None = None,
+    pad: bool = False,
+    **options: Any,
+) -> Task:
+    """Mask-free editing (Muse, Chang et al. 2023, section 4.3): the picture drifts to the prompt, without a mask.
+
+    Args:
+        amused, source, negative_prompt, picture, lock, pad: see `vary`.
+        prompt: the whole new picture, not the change.
+        share: of the tokens, chosen at random, that each step draws anew.
+        options: the fields of `GenerateOptions`; `steps` is the number of rounds, `top_k` is 3 unless given.
+
+    Raises:
+        ValueError: see `vary`.
+    """
+    options = {"top_k": EDIT_TOP_K} | options
+    words = _words(source, prompt, negative_prompt)
+    return _whole(amused, source, words, picture, "edit", {"share": share}, lock, pad, options)
+
+
+def reroll(
+    amused: Amused,
+    source: Editable,
+    prompt: str | None = None,
+    negative_prompt: str = "",
+    picture: int = 0,
+    share: float = REROLL_SHARE,
+    lock: Image.Image | None = None,
+    pad: bool = False,
+    **options: Any,
+) -> Task:
+    """Draw the tokens again that the model finds least likely, and keep the others.
+
+    Args:
+        amused, source, prompt, negative_prompt, picture, lock, pad, options: see `vary`.
+        share: how many of the tokens that are not locked.
+
+    Raises:
+        ValueError: see `vary`.
+    """
+    words = _words(source, prompt, negative_prompt)
+    return _whole(amused, source, words, picture, "reroll", {"share": share}, lock, pad, options)
+
+
+def inpaint(
+    amused: Amused,
+    source: Editable,
+    mask: Image.Image,
+    prompt: str,
+    negative_prompt: str = "",
+    picture: int = 0,
+    paste: bool = True,
+    feather: int | None = None,
+    **options: Any,
+) -> Task:
+    """Draw the marked part of a picture anew (MaskGIT, section 4.3); the rest stays, bit for bit.
+
+    Of a large picture the model sees a square around the marked part (`geometry.box_around`).
+
+    Args:
+        amused, source, negative_prompt, picture: see `vary`.
+        mask: white where something else shall be, of any size.
+        prompt: the whole new picture, not the marked part alone.
+        paste: lay the new part into the earlier picture; False gives the model's own picture of the whole square.
+        feather: px inside the border over which colours are matched; None is the width of a token.
+        options: the fields of `GenerateOptions`; `mask_schedule` is linear unless given.
+
+    Raises:
+        ValueError: the mask marks nothing or everything, or see `vary`.
+    """
+    check_prompts(prompt, negative_prompt)
+    values: dict[str, Any] = {"mask_schedule": INPAINT_SCHEDULE} | options
+    chosen = GenerateOptions(**values)
+    source = _as_source(source)
+    config = amused.runtime.config
+    image, size = source.image, config.image_size
+    area = to_area(mask, image.size)
+    box = box_around(area, size, config.vqgan.downsample_factor)
+    feather = _feather(feather, box.side / config.uvit.grid)
+    cells = box.cells(area, config.uvit.grid)
+    settings = {"cells": pack_cells(cells), "box": list(box), "paste": paste, "feather": feather}
+    record = Edit("inpaint", settings, _tokens(amused, source, box))
+
+    def compose(tokens: np.ndarray) -> Image.Image:
+        drawn = image.copy()
+        part = amused.decode(tokens).resize((box.side, box.side), Image.Resampling.LANCZOS)
+        drawn.paste(part, (box.left, box.top))
+        return paste_back(image, drawn, area, feather) if paste else drawn
+
+    return Task(amused, prompt, negative_prompt, chosen, record, compose, picture)
+
+
+def outpaint(
+    amused: Amused,
+    source: Editable,
+    prompt: str | None = None,
+    negative_prompt: str = "",
+    picture: int = 0,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    paste: bool = True,
+    feather: int | None = None,
+    **options: Any,
+) -> Task:
+    """Draw what lies beyond a picture's edges, window by window; the picture itself stays, bit for bit.
+
+    The model sees the picture at the size at which its shorter side is that of the model's pictures.
+
+    Args:
+        amused, source, prompt, negative_prompt, picture, options: see `vary`.
+        left, right, top, bottom: px to add at each side.
+        paste: lay the earlier picture into the result; False gives the model's own picture of everything.
+        feather: px beyond the edges over which colours are matched; None is the width of a token.
+
+    Raises:
+        ValueError: nothing is added or too much, or see `vary`.
+    """
+    words = _words(source, prompt, negative_prompt)
+    source = _as_source(source)
+    image, config = source.image, amused.runtime.config
+    own = _own_tokens(amused, source)
+    scale = 1 if own is not None else config.image_size / min(image.size)
+    canvas = widen(image.size, (left, top, right, bottom), scale, config.vqgan.downsample_factor)
+    feather = _feather(feather, canvas.cell / scale)
+    settings = {"grid": canvas.grid, "known": canvas.known, "paste": paste, "feather": feather}
+    if own is None:
+        own = encode_windows(amused.runtime.encode_image, canvas.take(image), config.uvit.grid, canvas.cell)
+        amused.release("encode_image")
+
+    def compose(tokens: np.ndarray) -> Image.Image:
+        amused.release("unmask")
+        all_of_it = tokens.reshape(canvas.grid)
+        drawn = canvas.give(decode_windows(amused.runtime.decode_image, all_of_it, config.uvit.grid, canvas.cell))
+        if not paste:
+            return drawn
+        before = Image.new("RGB", drawn.size)
+        before.paste(image, (left, top))
+        area = np.ones(drawn.size[::-1], bool)
+        area[top : top + image.height, left : left + image.width] = False
+        return paste_back(before, drawn, area, feather)
+
+    record = Edit("outpaint", settings, own.ravel())
+    return Task(amused, *words, GenerateOptions(**options), record, compose, picture)
+
+
+def repeat(amused: Amused, recipe: Recipe) -> np.ndarray:
+    """The tokens (N,) of a picture, drawn again from its recipe, whichever operation made it.
+
+    Raises:
+        ValueError: the recipe is not whole or does not fit the model.
+    """
+    options = GenerateOptions.from_recipe(recipe)
+    words = recipe.prompt, recipe.negative_prompt
+    if recipe.edit is None:
+        steps = amused.steps(*words, recipe.picture, options)
+    else:
+        conditioning = amused.condition(*words, options)
+        steps = edit_steps(amused.runtime, conditioning, options, recipe.picture, recipe.edit)
+    for step in steps:
+        if step.index + 1 == recipe.stopped_after:
+            return step.guess[0]
+    if recipe.stopped_after is not None:
+        raise ValueError(f"the recipe was stopped after step {recipe.stopped_after} and has only {step.steps}")
+    return step.tokens[0]
+
+
+def _whole(
+    amused: Amused,
+    source: Editable,
+    words: tuple[str, str],
+    picture: int,
+    operation: str,
+    numbers: dict[str, float],
+    lock: Image.Image | None,
+    pad: bool,
+    options: dict[str, Any],
+) -> Task:
+    """An operation on the whole picture: its middle, or all of it with its edges repeated up to a square."""
+    source = _as_source(source)
+    box = middle_box(source.image.size, pad)
+    grid, size = amused.runtime.config.uvit.grid, amused.runtime.config.image_size
+    locked = None if lock is None else box.cells(to_area(lock, source.image.size), grid)
+    settings = {**numbers, "locked": pack_cells(locked), "box": list(box)}
+
+    def compose(tokens: np.ndarray) -> Image.Image:
+        drawn = amused.decode(tokens)
+        left, top, right, bottom = box.inside(source.image.size)
+        scale = size / box.side
+        places = (left - box.left, top - box.top, right - box.left, bottom - box.top)
+        return drawn.crop(tuple(round(place * scale) for place in places))  # type: ignore[arg-type]  # four of them
+
+    record = Edit(operation, settings, _tokens(amused, source, box))
+    return Task(amused, *words, GenerateOptions(**options), record, compose, picture)
+
+
+def _as_source(picture: Editable) -> Source:
+    if isinstance(picture, Image.Image):
+        return Source(picture.convert("RGB"))
+    return picture if isinstance(picture, Source) else Source(picture.image, picture.recipe)
+
+
+def _words(source: Editable, prompt: str | None, negative_prompt: str) -> tuple[str, str]:
+    """The prompts, checked; without one, those of the picture's recipe."""
+    if prompt is None:
+        recipe = _as_source(source).recipe
+        if recipe is None:
+            raise ValueError("this picture holds no prompt of its own; say what it shall show")
+        prompt, negative_prompt = recipe.prompt, negative_prompt or recipe.negative_prompt
+    check_prompts(prompt, negative_prompt)
+    return prompt, negative_prompt
+
+
+def _feather(given: int | None, cell: float) -> int:
+    if given is not None and given < 0:
+        raise ValueError(f"feather must be 0 px or more, got {given}")
+    return max(1, round(cell)) if given is None else given
+
+
+def _tokens(amused: Amused, source: Source, box: Box) -> np.ndarray:
+    """The tokens (N,) of a square: those it was drawn from where they are known, else read from its px."""
+    config = amused.runtime.config
+    cell, grid, size = config.vqgan.downsample_factor, config.uvit.grid, config.image_size
+    own = _own_tokens(amused, source)
+    if own is not None and box.side == size and box.left % cell == 0 and box.top % cell == 0:
+        top, left = box.top // cell, box.left // cell
+        return own[top : top + grid, left : left + grid].ravel()
+    tokens = amused.runtime.encode_image(to_pixels(box.take(source.image, size)))[0]
+    amused.release("encode_image")
+    return tokens
+
+
+def _own_tokens(amused: Amused, source: Source) -> np.ndarray | None:
+    """The tokens (h, w) of a picture that this model drew and that is still as large as it was drawn."""
+    recipe, config = source.recipe, amused.runtime.config
+    if recipe is None or recipe.model_hash != amused.info.model_hash:
+        return None
+    grid = [config.uvit.grid] * 2
+    if recipe.edit is not None and recipe.edit.operation == "outpaint":
+        grid = list(recipe.edit.settings["grid"])
+    cell = config.vqgan.downsample_factor
+    if [source.image.height, source.image.width] != [length * cell for length in grid]:
+        return None
+    return recipe.tokens.reshape(grid) if recipe.tokens.size == grid[0] * grid[1] else None

@@ -1,0 +1,1 @@
+"""Core ML: conversion, and an interpreter that proves its packages where there is no Core ML."""

@@ -1,0 +1,1 @@
+"""The files that are read and written: PNG with its recipe, pictures, tokens, safetensors. Knows no torch."""

@@ -1,0 +1,264 @@
+"""Pictures as PNG files that remember how they were made. Knows no runtime and no model files.
+
+Two texts go into a file: `parameters`, the line that AUTOMATIC1111's web interface started and most tools read, and
+`amused_lite`, versioned JSON with everything needed to make the picture again, its tokens included. A third says, as
+IPTC has it, that the picture was made by a trained model.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from amused_lite import __version__
+from amused_lite.files.atomic import write_new
+
+SCHEMA = 1
+KEY = "amused_lite"
+XMP_KEY = "XML:com.adobe.xmp"  # where the XMP specification, part 3, puts a packet into a PNG
+# IPTC's digital source type, by which other programs know a picture for machine-made; edits hold parts of others.
+_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="amused-lite {version}"
+ Iptc4xmpExt:DigitalSourceType="{kind}"/>
+</rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
+_MAX_CODEBOOK = 2**24
+_LARGEST = 1e9  # of any number in a recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What was done to an earlier picture, and to which tokens: enough to do it again."""
+
+    operation: str  # as the command is called: "vary", "inpaint", "outpaint", "edit", "reroll"
+    settings: dict[str, Any]  # the operation's own numbers, such as strength
+    tokens: np.ndarray  # (N,) the earlier picture's
+
+
+# Fields that are written only where they say something; earlier versions do not know them.
+_RARE = {"guidance_every": 1, "stopped_after": None}
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """Everything that made a picture. The fields from `steps` to `micro_conditioning` are those of `Settings`."""
+
+    prompt: str
+    negative_prompt: str
+    picture: int  # number of the picture within its seed
+    steps: int
+    guidance_scale: float
+    guidance_schedule: str
+    guidance_interval: tuple[float, float]
+    mask_temperature: tuple[float, float]
+    mask_schedule: str
+    order: str
+    token_temperature: float
+    top_k: int | None
+    top_p: float | None
+    refine: int
+    seed: int
+    micro_conditioning: tuple[float, ...]  # width, height, crop_top, crop_left, aesthetic_score
+    width: int  # pixels
+    height: int
+    model: str
+    model_hash: str
+    runtime: str
+    codebook_size: int
+    tokens: np.ndarray  # (N,) integers below codebook_size
+    edit: Edit | None = None
+    adapters: tuple[str, ...] = ()  # such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256
+    guidance_every: int = 1
+    stopped_after: int | None = None  # steps run, where someone stopped early and that step's guess became the picture
+    version: str = __version__
+
+    def parameters(self) -> str:
+        """The A1111 text: prompt, negative prompt, and one line of settings."""
+        settings = {
+            "Steps": self.steps,
+            "Sampler": "amused",
+            "CFG scale": f"{self.guidance_scale:g}",
+            "Seed": self.seed,
+            "Size": f"{self.width}x{self.height}",
+            "Model hash": self.model_hash[:10],
+            "Model": self.model if "," not in self.model else json.dumps(self.model),
+            "Lora hashes": json.dumps(", ".join(self.adapters), ensure_ascii=False) if self.adapters else "",
+            "Version": f"amused-lite {self.version}",
+        }
+        settings = {name: value for name, value in settings.items() if value != ""}
+        negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
+        return "\n".join([self.prompt, *negative, ", ".join(f"{key}: {value}" for key, value in settings.items())])
+
+    def to_json(self) -> str:
+        """As JSON text; tokens as base64 of their bits, most significant first."""
+        values = asdict(self)
+        values["tokens"] = _to_text(self.tokens, self.codebook_size)
+        if self.edit is not None:
+            values["edit"]["tokens"] = _to_text(self.edit.tokens, self.codebook_size)
+        for name, usual in _RARE.items():
+            if values[name] == usual:
+                del values[name]
+        return json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, tokens: np.ndarray | None = None) -> "Recipe":
+        """The inverse of `to_json`; of a text without tokens where they are given.
+
+        Raises:
+            ValueError: the text is of another schema or not whole, or a value has not the type it should have.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            schema = values.pop("schema")
+            if schema != SCHEMA:
+                raise ValueError(f"recipe schema {schema!r}, this version reads {SCHEMA}; update amused-lite")
+            codebook_size = values["codebook_size"]
+            values["tokens"] = _from_text(values["tokens"], codebook_size) if tokens is None else tokens
+            if values["edit"] is not None:
+                earlier = _from_text(values["edit"].pop("tokens"), codebook_size)
+                values["edit"] = Edit(**values["edit"], tokens=earlier)
+                _check_edit(values["edit"])
+            for name in ("guidance_interval", "mask_temperature", "micro_conditioning", "adapters"):
+                values[name] = tuple(values.get(name, ()))
+            recipe = cls(**values)
+        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, binascii.Error) as error:
+            raise ValueError(f"the recipe is not whole ({type(error).__name__}: {error})") from error
+        for item in fields(recipe):
+            value = getattr(recipe, item.name)
+            if not _fits(value, item.type):
+                shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
+                raise ValueError(f"the recipe's {item.name} is {shown}, expected {_said(item.type)}")
+        return recipe
+
+
+def save_png(image: Image.Image, path: str | Path, recipe: Recipe | None, metadata: bool = True) -> Path:
+    """Write a PNG and return where: never over another file, numbered instead (`cat.png`, `cat-2.png`, ...).
+
+    The file appears under its name when it is complete: a full disk or an interruption leaves nothing behind.
+
+    Args:
+        image: the picture.
+        path: ends in .png; missing folders are made.
+        recipe: what goes into the file's texts, if anything.
+        metadata: False leaves both texts out.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk is full.
+    """
+    return write_new(Path(path), encode_png(image, recipe if metadata else None))
+
+
+def encode_png(image: Image.Image, recipe: Recipe | None) -> memoryview:
+    """The bytes of a PNG file, with a recipe's two texts and what IPTC calls its source where one is given."""
+    texts = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        texts.add_text("parameters", recipe.parameters())  # tEXt where Latin-1 can hold it, else iTXt
+        texts.add_itxt(KEY, recipe.to_json())
+        texts.add_itxt(XMP_KEY, _provenance(recipe))
+    data = BytesIO()
+    image.copy().save(data, "PNG", pnginfo=texts)  # Pillow keeps the texts on the object while it saves
+    return data.getbuffer()
+
+
+def _provenance(recipe: Recipe) -> str:
+    """An XMP packet with IPTC's digital source type; parts of an inpainted or widened picture may be a photograph."""
+    composite = recipe.edit is not None and recipe.edit.operation in ("inpaint", "outpaint")
+    kind = "compositeWithTrainedAlgorithmicMedia" if composite else "trainedAlgorithmicMedia"
+    return _XMP.format(version=__version__, kind=_SOURCE_TYPE + kind)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe inside a PNG that this program wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no PNG, or holds no recipe.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()  # texts may stand behind the pixels
+            text = getattr(image, "text", {}).get(KEY)
+    except (UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f"{path} is not a PNG file; give a picture that amused-lite made") from error
+    if text is None:
+        raise ValueError(f"{path} holds no amused-lite recipe; it was made or saved without one")
+    try:
+        return Recipe.from_json(str(text))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def pack_tokens(tokens: np.ndarray, codebook_size: int) -> bytes:
+    """Tokens (N,) as the bits they need, most significant first: 10 each for a codebook of 1024, 13 for 8192."""
+    bits = _bits(codebook_size)
+    planes = (tokens.astype(np.uint32)[:, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint32)) & 1
+    return np.packbits(planes.astype(np.uint8)).tobytes()
+
+
+def unpack_tokens(data: bytes, count: int, codebook_size: int) -> np.ndarray:
+    """The inverse of `pack_tokens`: (N,) int32.
+
+    Raises:
+        ValueError: there are too few bytes, or a token is not in the codebook.
+    """
+    bits = _bits(codebook_size)
+    raw = np.frombuffer(data, np.uint8)
+    if count < 1 or raw.size * 8 < count * bits:
+        raise ValueError(f"the tokens are cut short: {raw.size} bytes for {count} of {bits} bits")
+    planes = np.unpackbits(raw, count=count * bits).reshape(count, bits)
+    tokens = (planes.astype(np.int32) << np.arange(bits - 1, -1, -1, dtype=np.int32)).sum(1, dtype=np.int32)
+    if tokens.max() >= codebook_size:
+        raise ValueError(f"token {tokens.max()} is not in a codebook of {codebook_size}")
+    return tokens
+
+
+def _bits(codebook_size: int) -> int:
+    if not 1 <= codebook_size <= _MAX_CODEBOOK:
+        raise ValueError(f"codebook_size must be 1 to {_MAX_CODEBOOK}, got {codebook_size}")
+    return max(1, (codebook_size - 1).bit_length())
+
+
+def _check_edit(edit: Edit) -> None:
+    """Raise ValueError unless an edit out of JSON says words, numbers and lists of them, and nothing deeper."""
+    for value in (edit.operation, *edit.settings.values()):
+        parts = value if isinstance(value, list) else [value]
+        if not all(part is None or _fits(part, str | bool | int | float) for part in parts):
+            raise ValueError(f"the recipe's edit says {str(value)[:40]!r}, expected words, numbers or lists of them")
+
+
+def _to_text(tokens: np.ndarray, codebook_size: int) -> str:
+    return f"{len(tokens)}:{base64.b64encode(pack_tokens(tokens, codebook_size)).decode()}"
+
+
+def _from_text(text: str, codebook_size: int) -> np.ndarray:
+    count, _, data = text.partition(":")
+    return unpack_tokens(base64.b64decode(data, validate=True), int(count), codebook_size)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON is of a field's type; numbers must be finite, and true is no number."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        parts = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < _LARGEST  # written so that NaN fails
+    if kind is int:
+        return type(value) is int and abs(value) < 2**64
+    return isinstance(value, kind)
+
+
+def _said(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)

@@ -1,0 +1,253 @@
+"""From a few pictures to an adapter file: everything around the training of `style`. Draws and judges nothing."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from amused_lite.adapters.file import load_adapter, save_adapter
+from amused_lite.adapters.lora import Adapter, AdapterRecord, shapes_of
+from amused_lite.adapters.torch import AttachedAdapter
+from amused_lite.files.atomic import replace_text
+from amused_lite.style.augment import StyleGuess
+from amused_lite.style.config import StyleRecipe, recipe_of
+from amused_lite.style.cost import Estimate, checkpointed, estimate
+from amused_lite.style.data import StylePicture, crop, encode_pictures, open_picture, readable, styled, trigger
+from amused_lite.style.decoder import DecoderBatches, DecoderStep
+from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
+from amused_lite.training.base_model import PROMPTS, Bar, Base, own_pictures, scene_captions, terminal_bar
+from amused_lite.training.loop import Run
+from amused_lite.training.quadrants import Paired
+
+PLAN = "plan.json"
+PRIOR = "prior.safetensors"  # tokens of the base's own pictures
+_THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
+
+
+class OtherTrainingError(ValueError):
+    """A work folder is of another training, and nothing in it may be mixed with this one."""
+
+
+@dataclass(frozen=True)
+class StyleJob:
+    """A training that is ready to start, or to go on."""
+
+    base: Base
+    pictures: tuple[StylePicture, ...]
+    style: str
+    recipe: StyleRecipe
+    record: AdapterRecord
+    out: Path
+    run: Run
+    step: StyleStep | DecoderStep
+    attached: AttachedAdapter
+    batches: StyleBatches | DecoderBatches
+
+    def said(self, prompt: str) -> str:
+        """A prompt with the words of style, where the adapter listens to any."""
+        return styled(prompt, self.style) if self.record.trigger else prompt
+
+    def cost(self) -> Estimate:
+        """Time and memory, measured on the first batch."""
+        with checkpointed(self.base.networks, self.recipe.checkpointing):
+            return estimate(lambda: self.step(self.batches.batch(0)), self.attached)
+
+    @property
+    def done(self) -> int:
+        """Steps that the last checkpoint has behind it."""
+        saved = self.run.load()
+        return saved[0] if saved else 0
+
+    def train(self, watch: Callable[[int], str] | None = None) -> str | None:
+        """See `train_style`."""
+        return train_style(self.step, self.attached, self.batches, self.run, watch)
+
+    def adapter(self, steps: int) -> Adapter:
+        """What has been learned so far, with its recipe and a thumbnail of the first picture."""
+        recipe = asdict(self.recipe) | {"steps": steps, "pictures": len(self.pictures), "style": self.style}
+        values = json.loads(json.dumps(recipe))  # tuples as the file will have them
+        image = open_picture(self.pictures[0].path, self.base.networks.config.image_size)
+        return self.attached.adapter(replace(self.record, recipe=values, thumbnail=thumbnail(image)))
+
+    def keep(self, steps: int) -> Path:
+        """Put what has been learned so far beside its samples."""
+        return save_adapter(self.adapter(steps), self._kept(steps))
+
+    def kept(self, steps: int) -> Adapter:
+        """What `keep` put away."""
+        return load_adapter(self._kept(steps))
+
+    def _kept(self, steps: int) -> Path:
+        return self.run.folder / f"samples-{steps:05d}.safetensors"
+
+    def save(self, adapter: Adapter) -> Path:
+        """Write the adapter under its name."""
+        return save_adapter(adapter, self.out)
+
+
+def thumbnail(image: Image.Image) -> str:
+    """A small PNG, base64."""
+    small, data = image.copy(), BytesIO()
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small.save(data, "PNG", optimize=True)
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def work_folder(out: Path) -> Path:
+    """Where a training keeps its checkpoint, tokens and samples."""
+    return out.with_name(f"{out.stem}.work")
+
+
+def check_out(out: Path) -> None:
+    """Raise ValueError when an adapter cannot be written there, or one is there already."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out} must end in .safetensors")
+    if out.exists():
+        raise ValueError(f"{out} is there already; choose another --out, or remove it to train again")
+
+
+def make_job(
+    base: Base,
+    pictures: Sequence[StylePicture],
+    style: str,
+    out: Path,
+    recipe: StyleRecipe | None = None,
+    prior_prompts: Sequence[str] = (),
+    licence: str = "",
+    skip_unreadable: bool = False,
+    bar: Bar = terminal_bar,
+) -> StyleJob:
+    """Look at the pictures, turn them into tokens and attach a fresh adapter.
+
+    Args:
+        base: the model that learns.
+        pictures: from `find_pictures`.
+        style: what to call it in captions: "melting golden 3d".
+        out: the file to make; `work_folder(out)` keeps what a killed training needs to go on.
+        recipe: None takes the preset's.
+        prior_prompts: the base draws one picture of each, for `recipe.prior_share` and `recipe.guessed_share`.
+        licence: of the adapter, for its record.
+        skip_unreadable: go on without pictures that cannot be used.
+        bar: is told how the preparation goes, minutes where pictures are guessed.
+
+    Raises:
+        ValueError: a picture cannot be used, `out` exists, or its work folder is of another training.
+    """
+    recipe, config = recipe or recipe_of(base.preset), base.networks.config
+    if not style.strip():
+        raise ValueError('the style has no name; say --style "melting golden 3d"')
+    check_out(out)
+    shapes_of(config, recipe.targets, recipe.kind)  # says what is wrong with them before any work
+    own = prior_prompts or default_prompts(base.preset, recipe)
+    if not own and (recipe.prior_share or recipe.guessed_share):
+        raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
+    good = readable(pictures, config.image_size, skip_unreadable)
+    folder = work_folder(out)
+    _check_plan(folder, base, good, style, recipe, prior_prompts)
+    record = AdapterRecord(
+        name=out.stem,
+        rank=recipe.rank,
+        alpha=recipe.alpha,
+        targets=recipe.targets,
+        preset=base.preset,
+        base_model=Path(base.info.name).name if Path(base.info.name).exists() else base.info.name,
+        base_hash=base.hash,
+        kind=recipe.kind,
+        trigger="" if recipe.decoder else trigger(style),  # a decoder hears no words
+        licence=licence,
+    )
+    questions = _of_decoder if recipe.decoder else _of_tokens
+    step, batches = questions(base, good, style, recipe, own, folder, bar)
+    attached = prepare(base.networks, record, recipe)
+    return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
+
+
+def _of_tokens(
+    base: Base,
+    pictures: Sequence[StylePicture],
+    style: str,
+    recipe: StyleRecipe,
+    prior_prompts: Sequence[str],
+    folder: Path,
+    bar: Bar,
+) -> tuple[StyleStep, StyleBatches]:
+    """What the U-ViT is asked: which tokens a picture of the style has."""
+    size, prior = base.networks.config.image_size, None
+    cache = folder / "tokens.safetensors"
+    crops = recipe.crops_of(len(pictures))
+    data = encode_pictures(base.networks.vqgan, pictures, crops, size, recipe.seed, cache, base.info.model_hash, bar)
+    if recipe.prior_share:
+        prior = own_pictures(base, prior_prompts, folder / PRIOR, bar)
+    batches = StyleBatches(recipe, data, style, size, prior)
+    return StyleStep(base.networks, base.tokenizer, batches.captions, recipe), batches
+
+
+def _of_decoder(
+    base: Base,
+    pictures: Sequence[StylePicture],
+    _style: str,
+    recipe: StyleRecipe,
+    prior_prompts: Sequence[str],
+    folder: Path,
+    bar: Bar,
+) -> tuple[DecoderStep, DecoderBatches]:
+    """What the decoder is asked: how tokens of a plain picture look in the style."""
+    amused, size = base.amused(), base.networks.config.image_size
+    drawn = own_pictures(base, [picture.caption for picture in pictures], folder / "captions.safetensors", bar).tokens
+    own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
+    real, guessed = Paired(drawn[:, 0], own), None
+    if recipe.guessed_share:
+        guess = StyleGuess.fit([np.array(amused.decode(row.int().numpy())) for row in real.tokens], own)
+        tokens = own_pictures(base, prior_prompts, folder / PRIOR, bar).tokens[:, 0]
+        rows = bar(tokens, "guessing pictures of the style", len(tokens))
+        guessed = Paired(tokens, [guess(np.array(amused.decode(row.int().numpy()))) for row in rows])
+    return DecoderStep(base.networks, recipe), DecoderBatches(recipe, real, guessed)
+
+
+def cut_captions(job: StyleJob) -> list[str]:
+    """Captions whose end, with the words of style, the model cannot read."""
+    captions = (job.said(picture.caption) for picture in job.pictures)
+    return [caption for caption in dict.fromkeys(captions) if job.base.tokenizer.dropped(caption)]
+
+
+def _check_plan(
+    folder: Path, base: Base, pictures: Sequence[StylePicture], style: str, recipe: StyleRecipe, prior: Sequence[str]
+) -> None:
+    """A work folder goes on with the training it was made for; raises `OtherTrainingError` for another."""
+    seen = [hashlib.sha256(picture.path.read_bytes()).hexdigest() for picture in pictures]
+    captions = [picture.caption for picture in pictures]
+    plan: dict[str, Any] = {"base": base.info.model_hash, "style": style, "pictures": seen, "captions": captions}
+    # The number of steps may grow, and neither samples nor the form of the arithmetic change what is learned.
+    fixed = {
+        key: value for key, value in asdict(recipe).items() if key not in ("steps", "sample_every", "checkpointing")
+    }
+    plan = json.loads(json.dumps(plan | {"recipe": fixed, "prior": list(prior)}))
+    path = folder / PLAN
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OtherTrainingError(f"{path} is damaged; remove {folder} to start anew, or change --out") from error
+        if changed := [key for key in plan if plan[key] != before.get(key)]:
+            what = " and ".join(changed)
+            raise OtherTrainingError(
+                f"{folder} holds a training with other {what}; remove it to start anew, or change --out"
+            )
+        return
+    replace_text(path, json.dumps(plan, indent=1) + "\n")
+
+
+def default_prompts(preset: str, recipe: StyleRecipe) -> list[str]:
+    """Captions of training scenes for the bundled model, no more than are looked at; the others have no such list."""
+    if preset != "tiny":
+        return []
+    looked_at = ceil(recipe.steps * recipe.batch * (recipe.guessed_share or recipe.prior_share))
+    return scene_captions(min(PROMPTS, looked_at))

@@ -1,0 +1,134 @@
+"""Looking at a style while it is learned: samples, how much of the style they have, and whether words still count."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from amused_lite.analysis.contact_sheet import contact_sheet
+from amused_lite.files.atomic import replace_text
+from amused_lite.pipeline import Amused
+from amused_lite.sampling import noise
+from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.style.score import Look, Picture
+
+SCORES = "scores.json"
+HIDDEN = 0.6  # of the tokens, where the text score asks how likely they are
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A picture with its prompt and the tokens it was made of."""
+
+    prompt: str
+    image: Image.Image
+    tokens: np.ndarray  # (N,)
+
+
+def draw_samples(amused: Amused, prompts: Sequence[str], seed: int = 0) -> list[Sample]:
+    """One picture of each prompt; prompt k has seed + k."""
+    pictures = [(prompt, amused.generate(prompt, seed=seed + k)) for k, prompt in enumerate(prompts)]
+    return [Sample(prompt, picture.image, picture.recipe.tokens) for prompt, picture in pictures]
+
+
+def text_scores(amused: Amused, samples: Sequence[Sample]) -> list[float]:
+    """For each picture: by how many nats a token its own prompt explains it better than the other samples' prompts do.
+
+    The drawing model itself is asked, about tokens that are hidden from it. A model that has come to draw one picture
+    whatever it is told scores 0; no image encoder is needed. One sample alone scores 0 as well.
+    """
+    config = amused.runtime.config
+    uvit = config.uvit
+    micro = GenerateOptions().complete(config).micro_conditioning.array()
+    prompts = list(dict.fromkeys(sample.prompt for sample in samples))
+    said = {text: amused.runtime.encode_prompt(amused.tokenizer.encode([text]), micro) for text in prompts}
+    hidden = noise.order_noise(0, 0, 0, uvit.num_tokens).argsort() < HIDDEN * uvit.num_tokens
+    scores = []
+    for sample in samples:
+        tokens = np.where(hidden, uvit.mask_token_id, sample.tokens).astype(np.int32)[None]
+        likely = {}
+        for text, conditioning in said.items():
+            log_probs = amused.runtime.predict(tokens, conditioning, 1.0)[0]  # (N, K)
+            likely[text] = float(log_probs[hidden, sample.tokens[hidden]].mean())
+        others = [value for text, value in likely.items() if text != sample.prompt]
+        scores.append(likely[sample.prompt] - float(np.mean(others)) if others else 0.0)
+    return scores
+
+
+@dataclass
+class StyleWatch:
+    """Draws a strip every so often, and says when to stop.
+
+    Args:
+        opened: gives the model with the adapter as it is now; an `Amused` remembers prompts as they were encoded.
+        prompts: with words of style.
+        references: the style's pictures.
+        folder: for `samples-00100.png` and so on, and for the scores, which a training that goes on reads again.
+        keep: called with the number of steps, to put the adapter of each strip away.
+        patience: strips without a gain of `step` in style after which the training ends; 0 never ends it.
+    """
+
+    opened: Callable[[], Amused]
+    prompts: Sequence[str]
+    references: Sequence[Picture]
+    folder: Path
+    keep: Callable[[int], object] | None = None
+    patience: int = 4
+    gain: float = 0.02
+    least_text: float = 0.5  # of the base's text score; below it the training ends
+    history: list[tuple[int, float, float]] = field(default_factory=list)  # steps, style, text
+
+    def __post_init__(self) -> None:
+        self._look = Look.of("references", self.references)
+        self._real = float(np.mean([self._look.distance(picture) for picture in self.references]))
+        before = draw_samples(self.opened(), self.prompts)
+        self._plain = float(np.mean([self._look.distance(sample.image) for sample in before]))
+        self._text = float(np.mean(text_scores(self.opened(), before)))
+        self.history += self._remembered()
+
+    def __call__(self, steps: int) -> str:
+        """Draw, score and print; the reason to stop, or ""."""
+        amused = self.opened()
+        samples = draw_samples(amused, self.prompts)
+        path = self.folder / f"samples-{steps:05d}.png"
+        contact_sheet([sample.image for sample in samples], self.prompts, path, columns=len(samples))
+        distance = float(np.mean([self._look.distance(sample.image) for sample in samples]))
+        style = (self._plain - distance) / max(self._plain - self._real, 1e-6)
+        text = float(np.mean(text_scores(amused, samples))) / max(self._text, 1e-6)
+        if self.keep is not None:
+            self.keep(steps)
+        self.history[:] = [entry for entry in self.history if entry[0] < steps] + [(steps, style, text)]
+        self._remember()
+        print(f"step {steps}: style {style:.2f}, text {text:.2f} of the base's, {path}", flush=True)
+        return self._reason()
+
+    @property
+    def best(self) -> int:
+        """Steps after which style and text, each worth at most 1, were best together."""
+        return max(self.history, key=lambda entry: min(entry[1], 1.0) + min(entry[2], 1.0))[0]
+
+    def _remember(self) -> None:
+        values = {"prompts": list(self.prompts), "history": self.history}
+        replace_text(self.folder / SCORES, json.dumps(values) + "\n")
+
+    def _remembered(self) -> list[tuple[int, float, float]]:
+        """Scores of the same prompts, from before this training was stopped."""
+        if not (self.folder / SCORES).is_file():
+            return []
+        values = json.loads((self.folder / SCORES).read_text(encoding="utf-8"))
+        return (
+            [(s, style, text) for s, style, text in values["history"]] if values["prompts"] == [*self.prompts] else []
+        )
+
+    def _reason(self) -> str:
+        if not self.patience or len(self.history) < 2:
+            return ""
+        styles = [style for _, style, _ in self.history]
+        if len(self.prompts) > 1 and self.history[-1][2] < self.least_text and self.history[-2][2] < self.least_text:
+            return "the prompt's own words count for less and less"
+        if len(styles) > self.patience and max(styles[-self.patience :]) < max(styles[: -self.patience]) + self.gain:
+            return "the style does not come nearer any more"
+        return ""

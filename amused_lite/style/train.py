@@ -1,0 +1,229 @@
+"""Learn a style from a few pictures: a small adapter beside the frozen U-ViT (StyleDrop, Sohn et al. 2023).
+
+The question asked of the network is the one it was trained with (`loss`); only the adapter's matrices learn the answer.
+Everything random follows from (seed, step), so a killed training goes on as if nothing had happened.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from amused_lite.adapters.lora import AdapterRecord
+from amused_lite.adapters.torch import AttachedAdapter, new_adapter
+from amused_lite.conditioning import MicroConditioning
+from amused_lite.models.networks import Networks
+from amused_lite.style.config import StyleRecipe
+from amused_lite.style.cost import checkpointed, quantize_base
+from amused_lite.style.data import styled
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.loop import Run, in_turn, optimizer_state, step_generator, subset
+from amused_lite.training.loss import ask, draw_masks, masked_token_loss
+
+if TYPE_CHECKING:
+    from amused_lite.style.decoder import DecoderBatches, DecoderStep
+
+
+class Batch(NamedTuple):
+    """Arguments of `masked_token_loss` after the network, but for the text, whose rows are named."""
+
+    tokens: Tensor  # (B, N)
+    masks: Tensor  # (B, N)
+    asked: Tensor  # (M,)
+    texts: Tensor  # (B,) rows of `StyleBatches.captions`
+    micro: Tensor  # (B, 5)
+
+
+class StyleBatches:
+    """Deterministic batches in which every picture comes up equally often."""
+
+    def __init__(
+        self,
+        recipe: StyleRecipe,
+        data: StyleTokens,
+        style: str,
+        image_size: int,
+        prior: StyleTokens | None = None,
+    ) -> None:
+        """`prior`: one crop of each of the base's own pictures, for `recipe.prior_share`."""
+        self.recipe, self.data = recipe, data
+        self.grid = int(data.tokens.shape[-1] ** 0.5)
+        self.plain_micro = torch.from_numpy(MicroConditioning(image_size, image_size).array())[0]
+        self.captions = [styled(caption, style) for caption in data.captions]
+        self.prior = prior if recipe.prior_share else None
+        self.captions += self.prior.captions if self.prior is not None else ()
+        self.captions.append("")
+
+    def pictures(self, step: int) -> list[int]:
+        """Which pictures the rows of a step show: all in a new order, again and again."""
+        return in_turn(len(self.data.tokens), self.recipe.batch, self.recipe.seed, step)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        recipe, generator = self.recipe, step_generator(self.recipe.seed, step)
+        chosen = torch.tensor(self.pictures(step))
+        crops = torch.randint(self.data.tokens.shape[1], (recipe.batch,), generator=generator)
+        tokens, micro = self.data.tokens[chosen, crops], self.data.micro[chosen, crops]
+        if not recipe.tell_crop:
+            micro = self.plain_micro.expand(recipe.batch, -1)
+        turn = torch.rand(recipe.batch, generator=generator)
+        if self.prior is not None:
+            row = torch.randint(len(self.prior.tokens), (recipe.batch,), generator=generator)
+            swap = turn < recipe.prior_share
+            tokens = torch.where(swap[:, None], self.prior.tokens[row, 0], tokens)
+            micro = torch.where(swap[:, None], self.plain_micro, micro)
+            chosen = torch.where(swap, len(self.data.captions) + row, chosen)
+        dropped = torch.rand(recipe.batch, generator=generator) < recipe.prompt_dropout
+        chosen = chosen.masked_fill(dropped, len(self.captions) - 1)
+        masks = draw_masks(recipe.batch, self.grid, 0.0, generator)
+        masks = _hide_more(masks, recipe.smallest_mask, generator)
+        if recipe.asked_share is None:
+            asked = masks.flatten().nonzero()[:, 0]
+        else:
+            asked = ask(masks, int(recipe.asked_share * masks.numel()), generator)
+        return Batch(tokens, masks, asked, chosen, micro)
+
+
+def _hide_more(masks: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """At least `share` of each row hidden, by hiding further tokens at random."""
+    if not share:
+        return masks
+    count = round(share * masks.shape[1])
+    rank = (torch.rand(masks.shape, generator=generator) - masks.float()).argsort(-1).argsort(-1)  # the hidden first
+    return masks | (rank < count)
+
+
+class StyleStep(nn.Module):
+    """The loss of one batch, on whatever device the networks are."""
+
+    def __init__(self, networks: Networks, tokenizer: Tokenizer, captions: list[str], recipe: StyleRecipe) -> None:
+        super().__init__()
+        self.networks, self.recipe = networks, recipe
+        self.device = next(networks.parameters()).device
+        self.ids = torch.from_numpy(tokenizer.encode(captions)).long().to(self.device)
+        with torch.no_grad():
+            self.features = networks.text(self.ids)  # of every caption, once
+
+    def forward(self, batch: Batch) -> Tensor:
+        recipe = self.recipe
+        tokens, masks, asked, texts, micro = (array.to(self.device) for array in batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            if "text" in recipe.targets:
+                states, pooled = self.networks.text(self.ids[texts])
+            else:
+                states, pooled = (feature[texts] for feature in self.features)
+            return masked_token_loss(
+                self.networks.uvit, tokens, masks, asked, states, pooled, micro, recipe.label_smoothing
+            )
+
+
+def make_optimizer(attached: AttachedAdapter, recipe: StyleRecipe) -> torch.optim.Optimizer:
+    """AdamW over the adapter, its states in 8 bits if asked for."""
+    options: dict[str, Any] = {
+        "lr": recipe.learning_rate,
+        "betas": recipe.betas,
+        "eps": 1e-8,
+        "weight_decay": recipe.weight_decay,
+    }
+    if recipe.optimizer == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(attached.parameters(), **options)
+    return torch.optim.AdamW(attached.parameters(), **options)
+
+
+def prepare(networks: Networks, record: AdapterRecord, recipe: StyleRecipe) -> AttachedAdapter:
+    """A fresh adapter on a frozen base, which is put into 8 bits first if asked for."""
+    if recipe.int8_base:
+        quantize_base(networks)
+    attached = new_adapter(networks, record, recipe.seed)
+    return attached.to(next(networks.parameters()).device)
+
+
+def train_style(
+    step: "StyleStep | DecoderStep",
+    attached: AttachedAdapter,
+    batches: "StyleBatches | DecoderBatches",
+    run: Run,
+    watch: Callable[[int], str] | None = None,
+) -> str | None:
+    """Train, or go on training, an adapter; returns why it ended, or None when the user stopped it before.
+
+    Args:
+        step: the loss.
+        attached: from `prepare`; it is trained in place.
+        batches: what is asked.
+        run: keeps the log and the checkpoints.
+        watch: called every `recipe.sample_every` steps with the number of steps done; a reason from it ends it.
+    """
+    recipe = batches.recipe
+    optimizer = make_optimizer(attached, recipe)
+    first, losses, reason = 0, [], ""
+    if saved := run.resume():
+        first, tensors, numbers = saved
+        attached.load_state_dict(subset(tensors, "adapter"))
+        _restore(optimizer, tensors | numbers)
+        losses = [value for key, value in numbers.items() if key.startswith("losses.")]
+        reason = numbers.get("reason", "")
+    if first >= recipe.steps or reason:
+        return reason or f"all {recipe.steps} steps are done"
+    with (
+        checkpointed(step.networks, recipe.checkpointing),
+        tqdm(total=recipe.steps, initial=first, desc="learning", unit="step", disable=None) as bar,
+    ):
+        for number in run.steps(first, recipe.steps):
+            loss = step(batches.batch(number))
+            loss.backward()
+            nn.utils.clip_grad_norm_(attached.parameters(), recipe.clip_norm or float("inf"))
+            factor = _update(optimizer, recipe, number)
+            losses.append(loss.item())
+            bar.update()
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
+            done = number + 1
+            if done % recipe.sample_every == 0 or done == recipe.steps:
+                run.log(number, loss=float(np.mean(losses)), rate=factor)
+                losses.clear()
+                reason = watch(done) if watch else ""
+            if run.due() or done == recipe.steps or reason:
+                state = {"adapter": attached.state_dict(), "optimizer": optimizer_state(optimizer), "losses": losses}
+                run.save(done, _copied(state) | {"reason": reason})
+            if reason or done == recipe.steps:
+                return reason or f"all {recipe.steps} steps are done"
+    return None
+
+
+def _update(optimizer: torch.optim.Optimizer, recipe: StyleRecipe, step: int) -> float:
+    """Set the rate, step, clear; returns the schedule's factor."""
+    factor = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    if recipe.cooldown:
+        factor = min(factor, (recipe.steps - step) / (recipe.cooldown * recipe.steps))
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * factor
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return factor
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """The same nested dict with tensors of their own: bitsandbytes' share tables, which a file cannot hold."""
+    return {
+        key: _copied(value) if isinstance(value, dict) else value.clone() if isinstance(value, Tensor) else value
+        for key, value in state.items()
+    }
+
+
+def _restore(optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> None:
+    """The inverse of `optimizer_state`; bitsandbytes nests some, and keeps plain numbers among its tensors."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in values.items():
+        first, *path = key.split(".")
+        if first == "optimizer":
+            place = state.setdefault(int(path[0]), {})
+            for name in path[1:-1]:
+                place = place.setdefault(name, {})
+            place[path[-1]] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,1 @@
+"""The browser demo: the page, its tabs and what they share."""

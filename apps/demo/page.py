@@ -1,0 +1,113 @@
+"""The browser page: one prompt and one button, and everything else behind tabs. On the server's engine, in its process.
+
+desk = Desk(engine, styles=folder)
+app = mount(build_app(engine, access), desk)
+"""
+
+import os
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio reads them
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from . import routes, theme
+from .app_state import Desk, history_key
+from .gate import Gate, fetch_nothing
+from .tabs.create import CreateTab
+from .tabs.edit import EditTab
+from .tabs.history import HistoryTab
+from .tabs.responsible import ResponsibleTab
+from .tabs.styles import StylesTab
+from .tabs.trace import LookTab
+
+_SHADE = """
+element.querySelector('button').addEventListener('click', () => {
+  const dark = document.body.classList.toggle('dark');
+  localStorage.setItem('amused-shade', dark ? 'dark' : 'light');
+});
+"""
+
+
+def build_page(desk: Desk) -> gr.Blocks:
+    """All tabs, and what connects them."""
+    with gr.Blocks(title="amused-lite", analytics_enabled=False) as page:
+        with gr.Row(elem_id="top"):
+            gr.HTML("<h1>amused-lite</h1><p>Pictures from words, on this machine</p>", elem_id="brand")
+            private = gr.Checkbox(
+                not desk.writes,
+                label="Write nothing to the disk",
+                elem_id="private",
+                container=False,
+                interactive=desk.history is not None,
+            )
+            gr.HTML('<button type="button">Light or dark</button>', js_on_load=_SHADE, elem_id="shade")
+        with gr.Tabs(selected="create", elem_id="tabs") as tabs:
+            with gr.Tab("Create", id="create"):
+                create = CreateTab(desk)
+            with gr.Tab("Edit", id="edit"):
+                edit = EditTab(desk)
+            with gr.Tab("Styles", id="styles"):
+                StylesTab(desk, [create.adapters])
+            with gr.Tab("Look inside", id="look"):
+                look = LookTab(desk)
+            with gr.Tab("History", id="history") as history_tab:
+                history = HistoryTab(desk)
+            with gr.Tab("Responsible use", id="responsible"):
+                ResponsibleTab(desk)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        opened = [*edit.opened, edit.prompt]
+        create.edit.click(
+            lambda key: [*edit.open(key), gr.Tabs(selected="edit")], create.chosen, [*opened, tabs], **quiet
+        )
+        history.edit.click(
+            lambda name: (
+                [*edit.open(history_key(name)), gr.Tabs(selected="edit")] if name else [gr.skip()] * (len(opened) + 1)
+            ),
+            history.name,
+            [*opened, tabs],
+            **quiet,
+        )
+        create.look.click(lambda: gr.Tabs(selected="look"), None, tabs, **quiet)
+        create.look.click(look.look, create.chosen, look.outputs, **quiet)
+        history_tab.select(history.show, [history.search, history.shown], [history.gallery, history.more], **quiet)
+        history.restore.click(create.restore, history.recipe, [*create.restored, tabs], **quiet)
+        private.change(lambda wish: _keep_private(desk, wish), private, None, queue=False, **quiet)
+        page.load(lambda: not desk.writes, None, private, queue=False, **quiet)
+    page.queue(max_size=64, api_open=False)
+    return page
+
+
+def _keep_private(desk: Desk, wish: bool) -> None:
+    if desk.history is not None:
+        desk.history.paused = bool(wish)
+
+
+def mount(app: FastAPI, desk: Desk) -> FastAPI:
+    """Put the page in front of the server's endpoints."""
+    app.include_router(routes.make_router(desk))
+    os.environ["GRADIO_TEMP_DIR"] = str(desk.uploads.folder)  # which is not there
+    fetch_nothing()
+    page = build_page(desk)
+    page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
+    return gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        theme=theme.make_theme(),
+        css=theme.CSS,
+        js=theme.JS,
+        head=theme.HEAD,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        show_error=True,
+        max_file_size="32mb",
+        server_name="127.0.0.1",
+        app_kwargs={"middleware": [Middleware(Gate, uploads=desk.uploads)]},
+    )

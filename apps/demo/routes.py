@@ -1,0 +1,80 @@
+"""The few addresses of the page beside gradio's own: pictures of the gallery, trained styles, and uploads.
+
+Uploads have the addresses that gradio's components use, and stand before gradio's own routes of these names.
+"""
+
+from functools import lru_cache
+from io import BytesIO
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import FileResponse, Response
+from PIL import Image
+
+from .app_state import Desk
+from .uploads import UNKNOWN
+
+_SMALL = 320  # px
+_MOST_FILES = 10  # of one upload
+
+
+def make_router(desk: Desk) -> APIRouter:
+    """The routes; `access.Guard` stands before them as before all others."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/history/{name}")
+    def whole(name: str) -> Response:
+        if desk.history is None:
+            raise HTTPException(404, "there is no history")
+        try:
+            return FileResponse(desk.history.path(name), media_type="image/png")
+        except OSError as error:
+            raise HTTPException(404, "there is no such picture") from error
+
+    @router.get("/history/{name}/small.jpeg")
+    def small(name: str) -> Response:
+        if desk.history is None:
+            raise HTTPException(404, "there is no history")
+        try:
+            path = desk.history.path(name)
+            data = _thumbnail(str(path), path.stat().st_mtime_ns)
+        except (OSError, ValueError) as error:
+            raise HTTPException(404, "there is no such picture") from error
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+
+    @router.get("/styles/{name}.safetensors")
+    def style(name: str) -> Response:
+        path = desk.engine.shelf.adapters.get(name)
+        if path is None or not path.is_file():
+            raise HTTPException(404, "there is no such style")
+        return FileResponse(path, media_type="application/octet-stream", filename=f"{name}.safetensors")
+
+    @router.post("/gradio_api/upload")
+    async def upload(request: Request) -> list[str]:
+        async with request.form(max_files=_MOST_FILES, max_fields=0) as form:
+            files = [file for file in form.getlist("files") if not isinstance(file, str)]
+            if not files:
+                raise HTTPException(400, "an upload is a form with files; send at least one, as files")
+            return [desk.uploads.keep(await file.read()) for file in files]
+
+    @router.get("/gradio_api/file={key:path}")
+    def uploaded(key: str) -> Response:
+        try:
+            file = desk.uploads.open(key)
+        except ValueError as error:
+            raise HTTPException(404, str(error)) from error
+        headers = {"Cache-Control": "no-store"}
+        if file.kind == UNKNOWN:
+            headers["Content-Disposition"] = "attachment"  # it is its sender's, and shown by nobody
+        return Response(file.data, media_type=file.kind, headers=headers)
+
+    return router
+
+
+@lru_cache(maxsize=512)
+def _thumbnail(path: str, changed: int) -> bytes:
+    """A small JPEG; `changed` is there so that another file of the same name gets its own."""
+    with Image.open(path, formats=["PNG"]) as image:
+        image.thumbnail((_SMALL, _SMALL))
+        data = BytesIO()
+        image.convert("RGB").save(data, "JPEG", quality=82)
+    return data.getvalue()

@@ -1,0 +1,310 @@
+"""Edits: paint to replace, extend, change by words, with what must stay; undo and redo over lists of tokens."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from amused_lite.files.images import Source, open_picture
+from amused_lite.files.png import encode_png
+
+from ...engine.engine import ClosingError, QueueFullError
+from ...engine.jobs import Job
+from ...engine.request import Request
+from .. import job_view
+from ..app_state import Desk
+
+_MOST = 24  # versions that undo goes back through
+_TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
+_AREAS = ["What I painted", "Left half", "Right half", "Upper half", "Lower half", "Middle"]
+_SIDES = ["Left", "Right", "Top", "Bottom"]
+_MOST_LAYERS = 4  # the editor makes one
+_EMPTY = "Open a picture, or choose Edit below one you made."
+_VERBS = {
+    "inpaint": "replaced",
+    "outpaint": "extended",
+    "edit": "changed by words",
+    "vary": "varied",
+    "reroll": "redone",
+}
+
+
+@dataclass(eq=False)
+class Version:
+    """One state of the picture: its tokens and recipe where this program made it, and its pixels, which edits keep."""
+
+    source: Source
+    key: str = ""  # of the job that made it
+
+    @property
+    def tokens(self) -> np.ndarray | None:
+        return None if self.source.recipe is None else self.source.recipe.tokens
+
+
+@dataclass(eq=False)
+class Versions:
+    """What undo and redo walk along."""
+
+    items: list[Version] = field(default_factory=list)
+    at: int = -1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Versions":
+        return Versions(list(self.items), self.at)  # gradio copies the first value of a state for every visitor
+
+    @property
+    def now(self) -> Version | None:
+        return self.items[self.at] if self.items else None
+
+    def add(self, version: Version) -> "Versions":
+        """A new state after this one; what was undone is gone."""
+        items = [*self.items[: self.at + 1], version][-_MOST:]
+        return Versions(items, len(items) - 1)
+
+    def moved(self, by: int) -> "Versions":
+        return Versions(self.items, min(max(self.at + by, 0), len(self.items) - 1))
+
+    def story(self) -> str:
+        """Where one stands, in words."""
+        if self.now is None:
+            return ""
+        parts = [f"Version {self.at + 1} of {len(self.items)}"]
+        recipe = self.now.source.recipe
+        parts.append(_VERBS.get(recipe.edit.operation, "edited") if recipe and recipe.edit else "as it was opened")
+        if self.at and recipe is not None:
+            before = self.items[self.at - 1].tokens
+            if before is not None and self.now.tokens is not None and before.shape == self.now.tokens.shape:
+                changed = int((before != self.now.tokens).sum())
+                parts.append(f"{changed} of {len(before)} tokens differ from the one before")
+        parts.append(f"{self.now.source.image.width} x {self.now.source.image.height} px")
+        return ", ".join(parts) + "."
+
+
+class EditTab:
+    """Its components; `open` is for the buttons of other tabs, with `opened` as its outputs."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.versions = gr.State(Versions())
+        self.job = gr.State("")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=560):
+                self.editor = gr.ImageEditor(
+                    type="pil",
+                    label="Paint over what shall change, or stay",
+                    layers=False,
+                    transforms=(),
+                    sources=(),
+                    brush=gr.Brush(colors=["#2bb39a"], color_mode="fixed", default_size=48),
+                    eraser=gr.Eraser(default_size=48),
+                    canvas_size=(512, 512),
+                    format="png",
+                    height=600,
+                    buttons=[],
+                    placeholder=_EMPTY,
+                    elem_id="editor",
+                    visible=False,  # an empty canvas is a white hole in a dark page
+                )
+                self.story = gr.HTML(f'<p class="foot">{_EMPTY}</p>', elem_id="story")
+                with gr.Row(elem_classes="row-tight"):
+                    self.undo = gr.Button("Undo", interactive=False, elem_id="undo")
+                    self.redo = gr.Button("Redo", interactive=False, elem_id="redo")
+                    self.upload = gr.UploadButton("Open a picture", file_types=["image"], elem_id="open-picture")
+            with gr.Column(scale=2, min_width=300):
+                self.tool = gr.Radio(_TOOLS, value=_TOOLS[0], label="What to do", elem_id="tool")
+                self.prompt = gr.Textbox(
+                    label="What the whole picture shall show", lines=2, max_lines=5, elem_id="edit-prompt"
+                )
+                self.area = gr.Dropdown(
+                    _AREAS,
+                    value=_AREAS[0],
+                    label="Where",
+                    elem_id="area",
+                    info="Areas by name, for those who cannot or will not paint",
+                )
+                self.sides = gr.CheckboxGroup(
+                    _SIDES,
+                    value=["Right"],
+                    label="To which sides",
+                    visible=False,
+                    elem_id="sides",
+                )
+                self.amount = gr.Slider(32, 512, 256, step=16, label="By how many px", visible=False)
+                self.keep = gr.Checkbox(
+                    False,
+                    label="What I painted must stay",
+                    visible=False,
+                    elem_id="keep",
+                    info="Locked tokens are not drawn anew",
+                )
+                self.apply = gr.Button("Apply", variant="primary", elem_id="apply")
+                with gr.Row(visible=False, elem_classes="row-tight") as self.working:
+                    self.stop = gr.Button("Stop here", elem_id="edit-stop")
+                    self.cancel = gr.Button("Cancel", elem_id="edit-cancel")
+                self.said = gr.HTML("", elem_classes="sr")
+                self.stage = gr.HTML("", elem_id="edit-stage")
+        self._connect()
+
+    @property
+    def opened(self) -> list[Any]:
+        """Outputs of whatever changes the picture."""
+        return [self.versions, self.editor, self.story, self.undo, self.redo, self.stage]
+
+    def _connect(self) -> None:
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        self.tool.change(self._tool, self.tool, [self.area, self.sides, self.amount, self.keep], **quiet)
+        raw: dict[str, Any] = {**quiet, "preprocess": False}  # gradio would look for files on the disk
+        self.upload.upload(self._upload, self.upload, [*self.opened, self.prompt], **raw)
+        self.undo.click(lambda versions: self._show(versions.moved(-1)), self.versions, self.opened, **quiet)
+        self.redo.click(lambda versions: self._show(versions.moved(1)), self.versions, self.opened, **quiet)
+        inputs = [self.versions, self.editor, self.tool, self.prompt, self.area, self.sides, self.amount, self.keep]
+        outputs = [*self.opened, self.job, self.said, self.apply, self.working]
+        gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **raw)
+        at_once = {**quiet, "queue": False}
+        self.cancel.click(lambda id: self._end(id, self.desk.engine.cancel), self.job, None, **at_once)
+        self.stop.click(lambda id: self._end(id, self.desk.engine.stop), self.job, None, **at_once)
+
+    def open(self, key: str) -> list[Any]:
+        """Begin with a picture of another tab: outputs are `opened` and the prompt."""
+        try:
+            return self._begin(self.desk.source(key), key)
+        except ValueError as error:
+            return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
+
+    def _begin(self, source: Source, key: str = "") -> list[Any]:
+        prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
+        return [*self._show(Versions().add(Version(source, key))), prompt]
+
+    def _upload(self, file: dict[str, Any] | None) -> list[Any]:
+        try:
+            return self._begin(open_picture(BytesIO(self.desk.uploaded(file))))
+        except ValueError as error:
+            return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
+
+    def _show(self, versions: Versions, note: str = "") -> list[Any]:
+        """Everything that shows where one stands."""
+        now = versions.now
+        image = None if now is None else now.source.image
+        value: Any = None
+        if image is not None:
+            key = self.desk.uploads.keep(bytes(encode_png(image, None)), "image/png")
+            value = {"background": key, "layers": [], "composite": key}
+        return [
+            versions,
+            gr.ImageEditor(value, visible=value is not None),
+            f'<p class="foot">{versions.story() or _EMPTY}</p>',
+            gr.Button(interactive=versions.at > 0),
+            gr.Button(interactive=versions.at + 1 < len(versions.items)),
+            note,
+        ]
+
+    def _tool(self, tool: str) -> list[Any]:
+        extend, words = tool == _TOOLS[1], tool == _TOOLS[2]
+        return [
+            gr.Dropdown(visible=not extend),
+            gr.CheckboxGroup(visible=extend),
+            gr.Slider(visible=extend),
+            gr.Checkbox(visible=words),
+        ]
+
+    def _apply(self, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
+        """`chosen`: what `_request` takes besides."""
+        skip = gr.skip()
+        try:
+            job = self.desk.engine.submit(self._request(versions, *chosen), "page")
+        except (ValueError, QueueFullError, ClosingError) as error:
+            text = f"{str(error)[:1].upper()}{str(error)[1:]}"
+            yield [*[skip] * 5, job_view.message(text), skip, text, skip, skip]
+            return
+        first = True
+        for html, _ in job_view.follow(self.desk, job):
+            if job.over:
+                break
+            start = [job.id, "Drawing", gr.Button(interactive=False), gr.Row(visible=True)] if first else [skip] * 4
+            yield [*[skip] * 5, html, *start]
+            first = False
+        failed = job_view.failure(job)
+        after = [job.id, failed or "Done", gr.Button(interactive=True), gr.Row(visible=False)]
+        if failed:
+            kind = "calm" if job.state == "cancelled" else "error"
+            yield [*[skip] * 5, job_view.message(failed, kind), *after]
+            return
+        picture = job.results[0].picture
+        versions = versions.add(Version(Source(picture.image, picture.recipe), f"{job.id}/0"))
+        yield [*self._show(versions, _save(job)), *after]
+
+    def _request(
+        self,
+        versions: Versions,
+        value: dict[str, Any] | None,
+        tool: str,
+        prompt: str,
+        area: str,
+        sides: list[str],
+        amount: int,
+        keep: bool,
+    ) -> Request:
+        """
+        Raises:
+            ValueError: there is no picture, or nothing says where.
+        """
+        if versions.now is None:
+            raise ValueError(_EMPTY)
+        offered = tool in _TOOLS and area in _AREAS and set(sides or []) <= set(_SIDES)
+        if not offered or not isinstance(amount, int | float) or not isinstance(prompt or "", str):
+            raise ValueError("the page does not offer this; load it again")
+        source, prompt = versions.now.source, (prompt or "").strip()
+        if tool == _TOOLS[1]:
+            if not sides:
+                raise ValueError("choose at least one side to extend to")
+            settings = {side.lower(): int(amount) for side in sides}
+            return Request("outpaint", prompt=prompt or None, source=source, settings=settings)
+        mask = _mask(self._strokes(value) if area == _AREAS[0] else [], area, source.image.size)
+        if tool == _TOOLS[2]:
+            return Request("edit", prompt=prompt, source=source, mask=mask if keep else None)
+        if mask is None:
+            raise ValueError("paint over what shall be replaced, or choose an area by name under Where")
+        return Request("inpaint", prompt=prompt, source=source, mask=mask)
+
+    def _strokes(self, value: dict[str, Any] | None) -> list[Image.Image]:
+        """What was painted on each layer, mode L."""
+        files = (value or {}).get("layers") or []
+        if len(files) > _MOST_LAYERS:
+            raise ValueError(f"at most {_MOST_LAYERS} layers are taken, got {len(files)}; paint on one")
+        layers = [open_picture(BytesIO(self.desk.uploaded(file))) for file in files]
+        return [layer.alpha or Image.new("L", layer.image.size, 255) for layer in layers]
+
+    def _end(self, id: str, how: Any) -> None:
+        try:
+            how(self.desk.engine.job(id))
+        except KeyError:
+            pass
+
+
+def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image.Image | None:
+    """What was painted, or the named area, as white on black; None where nothing was painted."""
+    width, height = size
+    if area != _AREAS[0]:
+        boxes = {
+            "Left half": (0, 0, width // 2, height),
+            "Right half": (width // 2, 0, width, height),
+            "Upper half": (0, 0, width, height // 2),
+            "Lower half": (0, height // 2, width, height),
+            "Middle": (width // 4, height // 4, width - width // 4, height - height // 4),
+        }
+        mask = Image.new("L", size)
+        mask.paste(255, boxes[area])
+        return mask
+    painted = None
+    for stroke in strokes:
+        alpha = stroke.point([255 if level > 32 else 0 for level in range(256)])
+        painted = alpha if painted is None else Image.fromarray(np.maximum(np.asarray(painted), np.asarray(alpha)))
+    return painted if painted is not None and painted.getbbox() else None
+
+
+def _save(job: Job) -> str:
+    name = f"amused-{job.request.seed}.png"
+    return f'<p class="foot"><a href="/pictures/{job.id}/0.png" download="{name}">Save this version</a></p>'

@@ -1,0 +1,377 @@
+"""One engine behind page and server: a queue, one worker thread that owns the models, and jobs that anyone may watch.
+
+    engine = Engine(history=History(folder))             # or Engine(["tiny", "bundles/mine"], ["look.safetensors"])
+    job = engine.submit(Request(prompt="a red balloon", seed=7, options={"steps": 12}))
+    for progress in job.watch():                         # from any thread; the last one says how it ended
+        show(progress.step, progress.steps, progress.seconds_left, job.preview())
+    (result,) = job.outcome()                            # or job.wait(): raises JobError or JobCancelledError
+    result.picture.image, result.picture.recipe, result.png(), result.saved
+
+    engine.cancel(job)                                   # within one step; of a queued job at once
+    engine.stop(job)                                     # finish the current guess into a real picture
+    engine.call(lambda amused: amused.decode(tokens))    # anything else that needs a model, in its turn: a Job, .value
+    engine.close(grace=30)                               # SIGTERM: refuse, let the running job finish, report the rest
+
+Pictures are made one at a time, in the order in which they were asked for, so each is the one that its request gives
+alone. The queue is bounded (`QueueFullError`); finished jobs are kept for a while and then forgotten, the oldest first,
+so memory stays flat. A job with a lease is cancelled when nobody has looked at it for so long.
+"""
+
+import math
+import sys
+import threading
+import traceback
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from amused_lite.analysis.trace import Trace
+from amused_lite.pipeline import Amused
+from amused_lite.runtimes.open import BUNDLED
+from amused_lite.sampling.loop import Step
+
+from .drawing import Drawing, drawings, remarks, stopped
+from .errors import ClosingError, QueueFullError, explained
+from .eta import Pace
+from .history import History
+from .jobs import CANCELLED, DONE, FAILED, RUNNING, Job, Result
+from .model_cache import Choice, Opened, Shelf
+from .request import Request
+
+QUEUE_LIMIT = 32  # jobs that wait
+KEEP_JOBS, KEEP_BYTES = 64, 64 * 2**20  # finished jobs that are remembered, and the px of their pictures
+_TICK = 1.0  # s between looks at leases while nothing happens
+
+
+class Engine:
+    """See the module. Every public method may be called from any thread."""
+
+    def __init__(
+        self,
+        models: Iterable[str | Path] = (BUNDLED,),
+        adapters: Iterable[str | Path] = (),
+        runtime: str = "auto",
+        threads: int | None = None,
+        queue_limit: int = QUEUE_LIMIT,
+        history: History | None = None,
+        models_open: int = 2,
+    ) -> None:
+        """Nothing is opened before it is needed; `warm_up` does it ahead.
+
+        Args:
+            models: "tiny", bundle folders, diffusers folders or hub ids; the first is the default.
+            adapters: files.
+            runtime: for requests that say "auto".
+            threads: processor threads of the models; None leaves the choice to the engine of each.
+            queue_limit: how many jobs may wait.
+            history: where pictures are kept, if anywhere.
+            models_open: how many models (with their adapters) stay in memory.
+
+        Raises:
+            FileNotFoundError: an adapter is missing.
+            ValueError: two models or two adapters have one name.
+        """
+        self.shelf = Shelf(models, adapters, threads, models_open)
+        self.history = history
+        self.queue_limit = queue_limit
+        self._runtime = runtime
+        self._queue: deque[Job] = deque()
+        self._running: Job | None = None
+        self._jobs: OrderedDict[str, Job] = OrderedDict()  # in the order in which they ended, those under way first
+        self._pace: dict[Choice, Pace] = {}
+        self._lock = threading.Condition()
+        self._closing = False
+        self._worker = threading.Thread(target=self._work, name="amused-engine", daemon=True)
+        self._worker.start()
+
+    # Asking
+
+    def submit(self, request: Request, origin: str = "", lease: float | None = None) -> Job:
+        """Queue a request.
+
+        Args:
+            request: what to draw.
+            origin: who asks, for `running`.
+            lease: cancel the job when nobody looked at it for so many seconds; None never does.
+
+        Raises:
+            ValueError: its model or an adapter is not offered.
+            QueueFullError: too many wait.
+            ClosingError: the engine is closing.
+        """
+        self._choice(request)
+        return self._enqueue(Job(request.settled(), origin, lease))
+
+    def call(
+        self,
+        function: Callable[[Amused], Any],
+        model: str | None = None,
+        runtime: str = "auto",
+        adapters: tuple[tuple[str, float], ...] = (),
+    ) -> Job:
+        """Queue a call with an open model, on the worker; afterwards `job.value` holds what it returned.
+
+        Raises:
+            ValueError, QueueFullError, ClosingError: see `submit`.
+        """
+        request = Request(prompt="-", model=model, runtime=runtime, adapters=adapters, keep=False)
+        self._choice(request)
+        return self._enqueue(Job(request.settled(), "call", call=function))
+
+    def warm_up(self, model: str | None = None) -> Job:
+        """Open a model and draw one step, so that the first real picture does not wait for it."""
+        return self.call(lambda amused: amused.generate("-", steps=1), model)
+
+    def job(self, id: str) -> Job:
+        """A job by its id.
+
+        Raises:
+            KeyError: there is none, or it was forgotten since.
+        """
+        with self._lock:
+            return self._jobs[id]
+
+    def forget(self, job: Job) -> None:
+        """Drop a job that is over; whoever holds it keeps its pictures."""
+        with self._lock:
+            if job.over:
+                self._jobs.pop(job.id, None)
+
+    def running(self) -> Job | None:
+        """The job that is being drawn."""
+        with self._lock:
+            return self._running
+
+    def waiting(self) -> list[Job]:
+        """The queue, the next first."""
+        with self._lock:
+            return list(self._queue)
+
+    def cancel(self, job: Job, reason: str = "") -> None:
+        """End a job: at once where it waits, within one step where it runs. Nothing happens when it is over."""
+        with self._lock:
+            if job in self._queue:
+                self._queue.remove(job)
+                self._end(job, CANCELLED, error=reason)
+                self._tell_positions()
+            elif not job.over:
+                job.reason, job.wish = reason, "cancel"
+
+    def stop(self, job: Job) -> None:
+        """Finish the picture that is being drawn from its latest guess, and begin no more of this job.
+
+        A job that waits stops after its first step. An outpainting stops once every part was guessed.
+        """
+        if not job.over and not job.wish:
+            job.wish = "stop"
+            job.update(stopped=True)
+
+    def close(self, grace: float = 10.0) -> None:
+        """Take no more jobs, fail those that wait, give the running one `grace` seconds and cancel it then."""
+        self.refuse()
+        self._worker.join(grace)
+        job = self.running()
+        if job is not None:
+            self.cancel(job, "the program is stopping")
+            self._worker.join(grace)
+        self.shelf.close()
+
+    def refuse(self) -> None:
+        """The first half of `close`, which waits for nothing."""
+        with self._lock:
+            self._closing = True
+            while self._queue:
+                self._end(self._queue.popleft(), FAILED, error="the program is stopping", kind="stopping")
+            self._lock.notify_all()
+
+    # Working
+
+    def _choice(self, request: Request) -> Choice:
+        runtime = self._runtime if request.runtime == "auto" else request.runtime
+        return self.shelf.check(request.model, runtime, request.adapters)
+
+    def _enqueue(self, job: Job) -> Job:
+        with self._lock:
+            if self._closing:
+                raise ClosingError("the program is stopping and takes no more pictures")
+            if len(self._queue) >= self.queue_limit:
+                self._sweep()
+            if len(self._queue) >= self.queue_limit:
+                raise QueueFullError(self.queue_limit, self._retry_after())
+            self._queue.append(job)
+            self._jobs[job.id] = job
+            self._tell_positions()
+            self._lock.notify_all()
+        return job
+
+    def _work(self) -> None:
+        """The worker's life."""
+        while (job := self._next()) is not None:
+            choice = self._choice(job.request)
+            try:
+                self._run(job, choice)
+            except _CancelledError:
+                self._end(job, CANCELLED, error=job.reason)
+            except BaseException as error:  # the worker outlives whatever a job does
+                failure = explained(error)
+                if failure.kind in ("internal", "memory"):
+                    traceback.print_exc(file=sys.stderr)
+                    self.shelf.forget(choice)
+                self._end(job, FAILED, error=str(failure), kind=failure.kind)
+            with self._lock:
+                self._running = None
+
+    def _next(self) -> Job | None:
+        """Wait for a job; None when the engine closes. Idle moments go into what models lack."""
+        while True:
+            with self._lock:
+                self._sweep()
+                if self._queue:
+                    self._running = job = self._queue.popleft()
+                    job.update(state=RUNNING, position=0, seconds_left=self._seconds(job))
+                    self._tell_positions()
+                    return job
+                if self._closing:
+                    return None
+            if not self._improve():
+                with self._lock:
+                    if not self._queue and not self._closing:
+                        self._lock.wait(_TICK)
+
+    def _improve(self) -> bool:
+        try:
+            return self.shelf.improve()
+        except Exception:  # previews are no reason to stop
+            traceback.print_exc(file=sys.stderr)
+            return False
+
+    def _run(self, job: Job, choice: Choice) -> None:
+        opened = self.shelf.open(choice)
+        self._look_up(job)
+        if job.call is not None:
+            job.value = job.call(opened.amused)
+            self._end(job, DONE)
+            return
+        request = job.request
+        job.remark(*remarks(opened.amused, request))
+        pace = self._pace.setdefault(choice, Pace())
+        for drawing in drawings(opened.amused, request):
+            result = self._draw(job, drawing, opened, pace)
+            self._look_up(job)
+            job.results = (*job.results, self._keep(job, result))
+            job.update(finished=len(job.results))
+            if job.wish == "stop":
+                break
+        self._end(job, DONE)
+
+    def _draw(self, job: Job, drawing: Drawing, opened: Opened, pace: Pace) -> Result:
+        """One picture, step by step."""
+        mask_token_id = opened.amused.runtime.config.uvit.mask_token_id
+        last: list[Step] = []
+
+        def seen() -> Iterator[Step]:
+            with pace.measured() as lap:
+                for step in drawing.steps:
+                    lap()
+                    last[:] = [step]
+                    self._report(job, drawing, opened, step, pace)
+                    yield step
+                    self._look_up(job)
+                    if job.wish == "stop" and not (step.guess == mask_token_id).any():
+                        return
+
+        trace = None
+        if job.request.look:
+            trace = Trace.of(seen(), mask_token_id)
+        else:
+            for _ in seen():
+                pass
+        step = last[0]
+        early = step.index + 1 < drawing.total
+        with pace.finishing():
+            picture = drawing.finish(step.guess[0] if early else step.tokens[0])
+        return Result(stopped(picture, step) if early else picture, trace=trace)
+
+    def _report(self, job: Job, drawing: Drawing, opened: Opened, step: Step, pace: Pace) -> None:
+        """Tell watchers of a step, and look after those who left."""
+        if opened.colours is not None:
+            paint, colours = drawing.paint, opened.colours
+            job.paint = lambda guess: paint(guess, colours)
+        done, count = len(job.results), job.request.count
+        job.update(
+            step=step.index + 1,
+            steps=drawing.total,
+            share=(done + (step.index + 1) / drawing.total) / count,
+            seconds_left=pace.left(drawing.total - step.index - 1, drawing.total, count - done - 1),
+            guess=step.guess[0],
+        )
+        with self._lock:
+            self._sweep()
+
+    def _look_up(self, job: Job) -> None:
+        if job.wish == "cancel":
+            raise _CancelledError
+
+    def _keep(self, job: Job, result: Result) -> Result:
+        """Put a picture into the history, where there is one; a full disk must not cost the picture."""
+        if self.history is None or not job.request.keep:
+            return result
+        try:
+            return Result(result.picture, self.history.add(result.picture), result.trace)
+        except OSError as error:
+            job.remark(f"the picture could not be kept in the history: {error.strerror or error}")
+            return result
+
+    def _end(self, job: Job, state: str, error: str = "", kind: str = "") -> None:
+        """The last word on a job; then the oldest are forgotten."""
+        job.request = job.request.without_pictures()
+        job.call = None
+        with self._lock:
+            self._jobs.pop(job.id, None)
+            self._jobs[job.id] = job
+            over = [other for other in self._jobs.values() if other.over or other is job]
+            size = sum(map(_weight, over))
+            while len(over) > 1 and (len(over) > KEEP_JOBS or size > KEEP_BYTES):
+                oldest = over.pop(0)
+                size -= _weight(oldest)
+                del self._jobs[oldest.id]
+        share = {"share": 1.0} if state == DONE else {}
+        job.update(state=state, error=error, kind=kind, position=0, seconds_left=None, **share)
+
+    def _sweep(self) -> None:
+        """Cancel what nobody looks at any more. Needs the lock."""
+        for job in [job for job in self._queue if job.abandoned()]:
+            self.cancel(job, "nobody asked for it any more")
+        if self._running is not None and self._running.abandoned():
+            self.cancel(self._running, "nobody asked for it any more")
+
+    def _tell_positions(self) -> None:
+        """Tell those who wait how long. Needs the lock."""
+        ahead = self._seconds(self._running) if self._running is not None else 0.0
+        for position, job in enumerate(self._queue, 1):
+            own = self._seconds(job)
+            ahead = None if ahead is None or own is None else ahead + own
+            job.update(position=position, seconds_left=ahead)
+
+    def _seconds(self, job: Job) -> float | None:
+        """How long a job still takes once it runs, as far as its model's pace is known."""
+        now = job.peek()
+        if now.steps:
+            return now.seconds_left
+        pace, options = self._pace.get(self._choice(job.request)), job.request.options
+        if pace is None:
+            return None
+        return pace.pictures(int(options.get("steps", 12)) + int(options.get("refine", 0)), job.request.count)
+
+    def _retry_after(self) -> int:
+        left = self._seconds(self._running) if self._running is not None else None
+        return min(60, max(1, math.ceil(left or 1.0)))
+
+
+class _CancelledError(Exception):
+    """Leaves the drawing of a job."""
+
+
+def _weight(job: Job) -> int:
+    return sum(3 * result.picture.image.width * result.picture.image.height for result in job.results)

@@ -1,0 +1,224 @@
+"""A gallery on disk: a folder of ordinary PNG files, each with its recipe inside, and an index for searching them.
+
+    history = History(folder)            # History(folder, paused=True) writes nothing until `paused` is set to False
+    history.add(picture)                 # where it went, or None while paused
+    history.search("balloon tiny")       # entries with all these words, the latest first
+    history.recipe(name), history.open(name), history.path(name), history.delete(name)
+
+The pictures are what counts. The index only repeats what is in them: it is made anew from the files when it is missing,
+damaged or does not fit, so pictures may be put into the folder, renamed or taken out by hand.
+"""
+
+import json
+import re
+import threading
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from os import environ
+from pathlib import Path
+from typing import Any
+
+from amused_lite.files.atomic import write_new
+from amused_lite.files.images import Source, open_picture
+from amused_lite.files.png import Recipe, encode_png, read_recipe
+from amused_lite.pipeline import Picture
+
+INDEX = "index.jsonl"
+_NAME = re.compile(r"[^\W_][\w.-]{0,150}\.png", re.IGNORECASE)
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\.", re.IGNORECASE)  # names that Windows keeps for itself
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of the gallery; everything but the first three fields is out of its recipe."""
+
+    name: str  # of its file
+    created: float  # seconds since 1970: the file's time
+    size: int  # bytes
+    prompt: str = ""
+    negative_prompt: str = ""
+    operation: str = "generate"
+    seed: int = 0
+    picture: int = 0
+    steps: int = 0
+    width: int = 0
+    height: int = 0
+    model: str = ""
+    adapters: tuple[str, ...] = ()
+
+    def has(self, words: list[str]) -> bool:
+        """Whether each of these lower-case words is somewhere in it."""
+        said = " ".join((self.prompt, self.negative_prompt, self.operation, self.model, *self.adapters, str(self.seed)))
+        said = f"{said} {datetime.fromtimestamp(self.created):%Y-%m-%d}".lower()
+        return all(word in said for word in words)
+
+
+def default_folder() -> Path:
+    """Where a person's gallery lies unless they say otherwise."""
+    data = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "amused-lite" / "history"
+
+
+class History:
+    """See the module. Every method may be called from any thread."""
+
+    def __init__(self, folder: str | Path, paused: bool = False) -> None:
+        """Reads the index and compares it with the folder; nothing is written before the first picture.
+
+        Raises:
+            OSError: `folder` is a file, or may not be read.
+        """
+        self.folder = Path(folder).expanduser()
+        self.paused = paused
+        self._lock = threading.RLock()
+        self._entries: dict[str, Entry] = {}
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(20, "the history needs a folder, and this is a file", str(self.folder))
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, picture: Picture) -> Path | None:
+        """Keep a picture; where, or None while paused.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full.
+        """
+        if self.paused:
+            return None
+        recipe = picture.recipe
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(recipe.prompt)}-{recipe.seed}.png"
+        with self._lock:
+            path = write_new(self.folder / name, encode_png(picture.image, recipe))
+            entry = _entry(path, recipe)
+            self._entries[path.name] = entry
+            with (self.folder / INDEX).open("a", encoding="utf-8") as index:
+                index.write(_line(entry))
+        return path
+
+    def search(self, words: str = "", limit: int | None = None, start: int = 0) -> list[Entry]:
+        """Entries with all these words anywhere in prompts, operation, model, styles, seed or day, latest first."""
+        wanted = words.lower().split()
+        with self._lock:
+            found = [entry for entry in self._entries.values() if entry.has(wanted)]
+        found.sort(key=lambda entry: (entry.created, entry.name), reverse=True)
+        return found[start : None if limit is None else start + limit]
+
+    def path(self, name: str) -> Path:
+        """The file of a picture.
+
+        Raises:
+            FileNotFoundError: there is none of this name, whatever else the name says.
+        """
+        with self._lock:
+            if name not in self._entries or not _is_plain(name) or not (self.folder / name).is_file():
+                raise FileNotFoundError(f"the history holds no picture {name[:80]!r}")
+        return self.folder / name
+
+    def open(self, name: str) -> Source:
+        """A picture with its recipe, ready to be edited.
+
+        Raises:
+            FileNotFoundError, ValueError: it is gone or damaged.
+        """
+        return open_picture(self.path(name))
+
+    def recipe(self, name: str) -> Recipe:
+        """All settings of a picture.
+
+        Raises:
+            FileNotFoundError, ValueError: it is gone, damaged or without a recipe.
+        """
+        return read_recipe(self.path(name))
+
+    def delete(self, name: str) -> None:
+        """Remove a picture from the disk.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            OSError: it may not be removed.
+        """
+        with self._lock:
+            self.path(name).unlink()
+            del self._entries[name]
+            self._write_index()
+
+    def refresh(self) -> int:
+        """Compare with the folder and read what is new in it; returns how many files were read."""
+        with self._lock:
+            known = _read_index(self.folder / INDEX)
+            self._entries, read = {}, 0
+            for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+                if not _is_plain(path.name) or path.is_symlink() or not path.is_file():
+                    continue
+                entry, state = known.get(path.name), path.stat()
+                if entry is None or (entry.created, entry.size) != (round(state.st_mtime, 3), state.st_size):
+                    entry, read = _read_entry(path), read + 1
+                if entry is not None:
+                    self._entries[path.name] = entry
+            if not self.paused and set(known) != set(self._entries) and self.folder.is_dir():
+                self._write_index()
+            return read
+
+    def _write_index(self) -> None:
+        """The whole index, in one piece; a folder that may not be written costs the next start some time, no more."""
+        partial = self.folder / f".{INDEX}.part"
+        try:
+            partial.write_text("".join(map(_line, self._entries.values())), encoding="utf-8")
+            partial.replace(self.folder / INDEX)
+        except OSError:
+            partial.unlink(missing_ok=True)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is one file in the folder itself on every system, and a picture's."""
+    return bool(_NAME.fullmatch(name)) and not _DEVICES.match(name) and ".." not in name
+
+
+def _slug(prompt: str) -> str:
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
+    return words.encode()[:60].decode(errors="ignore").rstrip("-_") or "picture"
+
+
+def _entry(path: Path, recipe: Recipe) -> Entry:
+    state = path.stat()
+    values: dict[str, Any] = {
+        name: getattr(recipe, name) for name in Entry.__dataclass_fields__ if hasattr(recipe, name)
+    }
+    values["operation"] = recipe.edit.operation if recipe.edit is not None else "generate"
+    return Entry(path.name, round(state.st_mtime, 3), state.st_size, **values)
+
+
+def _read_entry(path: Path) -> Entry | None:
+    """A file's entry; None for a picture that is not ours."""
+    try:
+        return _entry(path, read_recipe(path))
+    except (ValueError, OSError):
+        return None
+
+
+def _line(entry: Entry) -> str:
+    return json.dumps({"schema": _SCHEMA, **asdict(entry)}, ensure_ascii=False) + "\n"
+
+
+def _read_index(path: Path) -> dict[str, Entry]:
+    """What can be read of it: whatever is wrong with a line, its picture says the same."""
+    entries = {}
+    names = {item.name for item in fields(Entry)}
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            values = json.loads(line)
+            if values.pop("schema") != _SCHEMA or set(values) != names:
+                continue
+            entry = Entry(**{**values, "adapters": tuple(values["adapters"])})
+            entry.has([])
+            entries[str(entry.name)] = entry
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):
+            continue
+    return entries

@@ -1,0 +1,241 @@
+"""AUTOMATIC1111's endpoints below /sdapi/v1, as far as clients use them: txt2img, img2img, progress, interrupt, reads.
+
+A batch counts the seed up, as there, so that each picture can be asked for alone. Samplers, schedulers and further
+passes mean nothing to this model; such fields are taken and not used. `<lora:NAME:WEIGHT>` in a prompt adds a style.
+"""
+
+import json
+import re
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..engine.engine import Engine
+from ..engine.jobs import Job, Result, picture_bytes
+from .responses import ApiError, as_text, aside, encoded, finished, from_text, submit
+
+_ORIGIN = "a1111"
+_LORA = re.compile(r"<lora:([^:<>]{1,200})(?::([^:<>]{1,20}))?>")
+_SAMPLER = {"name": "amused", "aliases": ["amused"], "options": {}}
+
+
+class Txt2Img(BaseModel):
+    """What txt2img takes; anything else that A1111 knows is left aside."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    prompt: str = ""
+    negative_prompt: str | None = ""
+    seed: int = -1
+    steps: int | None = None
+    cfg_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    batch_size: int = 1
+    n_iter: int = 1
+    send_images: bool = True
+    override_settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Img2Img(Txt2Img):
+    """What img2img takes: with a mask its white part is drawn anew, without one the whole picture varies."""
+
+    init_images: list[str] = Field(default_factory=list)
+    mask: str | None = None
+    inpainting_mask_invert: int = 0
+    denoising_strength: float = 0.75
+
+
+class Options(BaseModel):
+    """The one option that can be set."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    sd_model_checkpoint: str | None = None
+
+
+def make_router(engine: Engine) -> APIRouter:
+    """The routes on an engine."""
+    router = APIRouter(prefix="/sdapi/v1", tags=["A1111"])
+    chosen = {"model": next(iter(engine.shelf.models))}  # what POST /options sets, for this dialect only
+
+    async def draw(http: HttpRequest, wish: Txt2Img, fields: dict[str, Any]) -> dict[str, Any]:
+        model = wish.override_settings.get("sd_model_checkpoint") or chosen["model"]
+        job = submit(engine, {**_fields(wish), "model": str(model), **fields}, _ORIGIN)
+        results = await finished(http, engine, job)
+        engine.forget(job)
+        images = [as_text(await encoded(result)) for result in results] if wish.send_images else []
+        sent = wish.model_dump(exclude={"init_images", "mask"})
+        return {"images": images, "parameters": sent, "info": json.dumps(_info(wish, results))}
+
+    @router.post("/txt2img")
+    async def txt2img(http: HttpRequest, wish: Txt2Img) -> dict[str, Any]:
+        """Pictures from a prompt."""
+        size = None if wish.width is None or wish.height is None else (wish.width, wish.height)
+        return await draw(http, wish, {"operation": "generate", "size": size})
+
+    @router.post("/img2img")
+    async def img2img(http: HttpRequest, wish: Img2Img) -> dict[str, Any]:
+        """Pictures from a picture."""
+        if len(wish.init_images) != 1:
+            raise ApiError(422, f"init_images must hold one picture, got {len(wish.init_images)}")
+        source = from_text(wish.init_images[0], "init_images")
+        if wish.mask is None:
+            settings: dict[str, Any] = {"strength": wish.denoising_strength}
+            prompt = {} if wish.prompt.strip() else {"prompt": None}
+            return await draw(http, wish, {"operation": "vary", "source": source, "settings": settings, **prompt})
+        mask, settings = from_text(wish.mask, "mask"), {"invert": bool(wish.inpainting_mask_invert)}
+        return await draw(http, wish, {"operation": "inpaint", "source": source, "mask": mask, "settings": settings})
+
+    @router.get("/progress")
+    async def progress(skip_current_image: bool = False) -> dict[str, Any]:
+        """Of the picture that is being drawn for a client of this dialect."""
+        job = engine.running()
+        return await _progress(job if job is not None and job.origin == _ORIGIN else None, not skip_current_image)
+
+    @router.post("/interrupt")
+    async def interrupt() -> dict[str, Any]:
+        """Finish the running picture from its latest guess, if it is drawn for a client of this dialect."""
+        job = engine.running()
+        if job is not None and job.origin == _ORIGIN:
+            engine.stop(job)
+        return {}
+
+    @router.get("/options")
+    async def options() -> dict[str, Any]:
+        """The model in use."""
+        return {"sd_model_checkpoint": chosen["model"], "samples_format": "png", "sd_vae": "None"}
+
+    @router.post("/options")
+    async def set_options(wish: Options) -> None:
+        """Choose another model for later requests."""
+        if wish.sd_model_checkpoint is not None:
+            name = wish.sd_model_checkpoint
+            if name not in engine.shelf.models:
+                raise ApiError(404, f"the model {name[:80]!r} does not exist here")
+            chosen["model"] = name
+
+    _add_reads(router, engine)
+    return router
+
+
+def _add_reads(router: APIRouter, engine: Engine) -> None:
+    """What clients ask for before they begin."""
+
+    @router.get("/sd-models")
+    async def models() -> list[dict[str, Any]]:
+        """The models that may be chosen."""
+        names = ("title", "model_name", "filename")
+        return [
+            {**dict.fromkeys(names, name), "hash": None, "sha256": None, "config": None} for name in engine.shelf.models
+        ]
+
+    @router.get("/samplers")
+    async def samplers() -> list[dict[str, Any]]:
+        """The one way in which tokens are drawn."""
+        return [_SAMPLER]
+
+    @router.get("/schedulers")
+    async def schedulers() -> list[dict[str, Any]]:
+        """None."""
+        return [{"name": "automatic", "label": "Automatic", "aliases": None}]
+
+    @router.get("/loras")
+    async def loras() -> list[dict[str, Any]]:
+        """The styles that prompts may name."""
+        return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in engine.shelf.adapters]
+
+    @router.get("/scripts")
+    async def scripts() -> dict[str, list[str]]:
+        """None."""
+        return {"txt2img": [], "img2img": []}
+
+    @router.get("/embeddings")
+    async def embeddings() -> dict[str, dict[str, Any]]:
+        """None."""
+        return {"loaded": {}, "skipped": {}}
+
+    @router.get("/cmd-flags")
+    async def flags() -> dict[str, Any]:
+        """None that matter."""
+        return {"api": True}
+
+    for name in ("upscalers", "latent-upscale-modes", "hypernetworks", "face-restorers", "prompt-styles", "sd-vae"):
+        router.add_api_route(f"/{name}", _nothing, methods=["GET"], operation_id=f"a1111-{name}")
+
+
+async def _nothing() -> list[Any]:
+    """None of these."""
+    return []
+
+
+def _fields(wish: Txt2Img) -> dict[str, Any]:
+    """As `Request` has them."""
+    adapters = [(name, _weight(weight)) for name, weight in _LORA.findall(wish.prompt[:100_000])]
+    options = {"steps": wish.steps, "guidance_scale": wish.cfg_scale}
+    if min(wish.batch_size, wish.n_iter) < 1:
+        raise ApiError(422, "batch_size and n_iter must be 1 or more")
+    return {
+        "prompt": _LORA.sub("", wish.prompt) if adapters else wish.prompt,
+        "negative_prompt": wish.negative_prompt or "",
+        "seed": wish.seed,
+        "count": wish.batch_size * wish.n_iter,
+        "next_seeds": True,
+        "options": {name: value for name, value in options.items() if value is not None},
+        "adapters": tuple(adapters),
+    }
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text or 1)
+    except ValueError:
+        raise ApiError(422, f"the weight {text!r} of a lora is no number") from None
+
+
+def _info(wish: Txt2Img, results: tuple[Result, ...]) -> dict[str, Any]:
+    recipes = [result.picture.recipe for result in results]
+    first = recipes[0]
+    return {
+        "prompt": first.prompt,
+        "all_prompts": [recipe.prompt for recipe in recipes],
+        "negative_prompt": first.negative_prompt,
+        "seed": first.seed,
+        "all_seeds": [recipe.seed for recipe in recipes],
+        "width": first.width,
+        "height": first.height,
+        "sampler_name": "amused",
+        "cfg_scale": first.guidance_scale,
+        "steps": first.steps,
+        "batch_size": wish.batch_size,
+        "sd_model_name": first.model,
+        "sd_model_hash": first.model_hash[:10],
+        "infotexts": [recipe.parameters() for recipe in recipes],
+        "styles": [],
+        "version": first.version,
+    }
+
+
+async def _progress(job: Job | None, with_image: bool) -> dict[str, Any]:
+    now = None if job is None else job.peek()
+    image = job.preview() if job is not None and with_image else None
+    state = {
+        "skipped": False,
+        "interrupted": bool(now and now.stopped),
+        "stopping_generation": bool(now and now.stopped),
+        "job": now.id if now else "",
+        "job_count": now.count if now else 0,
+        "job_no": now.finished if now else 0,
+        "job_timestamp": "0",
+        "sampling_step": now.step if now else 0,
+        "sampling_steps": now.steps if now else 0,
+    }
+    return {
+        "progress": now.share if now else 0.0,
+        "eta_relative": (now.seconds_left or 0.0) if now else 0.0,
+        "state": state,
+        "current_image": None if image is None else as_text(await aside(picture_bytes, image, "png")),
+        "textinfo": None,
+    }

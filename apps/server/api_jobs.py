@@ -1,0 +1,140 @@
+"""This project's own endpoints: jobs with progress, previews, cancel and stop, for every operation there is."""
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response, StreamingResponse
+from pydantic import Field
+
+from ..engine.engine import Engine
+from ..engine.jobs import OVER, Job, Progress, picture_bytes
+from ..engine.request import SETTINGS
+from .responses import LEASE, ApiError, as_text, aside, changes, encoded, event, from_text, submit
+from .schemas import Wish
+
+_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+
+class JobWish(Wish):
+    """The body of POST /jobs."""
+
+    operation: str = Field("generate", max_length=20, description=", ".join(SETTINGS))
+    prompt: str | None = Field(None, description="what to draw; vary, reroll and outpaint know it from our PNG files")
+    count: int = Field(1, description="how many pictures, 1 to 16")
+    image: str | None = Field(None, description="base64 or data URL: the earlier picture of an edit")
+    mask: str | None = Field(None, description="likewise; white is drawn anew, or stays, as the operation has it")
+    strength: float | None = None
+    share: float | None = None
+    left: int | None = None
+    right: int | None = None
+    top: int | None = None
+    bottom: int | None = None
+    feather: int | None = None
+    paste: bool | None = None
+    pad: bool | None = None
+    invert: bool | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """As `Request` has them."""
+        names = {name for settings in SETTINGS.values() for name in settings}
+        return {
+            **self.words(),
+            "operation": self.operation,
+            "prompt": self.prompt,
+            "count": self.count,
+            "source": None if self.image is None else from_text(self.image, "image"),
+            "mask": None if self.mask is None else from_text(self.mask, "mask"),
+            "settings": {name: value for name in names if (value := getattr(self, name)) is not None},
+        }
+
+
+def make_router(engine: Engine) -> APIRouter:
+    """The routes on an engine."""
+    router = APIRouter(tags=["jobs"])
+
+    def find(id: str) -> Job:
+        try:
+            return engine.job(id)
+        except KeyError:
+            raise ApiError(404, "there is no such job, or it was forgotten since", "not_found") from None
+
+    @router.post("/jobs", status_code=202)
+    async def start(wish: JobWish) -> dict[str, Any]:
+        """Queue something. A job that nobody asks about for a minute is cancelled."""
+        return _shown(submit(engine, wish.fields(), "jobs", LEASE))
+
+    @router.get("/jobs/{id}")
+    async def look(id: str) -> dict[str, Any]:
+        """How a job stands, with the places of its finished pictures."""
+        return _shown(find(id))
+
+    @router.get("/jobs/{id}/preview.jpeg")
+    async def preview(id: str) -> Response:
+        """The picture as it forms."""
+        image = find(id).preview()
+        if image is None:
+            raise ApiError(404, "there is no preview yet", "not_found")
+        return Response(await aside(picture_bytes, image, "jpeg", 80), media_type="image/jpeg")
+
+    @router.get("/jobs/{id}/events", response_class=StreamingResponse)
+    async def events(id: str, previews: bool = True) -> StreamingResponse:
+        """Server-sent events: `progress` after every step, with a preview as a data URL, then how it ended."""
+        stream = _events(find(id), previews)
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    @router.delete("/jobs/{id}")
+    async def cancel(id: str) -> dict[str, Any]:
+        """End a job: at once where it waits, within one step where it runs."""
+        job = find(id)
+        engine.cancel(job, "cancelled on request")
+        return _shown(job)
+
+    @router.post("/jobs/{id}/stop")
+    async def stop(id: str) -> dict[str, Any]:
+        """Finish the picture that is being drawn from its latest guess."""
+        job = find(id)
+        engine.stop(job)
+        return _shown(job)
+
+    @router.get("/pictures/{id}/{index}.{form}", tags=["pictures"])
+    async def picture(id: str, index: int, form: str, http: HttpRequest) -> Response:
+        """A finished picture, for as long as its job is remembered."""
+        results = find(id).results
+        if form not in _TYPES or not 0 <= index < len(results):
+            raise ApiError(404, "there is no such picture", "not_found")
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(await encoded(results[index], form), media_type=_TYPES[form], headers=headers)
+
+    return router
+
+
+def _shown(job: Job, now: Progress | None = None) -> dict[str, Any]:
+    """Progress and what is finished."""
+    pictures = [
+        {
+            "url": f"/pictures/{job.id}/{index}.png",
+            "seed": result.picture.recipe.seed,
+            "picture": result.picture.recipe.picture,
+            "width": result.picture.image.width,
+            "height": result.picture.image.height,
+        }
+        for index, result in enumerate(job.results)
+    ]
+    return {**asdict(now or job.progress()), "pictures": pictures}
+
+
+async def _events(job: Job, previews: bool) -> AsyncIterator[str]:
+    number = 0
+    async for now in changes(job):
+        if now is None:
+            yield ": still here\n\n"
+            continue
+        values = _shown(job, now)
+        image = job.preview() if previews and now.state == "running" else None
+        if image is not None:
+            values["preview"] = "data:image/jpeg;base64," + as_text(await aside(picture_bytes, image, "jpeg", 80))
+        yield event(now.state if now.state in OVER else "progress", values, number)
+        number += 1

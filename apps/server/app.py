@@ -1,0 +1,147 @@
+"""The HTTP server: every dialect on one engine, as a FastAPI application that a page can be mounted on.
+
+app = build_app(engine, make_access("127.0.0.1"))
+app = gradio.mount_gradio_app(app, page, path="/")     # if there is one, last; the rules of `access` hold for it too
+serve(app, engine, listen("127.0.0.1", 7860))
+"""
+
+import asyncio
+import errno
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
+
+from amused_lite import __version__
+
+from ..engine.engine import Engine
+from . import api_a1111, api_jobs, api_mcp, api_openai
+from .access import MAX_BODY, Access, Guard
+from .responses import ApiError, answer_error
+
+GRACE = 30.0  # s that a running picture gets when the server is told to stop
+_MAX_CONNECTIONS = 512  # at a time; more are told 503
+MultiPartParser.spool_max_size = MAX_BODY  # uploads stay in memory, and off the disk
+_ABOUT = """Text to pictures on this machine. One engine answers OpenAI's image endpoints, A1111's, assistants through
+the Model Context Protocol at /mcp, and its own jobs with progress and previews. Pictures are made one at a time;
+requests that wait are bounded, and more are told 429."""
+
+
+def build_app(engine: Engine, access: Access) -> FastAPI:
+    """The application. Its interactive pages are left out, since they would load scripts from elsewhere."""
+    mcp = api_mcp.make_mcp(engine)
+    mcp_routes = mcp.streamable_http_app().routes
+    app = FastAPI(
+        title="amused-lite",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda _: mcp.session_manager.run(),
+        routes=mcp_routes,
+    )
+
+    @app.get("/health", tags=["server"])
+    async def health() -> dict[str, str]:
+        """Whether it is up."""
+        return {"status": "ok", "version": __version__}
+
+    for api in (api_openai, api_jobs, api_a1111):
+        app.include_router(api.make_router(engine))
+    for kind in (ApiError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, answer_error)
+    app.add_middleware(Guard, access=access)
+    if access.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(access.cors),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type"],
+            expose_headers=["retry-after"],
+        )
+    return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes any that is free.
+
+    Raises:
+        ValueError: the port is in use or may not be used, or the host is not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=256)
+    except socket.gaierror as error:
+        raise ValueError(f"host {host!r} is not known; give an address of this machine") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            message = f"port {port} is in use; choose another with --port, or --port 0 for any that is free"
+        elif error.errno == errno.EACCES:
+            message = f"port {port} may not be used by this user; choose one above 1023 with --port"
+        else:
+            message = f"{host} port {port} cannot be used: {error.strerror}; give an address of this machine"
+        raise ValueError(message) from error
+
+
+def address(bound: socket.socket) -> str:
+    """What to type into a browser."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}"
+
+
+def serve(app: FastAPI, engine: Engine, bound: socket.socket, grace: float = GRACE) -> None:
+    """Serve until SIGTERM or Ctrl-C: then new requests are refused, the running picture is finished, the rest is told.
+
+    Returns, or lets the signal's own handler have the last word.
+    """
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        http="h11",
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=int(grace) + 5,  # the engine gives up first, so that the last client is told
+        timeout_keep_alive=30,
+    )
+    server = _Server(config, engine, grace)
+    try:
+        server.run(sockets=[bound])
+    finally:
+        running = engine.running()
+        engine.close(max(1.0, grace - (time.monotonic() - server.told)))  # uvicorn has waited for open requests already
+        if running is not None:
+            print(f"amused-lite: the running picture ended as {running.state}", file=sys.stderr)
+
+
+class _Server(uvicorn.Server):
+    """Tells the engine as soon as the signal comes: uvicorn waits for open requests, and those for the engine."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, grace: float) -> None:
+        super().__init__(config)
+        self._engine, self._grace = engine, grace
+        self.told = time.monotonic()  # when it was told to stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See the class."""
+        super().handle_exit(sig, frame)
+        self.told = time.monotonic()
+        print("amused-lite: stopping; the running picture is finished first", file=sys.stderr)
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(self._engine.refuse)
+        loop.call_soon_threadsafe(loop.call_later, self._grace, self._give_up)
+
+    def _give_up(self) -> None:
+        running = self._engine.running()
+        if running is not None:
+            self._engine.cancel(running, "the program is stopping and could not wait for this picture any longer")

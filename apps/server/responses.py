@@ -1,0 +1,191 @@
+"""What every dialect of the server says in the same way: errors, waiting for jobs, pictures as text. No routes."""
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request as HttpRequest
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from ..engine.engine import Engine
+from ..engine.errors import ClosingError, JobCancelledError, JobError, QueueFullError
+from ..engine.jobs import Job, Progress, Result
+from ..engine.request import Request
+
+LEASE = 60.0  # s that a job waits for anyone to ask about it
+_KEEP_ALIVE = 15.0  # s after which a silent stream says something, so that nothing between closes it
+_DATA_URL = re.compile(r"data:[\w/+.-]*;base64,")
+_STATUS = {"input": 400, "model": 503, "memory": 507, "stopping": 503, "internal": 500}
+_aside: list[CapacityLimiter] = []  # made in the server's loop
+T = TypeVar("T")
+
+
+class ApiError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, **headers: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def refusal(error: Exception) -> ApiError:
+    """What went wrong in the engine or on the way to it, as an answer."""
+    match error:
+        case ApiError():
+            return error
+        case QueueFullError():
+            return ApiError(429, str(error), "rate_limit_exceeded", Retry_After=str(error.retry_after))
+        case ClosingError():
+            return ApiError(503, str(error), "server_stopping", Retry_After="10")
+        case JobError():
+            return ApiError(_STATUS[error.kind], str(error), None if error.kind == "input" else error.kind)
+        case JobCancelledError():
+            return ApiError(503, str(error), "cancelled")  # by the server: clients that cancel do not wait
+        case RequestValidationError():
+            return ApiError(422, _invalid(error))
+        case HTTPException():
+            return ApiError(error.status_code, str(error.detail))
+        case ValueError():
+            return ApiError(400, str(error))
+    return ApiError(500, f"something unexpected went wrong ({type(error).__name__}); see the server's output")
+
+
+def _invalid(error: RequestValidationError) -> str:
+    """The first fault of a body, without repeating what was sent."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def error_body(path: str, error: ApiError) -> dict[str, Any]:
+    """An error as the dialect of a path has it: OpenAI's form, or A1111's below /sdapi."""
+    message = str(error)
+    if path.startswith("/sdapi/"):
+        return {"error": "HTTPException", "detail": message, "body": "", "errors": message}
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    if error.status == 429:
+        kind = "rate_limit_error"
+    return {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
+
+
+async def answer_error(http: HttpRequest, error: Exception) -> JSONResponse:
+    """An exception as an answer; OpenAI's dialect knows 400 for what others call 422."""
+    said = refusal(error)
+    status = 400 if said.status == 422 and http.url.path.startswith("/v1/") else said.status
+    return JSONResponse(error_body(http.url.path, said), status, said.headers)
+
+
+def submit(engine: Engine, fields: Mapping[str, Any], origin: str, lease: float | None = None) -> Job:
+    """Queue a request with these fields.
+
+    Raises:
+        ApiError: it cannot be done, or not now.
+    """
+    try:
+        return engine.submit(Request(**fields), origin, lease)
+    except (ValueError, QueueFullError, ClosingError) as error:
+        raise refusal(error) from error
+
+
+async def finished(http: HttpRequest, engine: Engine, job: Job) -> tuple[Result, ...]:
+    """Wait for a job; a client that leaves meanwhile takes its job with it.
+
+    Raises:
+        ApiError: it gave no picture.
+    """
+    async with asyncio.TaskGroup() as group:
+        gone = group.create_task(_gone(http))
+        over = group.create_task(_over(job))
+        try:
+            await asyncio.wait({gone, over}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            over.cancel()
+            left = not job.over
+            engine.cancel(job, "its client left")
+    if left:
+        raise ApiError(499, "the client left")  # which nobody reads
+    try:
+        return job.outcome()
+    except (JobError, JobCancelledError) as error:
+        raise refusal(error) from error
+
+
+async def changes(job: Job) -> AsyncIterator[Progress | None]:
+    """Progress now and after every change, until it is over; None where nothing happened for a while."""
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(changed.set)
+
+    end = job.subscribe(tell)
+    try:
+        while True:
+            changed.clear()
+            now = job.progress()
+            yield now
+            if job.over and now.state == job.state:
+                return
+            while True:
+                try:
+                    await asyncio.wait_for(changed.wait(), _KEEP_ALIVE)
+                    break
+                except TimeoutError:
+                    yield None
+    finally:
+        end()
+
+
+async def _over(job: Job) -> None:
+    async for _ in changes(job):
+        pass
+
+
+async def _gone(http: HttpRequest) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def aside(function: Callable[..., T], *given: Any) -> T:
+    """Work that would hold up the loop, on a thread: two at a time, whoever asks, so that memory stays bounded."""
+    if not _aside:
+        _aside.append(CapacityLimiter(2))
+    return await to_thread.run_sync(function, *given, limiter=_aside[0])
+
+
+async def encoded(result: Result, form: str = "png", quality: int = 90) -> bytes:
+    """A picture's file."""
+    return await aside(result.encoded, form, quality)
+
+
+def as_text(data: bytes) -> str:
+    """Bytes as base64."""
+    return base64.b64encode(data).decode()
+
+
+def from_text(text: str, what: str) -> bytes:
+    """The bytes of a picture out of base64 or a data URL. Never a path, never an address: nothing is fetched.
+
+    Raises:
+        ApiError: it is neither.
+    """
+    head = _DATA_URL.match(text[:100])
+    try:
+        return base64.b64decode(text[head.end() :] if head else text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ApiError(400, f"{what} must be a picture as base64 or as a data URL") from error
+
+
+def event(name: str, values: Mapping[str, Any], number: int | None = None) -> str:
+    """One server-sent event."""
+    lines = [f"event: {name}", *([] if number is None else [f"id: {number}"]), f"data: {json.dumps(values)}"]
+    return "\n".join(lines) + "\n\n"

@@ -1,0 +1,196 @@
+"""The loop's choices on the bundled model: what is skipped, what stays, and that no runtime answers otherwise."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from amused_lite.conditioning import Conditioning
+from amused_lite.editing.operations import repeat
+from amused_lite.files.png import Recipe
+from amused_lite.pipeline import Amused
+from amused_lite.sampling.distribution import halton_order
+from amused_lite.sampling.loop import SURE_PASSES, _ReusedGuidance, mask_least_sure, sureness, unmask_tokens
+from amused_lite.sampling.settings import GenerateOptions
+
+PROMPT = "a red balloon on a meadow"
+
+
+@pytest.fixture(scope="module")
+def amused() -> Amused:
+    return Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+
+
+@pytest.fixture(scope="module")
+def on_torch() -> Amused:
+    return Amused.open("tiny", "torch", keep_loaded=True)
+
+
+def last_tokens(amused: Amused, **options: Any) -> np.ndarray:
+    *_, last = amused.steps(PROMPT, options=GenerateOptions(**options))
+    return last.tokens
+
+
+class Counting:
+    """A runtime that notes how many rows of conditioning each step was given."""
+
+    def __init__(self, amused: Amused) -> None:
+        self.inner, self.config, self.rows = amused.runtime, amused.runtime.config, []
+
+    def unmask(self, tokens: np.ndarray, conditioning: Conditioning, *rest: Any) -> Any:
+        self.rows.append(len(conditioning.block_text))
+        return self.inner.unmask(tokens, conditioning, *rest)
+
+    def predict(self, tokens: np.ndarray, conditioning: Conditioning, *rest: Any) -> Any:
+        self.rows.append(len(conditioning.block_text))
+        return self.inner.predict(tokens, conditioning, *rest)
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({}, [2] * 8),
+        ({"guidance_interval": (0.25, 0.75)}, [1, 1, 2, 2, 2, 2, 1, 1]),
+        ({"guidance_interval": (0.5, 1.0)}, [1] * 4 + [2] * 4),
+        ({"guidance_schedule": "linear"}, [1] + [2] * 7),
+        ({"guidance_scale": 1.0}, [1] * 8),
+    ],
+)
+def test_unguided_steps_leave_out_the_negative_half(amused: Amused, options: dict[str, Any], rows: list[int]) -> None:
+    runtime = Counting(amused)
+    chosen = GenerateOptions(steps=8, **options)
+    list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
+    assert runtime.rows == rows
+
+
+def test_reused_guidance_reads_the_negative_prompt_every_nth_guided_step(amused: Amused) -> None:
+    runtime = Counting(amused)
+    chosen = GenerateOptions(steps=8, guidance_every=3, guidance_interval=(0.0, 0.75))
+    list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
+    # Guided steps 0 to 5, the negative prompt in 0 and 3: each half is a prediction of one row. Then two plain steps.
+    assert runtime.rows == [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    again = Counting(amused)
+    often = GenerateOptions(steps=8, guidance_every=1, guidance_interval=(0.0, 0.75))
+    list(unmask_tokens(again, amused.condition(PROMPT, "", often), often))  # type: ignore[arg-type]
+    assert sum(again.rows) == 14  # ten predictions of a row against fourteen
+
+
+def test_reused_guidance_is_guidance_where_nothing_was_reused(amused: Amused) -> None:
+    chosen = GenerateOptions(steps=4, guidance_scale=4.0)
+    pair = amused.condition(PROMPT, "blue", chosen)
+    tokens = next(unmask_tokens(amused.runtime, pair, chosen)).tokens
+    expected = amused.runtime.predict(tokens, pair, 4.0)
+    got = _ReusedGuidance(2).predict(amused.runtime, tokens, pair, 4.0)
+    np.testing.assert_allclose(got, expected, atol=2e-4)  # float32 logits up to 20, and another order of operations
+
+
+def test_reused_guidance_is_repeated_by_its_recipe(amused: Amused) -> None:
+    picture = amused.generate(PROMPT, seed=4, steps=5, guidance_every=2)
+    recipe = Recipe.from_json(picture.recipe.to_json())
+    assert recipe.guidance_every == 2
+    np.testing.assert_array_equal(repeat(amused, recipe), picture.recipe.tokens)
+    assert "guidance_every" not in amused.generate(PROMPT, seed=4, steps=2).recipe.to_json()
+
+
+def test_linear_guidance_rises_from_one_to_the_scale(amused: Amused) -> None:
+    settings = GenerateOptions(steps=5, guidance_scale=9.0, guidance_schedule="linear").complete(amused.runtime.config)
+    assert settings.guidance_scales() == [1, 3, 5, 7, 9]
+
+
+BENT = [
+    {"order": "halton"},
+    {"top_k": 3},
+    {"top_p": 0.8},
+    {"mask_schedule": "arccos"},
+    {"guidance_interval": (0.0, 0.5)},
+    {"refine": 2},
+    {"order": "halton", "top_p": 0.9, "guidance_schedule": "linear", "mask_schedule": "square", "refine": 1},
+]
+
+
+@pytest.mark.parametrize("options", BENT, ids=lambda options: ",".join(options))
+def test_every_choice_gives_the_same_tokens_on_onnx_and_torch(
+    amused: Amused, on_torch: Amused, options: dict[str, Any]
+) -> None:
+    ours = last_tokens(amused, steps=4, seed=5, **options)
+    np.testing.assert_array_equal(ours, last_tokens(on_torch, steps=4, seed=5, **options))
+    assert (ours != last_tokens(amused, steps=4, seed=5)).any()  # and the choice changes something
+
+
+def test_looking_changes_nothing(amused: Amused) -> None:
+    options = GenerateOptions(steps=4, seed=2)
+    plain = list(amused.steps(PROMPT, options=options))
+    looked = list(amused.steps(PROMPT, options=options, look=True))
+    for one, other in zip(plain, looked, strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_array_equal(one.guess, other.guess)
+        assert one.log_probs is None and other.log_probs is not None
+        np.testing.assert_allclose(np.exp(other.log_probs).sum(-1), 1, atol=1e-4)  # of 1024 float32 terms
+
+
+def test_halton_fixes_tokens_in_its_own_order(amused: Amused) -> None:
+    mask = amused.runtime.config.uvit.mask_token_id
+    fixed: list[int] = []
+    for step in amused.steps(PROMPT, options=GenerateOptions(steps=6, order="halton")):
+        known = np.flatnonzero(step.tokens[0] != mask)
+        fixed += sorted(set(known.tolist()) - set(fixed))
+        assert set(fixed) == set(halton_order((32, 32))[: len(fixed)].tolist())
+    assert len(fixed) == 1024
+
+
+def test_a_late_entry_uses_the_late_steps(amused: Amused) -> None:
+    """Entering where a whole run stood, with the noise of those steps, ends as the whole run does."""
+    options = GenerateOptions(steps=6, seed=9)
+    conditioning = amused.condition(PROMPT, "", options)
+    whole = list(unmask_tokens(amused.runtime, conditioning, options))
+    *_, late = unmask_tokens(
+        amused.runtime, conditioning, options, tokens=whole[2].tokens, first_step=3, open_tokens=1024
+    )
+    np.testing.assert_array_equal(late.tokens, whole[-1].tokens)
+
+
+def test_refining_redraws_the_least_sure_and_keeps_the_rest(amused: Amused) -> None:
+    options = GenerateOptions(steps=4, seed=3)
+    conditioning = amused.condition(PROMPT, "", options)
+    *_, last = unmask_tokens(amused.runtime, conditioning, options)
+    sure = sureness(amused.runtime, conditioning, last.tokens, 3.0)
+    start = mask_least_sure(last.tokens, sure, 307, amused.runtime.config.uvit.mask_token_id)
+    hidden = start != last.tokens
+    assert hidden.sum() == 307 and sure[hidden].max() <= sure[~hidden].min()
+    refined = last_tokens(amused, steps=4, seed=3, refine=2)
+    np.testing.assert_array_equal(refined[~hidden], last.tokens[~hidden])
+    steps = [(step.index, step.steps) for step in amused.steps(PROMPT, options=GenerateOptions(steps=4, refine=2))]
+    assert steps == [(i, 6) for i in range(6)]
+
+
+def test_sureness_hides_every_token_once_and_judges_it_from_the_rest(amused: Amused) -> None:
+    """Against a plain loop: the same parts, one prediction each."""
+    options = GenerateOptions(steps=2, seed=4)
+    conditioning = amused.condition(PROMPT, "", options)
+    *_, last = unmask_tokens(amused.runtime, conditioning, options)
+    sure = sureness(amused.runtime, conditioning, last.tokens, 3.0)
+    place = 517
+    part = int(np.flatnonzero(halton_order((32, 32)) == place)[0]) % SURE_PASSES
+    hidden = last.tokens.copy()
+    hidden[0, halton_order((32, 32))[part::SURE_PASSES]] = amused.runtime.config.uvit.mask_token_id
+    log_probs = amused.runtime.predict(hidden, conditioning, 3.0)
+    assert sure[0, place] == log_probs[0, place, last.tokens[0, place]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 0}, "top_k must be 1 or more, got 0"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0"),
+        ({"top_p": float("nan")}, "top_p must be above 0"),
+        ({"order": "random"}, "order 'random' is unknown; choose one of confidence, halton"),
+        ({"mask_schedule": "sine"}, "mask_schedule 'sine' is unknown"),
+        ({"guidance_schedule": "cosine"}, "guidance_schedule 'cosine' is unknown; choose one of constant, linear"),
+        ({"guidance_interval": (0.8, 0.2)}, "guidance_interval must rise, got 0.8 to 0.2"),
+        ({"guidance_interval": (0.0, 1.5)}, "guidance_interval must be 0 to 1, got 1.5"),
+        ({"refine": -1}, "refine must be 0 to 1000 steps, got -1"),
+    ],
+)
+def test_impossible_choices_are_explained(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        GenerateOptions(**options)
