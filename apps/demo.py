@@ -12,11 +12,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from . import demo_routes, demo_theme
 from .demo_create import CreateTab
 from .demo_desk import Desk, history_key
 from .demo_edit import EditTab
+from .demo_gate import Gate, fetch_nothing
 from .demo_history import HistoryTab
 from .demo_look import LookTab
 from .demo_responsible import ResponsibleTab
@@ -87,9 +89,13 @@ def _keep_private(desk: Desk, wish: bool) -> None:
 def mount(app: FastAPI, desk: Desk) -> FastAPI:
     """Put the page in front of the server's endpoints."""
     app.include_router(demo_routes.make_router(desk))
+    os.environ["GRADIO_TEMP_DIR"] = str(desk.uploads.folder)  # which is not there
+    fetch_nothing()
+    page = build_page(desk)
+    page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
     return gr.mount_gradio_app(
         app,
-        build_page(desk),
+        page,
         path="/",
         theme=demo_theme.make_theme(),
         css=demo_theme.CSS,
@@ -103,4 +109,5 @@ def mount(app: FastAPI, desk: Desk) -> FastAPI:
         show_error=True,
         max_file_size="32mb",
         server_name="127.0.0.1",
+        app_kwargs={"middleware": [Middleware(Gate, uploads=desk.uploads)]},
     )

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     history = None if args.no_history else histories.History(args.history or histories.default_folder())
     bound = server.listen(args.host, args.port)
     with bound, tempfile.TemporaryDirectory(prefix="amused-lite-") as scratch:
-        os.environ["GRADIO_TEMP_DIR"] = scratch  # what is uploaded goes with the server
+        os.environ["GRADIO_TEMP_DIR"] = scratch  # in which gradio makes an empty folder when it is imported
         picture_filter = None
         if args.filter:
             from .demo_filter import PictureFilter

@@ -9,11 +9,13 @@ import tempfile
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from amused_lite.picture_files import Source
 from amused_lite.runtimes.open import BUNDLED
 
 from .demo_filter import PictureFilter, Verdict
+from .demo_uploads import Uploads
 from .engine import Engine
 from .history import History
 from .jobs import Result
@@ -48,9 +50,13 @@ class Desk:
     flagged: dict[str, Verdict] = field(default_factory=dict)  # pictures that the filter blurs, by key
     children: list[subprocess.Popen[str]] = field(default_factory=list)  # trainings, which end with the page
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="amused-lite-page-")))
+    uploads: Uploads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.uploads = Uploads(self.scratch / "uploads")
 
     def close(self) -> None:
-        """End trainings, and remove what uploads left behind."""
+        """End trainings, and remove what they left behind."""
         for child in self.children:
             child.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -99,6 +105,14 @@ class Desk:
                 raise ValueError(str(error)) from error
         picture = self.result(key).picture
         return Source(picture.image, picture.recipe)
+
+    def uploaded(self, file: Any) -> bytes:
+        """What a visitor uploaded, by what gradio's components say of it.
+
+        Raises:
+            ValueError: it was forgotten, or never uploaded.
+        """
+        return self.uploads.open(file.get("path") if isinstance(file, dict) else None).data
 
     def judge(self, keys: list[str]) -> None:
         """Have the filter, where there is one, look at pictures that the engine remembers."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from amused_lite.picture_files import Source, open_picture
+from amused_lite.png import encode_png
 
 from . import demo_stage
 from .demo_desk import Desk
@@ -21,6 +21,8 @@ from .request import Request
 _MOST = 24  # versions that undo goes back through
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
 _AREAS = ["What I painted", "Left half", "Right half", "Upper half", "Lower half", "Middle"]
+_SIDES = ["Left", "Right", "Top", "Bottom"]
+_MOST_LAYERS = 4  # the editor makes one
 _EMPTY = "Open a picture, or choose Edit below one you made."
 _VERBS = {
     "inpaint": "replaced",
@@ -124,7 +126,7 @@ class EditTab:
                     info="Areas by name, for those who cannot or will not paint",
                 )
                 self.sides = gr.CheckboxGroup(
-                    ["Left", "Right", "Top", "Bottom"],
+                    _SIDES,
                     value=["Right"],
                     label="To which sides",
                     visible=False,
@@ -154,12 +156,13 @@ class EditTab:
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.tool.change(self._tool, self.tool, [self.area, self.sides, self.amount, self.keep], **quiet)
-        self.upload.upload(self._upload, self.upload, [*self.opened, self.prompt], **quiet)
+        raw: dict[str, Any] = {**quiet, "preprocess": False}  # gradio would look for files on the disk
+        self.upload.upload(self._upload, self.upload, [*self.opened, self.prompt], **raw)
         self.undo.click(lambda versions: self._show(versions.moved(-1)), self.versions, self.opened, **quiet)
         self.redo.click(lambda versions: self._show(versions.moved(1)), self.versions, self.opened, **quiet)
         inputs = [self.versions, self.editor, self.tool, self.prompt, self.area, self.sides, self.amount, self.keep]
         outputs = [*self.opened, self.job, self.said, self.apply, self.working]
-        gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **quiet)
+        gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **raw)
         at_once = {**quiet, "queue": False}
         self.cancel.click(lambda id: self._end(id, self.desk.engine.cancel), self.job, None, **at_once)
         self.stop.click(lambda id: self._end(id, self.desk.engine.stop), self.job, None, **at_once)
@@ -175,17 +178,20 @@ class EditTab:
         prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
         return [*self._show(Versions().add(Version(source, key))), prompt]
 
-    def _upload(self, path: str) -> list[Any]:
+    def _upload(self, file: dict[str, Any] | None) -> list[Any]:
         try:
-            return self._begin(open_picture(BytesIO(Path(path).read_bytes())))
-        except (OSError, ValueError) as error:
+            return self._begin(open_picture(BytesIO(self.desk.uploaded(file))))
+        except ValueError as error:
             return [*[gr.skip()] * 5, demo_stage.message(str(error)), gr.skip()]
 
     def _show(self, versions: Versions, note: str = "") -> list[Any]:
         """Everything that shows where one stands."""
         now = versions.now
         image = None if now is None else now.source.image
-        value: Any = None if image is None else {"background": image, "layers": [], "composite": image}
+        value: Any = None
+        if image is not None:
+            key = self.desk.uploads.keep(bytes(encode_png(image, None)), "image/png")
+            value = {"background": key, "layers": [], "composite": key}
         return [
             versions,
             gr.ImageEditor(value, visible=value is not None),
@@ -247,18 +253,29 @@ class EditTab:
         """
         if versions.now is None:
             raise ValueError(_EMPTY)
+        offered = tool in _TOOLS and area in _AREAS and set(sides or []) <= set(_SIDES)
+        if not offered or not isinstance(amount, int | float) or not isinstance(prompt or "", str):
+            raise ValueError("the page does not offer this; load it again")
         source, prompt = versions.now.source, (prompt or "").strip()
         if tool == _TOOLS[1]:
             if not sides:
                 raise ValueError("choose at least one side to extend to")
             settings = {side.lower(): int(amount) for side in sides}
             return Request("outpaint", prompt=prompt or None, source=source, settings=settings)
-        mask = _mask(value, area, source.image.size)
+        mask = _mask(self._strokes(value) if area == _AREAS[0] else [], area, source.image.size)
         if tool == _TOOLS[2]:
             return Request("edit", prompt=prompt, source=source, mask=mask if keep else None)
         if mask is None:
             raise ValueError("paint over what shall be replaced, or choose an area by name under Where")
         return Request("inpaint", prompt=prompt, source=source, mask=mask)
+
+    def _strokes(self, value: dict[str, Any] | None) -> list[Image.Image]:
+        """What was painted on each layer, mode L."""
+        files = (value or {}).get("layers") or []
+        if len(files) > _MOST_LAYERS:
+            raise ValueError(f"at most {_MOST_LAYERS} layers are taken, got {len(files)}; paint on one")
+        layers = [open_picture(BytesIO(self.desk.uploaded(file))) for file in files]
+        return [layer.alpha or Image.new("L", layer.image.size, 255) for layer in layers]
 
     def _end(self, id: str, how: Any) -> None:
         try:
@@ -267,7 +284,7 @@ class EditTab:
             pass
 
 
-def _mask(value: dict[str, Any] | None, area: str, size: tuple[int, int]) -> Image.Image | None:
+def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image.Image | None:
     """What was painted, or the named area, as white on black; None where nothing was painted."""
     width, height = size
     if area != _AREAS[0]:
@@ -282,8 +299,8 @@ def _mask(value: dict[str, Any] | None, area: str, size: tuple[int, int]) -> Ima
         mask.paste(255, boxes[area])
         return mask
     painted = None
-    for layer in (value or {}).get("layers") or []:
-        alpha = layer.convert("RGBA").getchannel("A").point(lambda level: 255 if level > 32 else 0)
+    for stroke in strokes:
+        alpha = stroke.point([255 if level > 32 else 0 for level in range(256)])
         painted = alpha if painted is None else Image.fromarray(np.maximum(np.asarray(painted), np.asarray(alpha)))
     return painted if painted is not None and painted.getbbox() else None
 

@@ -3,7 +3,6 @@
 from datetime import datetime
 from html import escape
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -80,7 +79,8 @@ class HistoryTab:
             **quiet,
         )
         self.gallery.click(self._choose, None, detail, **quiet)
-        self.drop.upload(self._dropped, self.drop, detail, **quiet)
+        # gradio would look for the file on the disk
+        self.drop.upload(self._dropped, self.drop, detail, preprocess=False, **quiet)
         self.delete.click(
             lambda: [gr.Row(visible=False), gr.Row(visible=True)], None, [self.actions, self.sure], **quiet
         )
@@ -125,12 +125,12 @@ class HistoryTab:
         html = f'<div class="big">{picture}{_facts(recipe, f"{created:%Y-%m-%d %H:%M}")}{_link(url, name)}</div>'
         return [html, gr.Row(visible=True), gr.Row(visible=False), name, recipe.to_json()]
 
-    def _dropped(self, path: str | None) -> list[Any]:
+    def _dropped(self, file: dict[str, Any] | None) -> list[Any]:
         """A file from anywhere: its recipe, if it has one."""
         hidden = gr.Row(visible=False)
         try:
-            source = open_picture(BytesIO(Path(path or "").read_bytes()))
-        except (OSError, ValueError) as error:
+            source = open_picture(BytesIO(self.desk.uploaded(file)))
+        except ValueError as error:
             return [demo_stage.message(str(error)), hidden, hidden, "", None]
         if source.recipe is None:
             text = "This picture holds no recipe: another program made it, or saved it. You can open it under Edit."

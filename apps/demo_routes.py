@@ -1,15 +1,20 @@
-"""The few addresses of the page beside gradio's own: pictures of the gallery, whole and small, and trained styles."""
+"""The few addresses of the page beside gradio's own: pictures of the gallery, trained styles, and uploads.
+
+Uploads have the addresses that gradio's components use, and stand before gradio's own routes of these names.
+"""
 
 from functools import lru_cache
 from io import BytesIO
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 from PIL import Image
 
 from .demo_desk import Desk
+from .demo_uploads import UNKNOWN
 
 _SMALL = 320  # px
+_MOST_FILES = 10  # of one upload
 
 
 def make_router(desk: Desk) -> APIRouter:
@@ -42,6 +47,25 @@ def make_router(desk: Desk) -> APIRouter:
         if path is None or not path.is_file():
             raise HTTPException(404, "there is no such style")
         return FileResponse(path, media_type="application/octet-stream", filename=f"{name}.safetensors")
+
+    @router.post("/gradio_api/upload")
+    async def upload(request: Request) -> list[str]:
+        async with request.form(max_files=_MOST_FILES, max_fields=0) as form:
+            files = [file for file in form.getlist("files") if not isinstance(file, str)]
+            if not files:
+                raise HTTPException(400, "an upload is a form with files; send at least one, as files")
+            return [desk.uploads.keep(await file.read()) for file in files]
+
+    @router.get("/gradio_api/file={key:path}")
+    def uploaded(key: str) -> Response:
+        try:
+            file = desk.uploads.open(key)
+        except ValueError as error:
+            raise HTTPException(404, str(error)) from error
+        headers = {"Cache-Control": "no-store"}
+        if file.kind == UNKNOWN:
+            headers["Content-Disposition"] = "attachment"  # it is its sender's, and shown by nobody
+        return Response(file.data, media_type=file.kind, headers=headers)
 
     return router
 

@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from amused_lite.commands.style import sample_prompts
+from amused_lite.picture_files import open_picture
+from amused_lite.png import encode_png
 
 from . import demo_stage
 from .demo_adapters import AdapterPicker
@@ -96,6 +99,7 @@ class StylesTab:
         self._failed: Path | None = None  # what the last training would have made, if it failed
         self._lock = threading.Lock()
         self.adapter = gr.State("")  # name of the style that was trained last
+        self.dropped = gr.State([])  # what was uploaded, as gradio's components say it
         self.candidates = gr.State([])  # [(key, caption)]
         self.ticked = gr.State([])
         with gr.Row():
@@ -151,7 +155,9 @@ class StylesTab:
         names = [picker.names for picker in self._pickers]
         outputs = [self.stage, self.said, self.train, self.cancel, self.feedback, self.adapter, *names]
         recipe = [self.steps, self.every, self.model]
-        self.train.click(self._first, [self.files, self.name, self.captions, *recipe, *names], outputs, **quiet)
+        # As it comes: gradio would look for the files on the disk.
+        self.files.change(lambda files: files or [], self.files, self.dropped, preprocess=False, queue=False, **quiet)
+        self.train.click(self._first, [self.dropped, self.name, self.captions, *recipe, *names], outputs, **quiet)
         self.cancel.click(self.stop, None, None, queue=False, **quiet)
         self.draw.click(
             self._draw, [self.adapter, self.model], [self.grid, self.again, self.candidates, self.ticked], **quiet
@@ -169,7 +175,7 @@ class StylesTab:
 
     def _first(
         self,
-        files: list[str] | None,
+        files: list[dict[str, Any]],
         name: str,
         captions: str,
         steps: int | None,
@@ -178,10 +184,11 @@ class StylesTab:
         *chosen: list[str],
     ) -> Iterator[list[Any]]:
         try:
-            pictures = _pictures(files or [], captions or "")
+            lines = _captions(len(files), captions or "")
             style = (name or "").strip()
             if not style:
                 raise ValueError("give the style a name, such as melting golden 3d")
+            pictures = [(self._picture(file), line) for file, line in zip(files, lines, strict=True)]
             yield from self._learn(pictures, style, steps, every, model, chosen)
         except (ValueError, OSError) as error:
             yield self._refused(str(error))
@@ -199,14 +206,8 @@ class StylesTab:
         try:
             if not ticked:
                 raise ValueError("tick at least one picture that has the look")
-            folder = self.desk.scratch / f"ticked-{time.monotonic_ns()}"
-            folder.mkdir(parents=True)
-            pictures = []
-            for number in ticked:
-                key, caption = candidates[number]
-                path = folder / f"{number:02d}.png"
-                self.desk.source(key).image.save(path)
-                pictures.append((str(path), caption))
+            chosen_ones = [candidates[number] for number in ticked]
+            pictures = [(bytes(encode_png(self.desk.source(key).image, None)), caption) for key, caption in chosen_ones]
             from amused_lite.adapter_files import load_adapter
 
             record = load_adapter(self.desk.engine.shelf.adapters[adapter]).record
@@ -214,6 +215,10 @@ class StylesTab:
             yield from self._learn(pictures, style, steps, every, model, chosen)
         except (ValueError, OSError, KeyError) as error:
             yield self._refused(str(error))
+
+    def _picture(self, file: dict[str, Any]) -> bytes:
+        """An upload as a PNG, whatever it was: the training opens files less carefully than this."""
+        return bytes(encode_png(open_picture(BytesIO(self.desk.uploaded(file))).image, None))
 
     def _refused(self, text: str) -> list[Any]:
         text = f"{text[:1].upper()}{text[1:]}"
@@ -227,7 +232,7 @@ class StylesTab:
 
     def _learn(
         self,
-        pictures: list[tuple[str, str]],
+        pictures: list[tuple[bytes, str]],
         style: str,
         steps: int | None,
         every: int | None,
@@ -242,7 +247,7 @@ class StylesTab:
             spec = self.desk.scratch / f"{out.stem}.json"
             prompts = sample_prompts(model)
             values = {
-                "pictures": pictures,
+                "pictures": _written(pictures, spec.with_suffix(".pictures")),
                 "style": style,
                 "out": str(out),
                 "prompts": prompts,
@@ -310,17 +315,30 @@ class StylesTab:
         yield [skip, gr.Button(visible=True), keys, []]
 
 
-def _pictures(files: list[str], captions: str) -> list[tuple[str, str]]:
-    """
+def _captions(pictures: int, captions: str) -> list[str]:
+    """One for each picture.
+
     Raises:
         ValueError: there are too few or too many, or their captions do not fit.
     """
-    if not 1 <= len(files) <= _MOST:
-        raise ValueError(f"drop one to ten pictures of the look; there are {len(files)}")
+    if not 1 <= pictures <= _MOST:
+        raise ValueError(f"drop one to ten pictures of the look; there are {pictures}")
     lines = [line.strip() for line in captions.splitlines() if line.strip()]
-    if len(lines) not in (1, len(files)):
-        raise ValueError(f"say what the pictures show: one line for all, or {len(files)} lines; there are {len(lines)}")
-    return list(zip(files, lines * len(files) if len(lines) == 1 else lines, strict=True))
+    if len(lines) not in (1, pictures):
+        raise ValueError(f"say what the pictures show: one line for all, or {pictures} lines; there are {len(lines)}")
+    return lines * pictures if len(lines) == 1 else lines
+
+
+def _written(pictures: list[tuple[bytes, str]], folder: Path) -> list[tuple[str, str]]:
+    """The pictures as files for the training's process, which end with the server."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    written = []
+    for number, (data, caption) in enumerate(pictures):
+        path = folder / f"{number:02d}.png"
+        path.write_bytes(data)
+        written.append((str(path), caption))
+    return written
 
 
 def _free_name(folder: Path, style: str, failed: Path | None) -> Path:

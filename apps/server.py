@@ -17,16 +17,18 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 
 from amused_lite import __version__
 
 from . import api_a1111, api_jobs, api_mcp, api_openai
-from .access import Access, Guard
+from .access import MAX_BODY, Access, Guard
 from .answers import ApiError, answer_error
 from .engine import Engine
 
 GRACE = 30.0  # s that a running picture gets when the server is told to stop
 _MAX_CONNECTIONS = 512  # at a time; more are told 503
+MultiPartParser.spool_max_size = MAX_BODY  # uploads stay in memory, and off the disk
 _ABOUT = """Text to pictures on this machine. One engine answers OpenAI's image endpoints, A1111's, assistants through
 the Model Context Protocol at /mcp, and its own jobs with progress and previews. Pictures are made one at a time;
 requests that wait are bounded, and more are told 429."""

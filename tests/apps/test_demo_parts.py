@@ -44,17 +44,17 @@ def test_a_filter_without_weights_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("area", demo_edit._AREAS[1:])
 def test_named_areas_mark_a_part_and_leave_a_part(area: str) -> None:
-    mask = demo_edit._mask(None, area, (100, 60))
+    mask = demo_edit._mask([], area, (100, 60))
     assert mask is not None and mask.size == (100, 60)
     share = np.asarray(mask).mean() / 255
     assert share == pytest.approx(0.25 if area == "Middle" else 0.5)
 
 
 def test_strokes_become_white_and_nothing_painted_is_none() -> None:
-    layer = Image.new("RGBA", (64, 64))
-    assert demo_edit._mask({"layers": [layer]}, demo_edit._AREAS[0], (64, 64)) is None
-    layer.paste((255, 255, 255, 255), (0, 0, 32, 64))
-    mask = demo_edit._mask({"layers": [layer]}, demo_edit._AREAS[0], (64, 64))
+    strokes = Image.new("L", (64, 64))
+    assert demo_edit._mask([strokes], demo_edit._AREAS[0], (64, 64)) is None
+    strokes.paste(255, (0, 0, 32, 64))
+    mask = demo_edit._mask([strokes], demo_edit._AREAS[0], (64, 64))
     assert mask is not None and np.asarray(mask).mean() == 127.5
 
 
@@ -72,11 +72,11 @@ def test_versions_walk_back_and_forth_and_a_new_one_forgets_what_was_undone() ->
 
 
 def test_captions_go_to_pictures_one_for_all_or_one_each() -> None:
-    assert demo_styles._pictures(["a", "b"], "a boat\n\n") == [("a", "a boat"), ("b", "a boat")]
-    assert demo_styles._pictures(["a", "b"], "a boat\na cup") == [("a", "a boat"), ("b", "a cup")]
-    for files, captions in ((["a"], ""), ([], "a boat"), (["a"] * 11, "a boat"), (["a", "b", "c"], "x\ny")):
+    assert demo_styles._captions(2, "a boat\n\n") == ["a boat", "a boat"]
+    assert demo_styles._captions(2, "a boat\na cup") == ["a boat", "a cup"]
+    for pictures, captions in ((1, ""), (0, "a boat"), (11, "a boat"), (3, "x\ny")):
         with pytest.raises(ValueError, match="pictures"):
-            demo_styles._pictures(files, captions)
+            demo_styles._captions(pictures, captions)
 
 
 def test_styles_never_overwrite_each_other(tmp_path: Path) -> None:
