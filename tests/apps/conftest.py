@@ -12,16 +12,16 @@ from serving import Server, Start
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts servers with these flags; all are gone at the end."""
+    """Starts servers with these flags and environment variables; all are gone at the end."""
     started: list[Server] = []
 
-    def run(*flags: str) -> Server:
+    def run(*flags: str, command: str = "serve", **settings: str) -> Server:
         folder = tmp_path_factory.mktemp("server")
-        command = [sys.executable, "-m", "amused_lite", "serve", "--port", "0", "--threads", "1", *flags]
+        full = [sys.executable, "-m", "amused_lite", command, "--port", "0", "--threads", "1", *flags]
         environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder / "data"), "TMPDIR": str(folder)}
-        environment |= {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1", **settings}
         process = subprocess.Popen(
-            command,
+            full,
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
