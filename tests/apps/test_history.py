@@ -113,20 +113,6 @@ def test_files_may_come_and_go_by_hand(history: History, made: Picture) -> None:
     assert {e.prompt for e in history.search()} == {"a guest", "a blue boat at night", "Ünïcode & ../../etc"}
 
 
-def test_paused_it_writes_nothing(tmp_path: Path, made: Picture) -> None:
-    history = History(tmp_path / "gallery", paused=True)
-    assert history.add(made) is None
-    assert list(tmp_path.iterdir()) == []
-    history.paused = False
-    assert history.add(made) is not None
-
-
-def test_paused_it_leaves_an_index_alone_too(history: History) -> None:
-    (history.folder / INDEX).unlink()
-    assert len(History(history.folder, paused=True)) == 3
-    assert not (history.folder / INDEX).exists()
-
-
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(NotADirectoryError):
