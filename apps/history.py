@@ -110,9 +110,10 @@ class History:
             FileNotFoundError: there is none of this name, whatever else the name says.
         """
         with self._lock:
-            if name not in self._entries or not _is_plain(name) or not (self.folder / name).is_file():
+            path = self.folder / name
+            if name not in self._entries or not _is_plain(name) or path.is_symlink() or not path.is_file():
                 raise FileNotFoundError(f"the history holds no picture {name[:80]!r}")
-        return self.folder / name
+        return path
 
     def open(self, name: str) -> Source:
         """A picture with its recipe, ready to be edited.

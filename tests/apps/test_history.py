@@ -77,6 +77,11 @@ def test_a_link_out_of_the_folder_is_no_picture(history: History, made: Picture)
     made.save(outside)
     (history.folder / "link.png").symlink_to(outside)
     assert "link.png" not in [entry.name for entry in History(history.folder).search()]
+    (entry,) = history.search("cup")
+    (history.folder / entry.name).unlink()
+    (history.folder / entry.name).symlink_to(outside)  # in the place of one that was read
+    with pytest.raises(FileNotFoundError):
+        history.path(entry.name)
 
 
 def test_delete_removes_file_and_entry_for_good(history: History) -> None:
