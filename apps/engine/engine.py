@@ -315,7 +315,7 @@ class Engine:
 
     def _keep(self, job: Job, result: Result) -> Result:
         """Put a picture into the history, where there is one; a full disk must not cost the picture."""
-        if self.history is None or not job.request.keep:
+        if self.history is None or not job.keep:
             return result
         try:
             return Result(result.picture, self.history.add(result.picture), result.trace)

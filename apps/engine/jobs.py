@@ -87,6 +87,7 @@ class Job:
         self.id = secrets.token_urlsafe(12)
         self.request = request
         self.origin = origin
+        self.keep = request.keep  # may be taken back while it is drawn
         self.lease = lease
         self.results: tuple[Result, ...] = ()
         self.value: Any = None  # what a call returned, see `Engine.call`
