@@ -25,6 +25,7 @@ from ..engine.engine import Engine
 from . import api_a1111, api_jobs, api_mcp, api_openai
 from .access import MAX_BODY, Access, Guard
 from .responses import ApiError, answer_error
+from .timeouts import TimedProtocol
 
 GRACE = 30.0  # s that a running picture gets when the server is told to stop
 _MAX_CONNECTIONS = 512  # at a time; more are told 503
@@ -109,7 +110,7 @@ def serve(app: FastAPI, engine: Engine, bound: socket.socket, grace: float = GRA
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        http="h11",
+        http=TimedProtocol,
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=int(grace) + 5,  # the engine gives up first, so that the last client is told
         timeout_keep_alive=30,
