@@ -8,7 +8,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from ..server.command import add_server_flags, announce, await_model, check_server_flags, make_engine
+from ..server.command import access_of, add_server_flags, announce, await_model, check_server_flags, make_engine
 
 _EXAMPLES = """\
 examples:
@@ -46,13 +46,12 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.extras import require_extra
 
     check_server_flags(args)
-    require_extra("demo", "the page", "gradio", "fastapi", "uvicorn", "multipart")
+    require_extra("demo", "the page", "gradio", "fastapi", "uvicorn", "multipart", "prometheus_client")
 
     from ..engine import history as histories
-    from ..server import access as access_rules
     from ..server import app as server
 
-    access = access_rules.make_access(args.host, args.token, args.cors, args.allow_host)
+    access = access_of(args)
     history = None if args.no_history else histories.History(args.history or histories.default_folder())
     bound = server.listen(args.host, args.port)
     with bound, tempfile.TemporaryDirectory(prefix="amused-lite-") as scratch:
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             from .picture_filter import PictureFilter
 
             picture_filter = PictureFilter.open(args.filter, args.filter_threshold)
-        engine = make_engine(args, history)
+        engine = make_engine(args, access, history)
         warm = engine.warm_up()  # meanwhile gradio is imported
         from .app_state import Desk
         from .page import mount
@@ -72,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
         styles = args.styles or histories.default_folder().parent / "styles"
         desk = Desk(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
         desk.offer_styles()
-        app = mount(server.build_app(engine, access), desk)
+        app = mount(server.build_app(engine, access, args.access_log), desk)
         await_model(warm)
-        announce(bound, access, args.token)
+        announce(bound, access)
         kept = "no pictures are kept" if history is None else f"pictures are kept in {history.folder}"
         print(kept, file=sys.stderr)
         if not args.no_browser:
