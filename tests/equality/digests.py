@@ -53,10 +53,10 @@ def recipe(values: dict[str, Any]) -> Entry:
     """A recipe's fields, with tokens as hashes and without what every picture of one model and version shares."""
     for name in ("version", "model_hash"):
         del values[name]
-    tokens = sha(values.pop("tokens"))
+    entry = {"tokens": sha(values.pop("tokens")), "recipe": values}
     if values["edit"] is not None:
-        values["edit"]["tokens"] = sha(values["edit"]["tokens"])
-    return {"tokens": tokens, "recipe": values}
+        entry["earlier"] = sha(values["edit"].pop("tokens"))
+    return entry
 
 
 def frames(path: Path) -> Entry:

@@ -30,7 +30,7 @@ def _contents(path: Path) -> str:
 
 
 def styles(work: Path) -> Iterator[tuple[str, Entry]]:
-    """`style train` of the decoder and of tokens, and `distil`."""
+    """`style train` of the decoder and of tokens."""
     pictures = [work / BALLOON, work / PHOTO]
     common = ("--caption", "a red balloon", "--caption", "a red box", "--style", "gold", "--steps", "4", "--batch", "1",
               "--sample-every", "1", "--guessed-share", "0", "--no-samples", *ONE_THREAD)  # fmt: skip
@@ -67,8 +67,7 @@ def _bundle(name: str, folder: Path) -> Iterator[tuple[str, Entry]]:
         elif path.suffix == ".safetensors":
             yield f"{name} {path.name}", {"weights": weights(path)}
     manifest = json.loads((folder / "manifest.json").read_text())
-    files = {file: True for file in sorted(path.name for path in folder.iterdir())}
-    yield f"{name} files", {"names": files, "keys": sorted(manifest)}
+    yield f"{name} files", {"names": sorted(path.name for path in folder.iterdir()), "keys": sorted(manifest)}
     yield f"{name} parity", {"losses": [manifest["parity"]]}
 
 

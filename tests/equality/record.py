@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -45,8 +46,8 @@ def flags(work: Path) -> Iterator[tuple[str, Entry]]:
     """The options that every command's help lists."""
     for command in COMMANDS:
         lines = re.findall(r"^  (-.*)$", run(*command.split(), "--help"), re.MULTILINE)
-        found = {flag: True for line in lines for flag in re.findall(r"(?:^|, )(--?[a-z][\w-]*)", line.split("  ")[0])}
-        yield f"flags/{command}", {"names": dict(sorted(found.items()))}
+        found = {flag for line in lines for flag in re.findall(r"(?:^|, )(--?[a-zA-Z][\w-]*)", line.split("  ")[0])}
+        yield f"flags/{command}", {"names": sorted(found)}
 
 
 SECTIONS: dict[str, Callable[[Path], Iterator[tuple[str, Entry]]]] = {
@@ -101,7 +102,10 @@ def commit() -> str:
 
 
 def record(only: list[str] | None = None) -> dict[str, Any]:
-    """Run the sections, all unless some are named; returns what compare.py reads."""
+    """Run the sections, all unless some are named; returns what compare.py reads.
+
+    What a section had before it failed is kept, and the error is printed.
+    """
     manifest = Path(names.find_model("tiny")) / "manifest.json"
     about = {"commit": commit(), "model": sha(manifest.read_bytes()), "machine": machine(), "libraries": libraries()}
     entries: dict[str, Entry] = {}
@@ -112,7 +116,11 @@ def record(only: list[str] | None = None) -> dict[str, Any]:
             if only and name not in only:
                 continue
             started = time.perf_counter()
-            entries |= {key: plain(entry, work) for key, entry in section(work)}
+            try:
+                for key, entry in section(work):
+                    entries[key] = plain(entry, work)
+            except Exception:
+                traceback.print_exc()
             print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return {**about, "entries": entries}
 

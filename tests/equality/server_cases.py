@@ -59,14 +59,14 @@ def served(work: Path) -> Iterator[tuple[str, Entry]]:
         yield from _a1111(url, work)
         yield from _jobs(url, work)
         described = _json(requests.get(f"{url}/openapi.json", timeout=60))["paths"]
-        routes = {f"{method.upper()} {path}": True for path, methods in described.items() for method in methods}
-        yield "server/routes", {"names": dict(sorted(routes.items()))}
+        routes = [f"{method.upper()} {path}" for path, methods in described.items() for method in methods]
+        yield "server/routes", {"names": sorted(routes)}
 
 
 def _openai(url: str, work: Path) -> Iterator[tuple[str, Entry]]:
     asked = {"prompt": "a red cup", "n": 2, "size": "512x512", "negative_prompt": "blue", "top_k": 9, **QUICK}
     answer = _json(requests.post(f"{url}/v1/images/generations", json=asked, timeout=120))
-    yield "server/openai answer", {"keys": sorted(answer), "size": answer["size"], "of each": sorted(answer["data"][0])}
+    yield "server/openai answer", {"keys": sorted({*answer, *answer["data"][0]}), "size": answer["size"]}
     yield from _pictures("server/openai", [one["b64_json"] for one in answer["data"]])
     styled = {"prompt": "a star", "adapters": [{"name": "attention", "weight": 0.7}], **QUICK}
     answer = _json(requests.post(f"{url}/v1/images/generations", json=styled, timeout=120))
@@ -94,7 +94,7 @@ def _a1111(url: str, work: Path) -> Iterator[tuple[str, Entry]]:
         answer = _json(requests.post(f"{url}/sdapi/v1/{place}", json=body, timeout=120))
         yield from _pictures(f"server/a1111 {name}", answer["images"])
         info = json.loads(answer["info"])
-        yield f"server/a1111 {name} answer", {"keys": sorted(answer), "info": sorted(info), "seeds": info["all_seeds"]}
+        yield f"server/a1111 {name} answer", {"keys": sorted({*answer, *info}), "seeds": info["all_seeds"]}
 
 
 def _jobs(url: str, work: Path) -> Iterator[tuple[str, Entry]]:
