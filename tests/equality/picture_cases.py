@@ -44,6 +44,7 @@ TORCH_TOO = (0, 1, 3, 5, 11, 13, 15)  # of these prompts; torch takes twice as l
 
 SOURCES = "balloon.png", "photo.png", "mask.png", "small-mask.png", "cut-out.png"
 BALLOON, PHOTO, MASK, SMALL_MASK, CUT_OUT = SOURCES
+ATTENTION, PAINTER = "attention.safetensors", "painter.safetensors"
 HOUSE = "a yellow star above a house in a meadow"
 EDITS: dict[str, tuple[str, ...]] = {
     "vary": ("vary", BALLOON, "-s", "1", "--steps", "6"),
@@ -70,7 +71,10 @@ EDITS_ON_TORCH = ("vary lock", "inpaint photo", "outpaint", "edit share", "rerol
 
 
 def write_sources(work: Path) -> None:
-    """The pictures and masks that edits start from."""
+    """The pictures and masks that edits start from, and two adapters."""
+    ends = ".self_attention.query", ".self_attention.key", ".self_attention.value", ".text_attention.query"
+    write_adapter(work / ATTENTION, {"attention": ends})
+    write_adapter(work / PAINTER, {"decoder": ("vqgan.decoder.levels.2.0.conv1",)})
     photo = write_photo(work / PHOTO)
     write_mask(work / MASK, (0, 0, 256, 320), (512, 512))
     write_mask(work / SMALL_MASK, (380, 60, 620, 340), (640, 400))
@@ -191,9 +195,7 @@ def write_adapter(path: Path, targets: dict[str, tuple[str, ...]], rank: int = 2
 
 def styled(work: Path) -> Iterator[tuple[str, Entry]]:
     """Adapters of the U-ViT and of the decoder, weights, two at once, and two-scale guidance, on both runtimes."""
-    ends = ".self_attention.query", ".self_attention.key", ".self_attention.value", ".text_attention.query"
-    attention = write_adapter(work / "attention.safetensors", {"attention": ends})
-    painter = write_adapter(work / "painter.safetensors", {"decoder": ("vqgan.decoder.levels.2.0.conv1",)})
+    attention, painter = work / ATTENTION, work / PAINTER
     cases = {
         "attention": ("--adapter", f"{attention}:0.7"),
         "decoder": ("--adapter", str(painter)),

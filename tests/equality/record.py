@@ -104,11 +104,12 @@ def commit() -> str:
 def record(only: list[str] | None = None) -> dict[str, Any]:
     """Run the sections, all unless some are named; returns what compare.py reads.
 
-    What a section had before it failed is kept, and the error is printed.
+    What a section had before it failed is kept, the error is printed and the section is named under "failed".
     """
     manifest = Path(names.find_model("tiny")) / "manifest.json"
     about = {"commit": commit(), "model": sha(manifest.read_bytes()), "machine": machine(), "libraries": libraries()}
     entries: dict[str, Entry] = {}
+    failed: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         picture_cases.write_sources(work)
@@ -121,8 +122,9 @@ def record(only: list[str] | None = None) -> dict[str, Any]:
                     entries[key] = plain(entry, work)
             except Exception:
                 traceback.print_exc()
+                failed.append(name)
             print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    return {**about, "entries": entries}
+    return {**about, "failed": failed, "entries": entries}
 
 
 def plain(entry: Entry, work: Path) -> Entry:
@@ -147,7 +149,7 @@ def main() -> int:
     recorded = record(args.only)
     write(recorded, args.out)
     print(f"{args.out}  {len(recorded['entries'])} results of {recorded['commit']}")
-    return 0
+    return 1 if recorded["failed"] else 0
 
 
 if __name__ == "__main__":

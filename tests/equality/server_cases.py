@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from command_line import write_mask, write_photo
 from digests import Entry, picture, sha
-from picture_cases import MASK, PHOTO, SMALL_MASK
+from picture_cases import ATTENTION, PHOTO, SMALL_MASK
 
 QUICK = {"seed": 7, "steps": 4}
 
@@ -51,10 +50,7 @@ def _pictures(name: str, encoded: list[str]) -> Iterator[tuple[str, Entry]]:
 
 def served(work: Path) -> Iterator[tuple[str, Entry]]:
     """Each dialect on one server, with an adapter that requests may name."""
-    write_photo(work / PHOTO)
-    write_mask(work / SMALL_MASK, (380, 60, 620, 340), (640, 400))
-    write_mask(work / MASK, (0, 0, 256, 320), (512, 512))
-    with _server(work, "--adapter", work / "attention.safetensors") as url:
+    with _server(work, "--adapter", work / ATTENTION) as url:
         yield from _openai(url, work)
         yield from _a1111(url, work)
         yield from _jobs(url, work)
