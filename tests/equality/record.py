@@ -104,7 +104,8 @@ def commit() -> str:
 def record(only: list[str] | None = None) -> dict[str, Any]:
     """Run the sections, all unless some are named; returns what compare.py reads.
 
-    What a section had before it failed is kept, the error is printed and the section is named under "failed".
+    What a section had before it failed is kept, the error is printed and the section is named under "failed". Ctrl-C
+    skips the section that runs, and so does a second one the next.
     """
     manifest = Path(names.find_model("tiny")) / "manifest.json"
     about = {"commit": commit(), "model": sha(manifest.read_bytes()), "machine": machine(), "libraries": libraries()}
@@ -120,7 +121,7 @@ def record(only: list[str] | None = None) -> dict[str, Any]:
             try:
                 for key, entry in section(work):
                     entries[key] = plain(entry, work)
-            except Exception:
+            except (Exception, KeyboardInterrupt):
                 traceback.print_exc()
                 failed.append(name)
             print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
