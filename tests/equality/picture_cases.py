@@ -189,7 +189,7 @@ def write_adapter(path: Path, targets: dict[str, tuple[str, ...]], rank: int = 2
                 arrays[f"{module}.up"] = rng.normal(0, 0.1, (outside, rank)).astype(np.float16)
     record = {"format_version": 1, "name": path.stem, "rank": rank, "alpha": 2.0, "targets": list(targets),
               "preset": "tiny", "base_model": "tiny", "base_hash": ""}  # fmt: skip
-    save_file(arrays, path, {"format": "pt", "amused_lite": json.dumps(record)})
+    save_file(arrays, path, {"amused_lite": json.dumps(record)})  # one text: two would come in any order
     return path
 
 
