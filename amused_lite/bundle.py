@@ -70,10 +70,9 @@ class Manifest:
     precision: dict[str, str]  # module -> how its weights are stored, such as "float16"
     inputs: dict[str, dict[str, list[Any]]]  # module -> input -> [dtype, shape]; a word in a shape is a free axis
     target: str = "onnx"  # one of `TARGETS`: the format of the modules
-    options: dict[str, Any] = field(default_factory=dict)  # what the export was asked for: batch, opset, ...
+    options: dict[str, Any] = field(default_factory=dict)  # what the export was asked for: opset, ...
     files: dict[str, FileRecord] = field(default_factory=dict)
     parity: dict[str, float] = field(default_factory=dict)  # figures of the export's own comparison
-    defaults: dict[str, Any] = field(default_factory=dict)  # steps, guidance_scale, mask_temperature, ...
     adapter: str | None = None  # name of the adapter that was merged in
     weights_licence: str = ""
     guidance: str = "pair"  # the unmask module takes (negative, prompt) rows together
@@ -195,6 +194,7 @@ def _parse(path: Path, text: str) -> Manifest:
         if version != FORMAT_VERSION:
             remedy = "update amused-lite" if isinstance(version, int) and version > FORMAT_VERSION else _REMEDY
             raise ValueError(f"bundle format {version!r}, this version reads {FORMAT_VERSION}; {remedy}")
+        values.pop("defaults", None)  # the first version wrote them, and nothing read them
         unknown = sorted(set(values) - {item.name for item in fields(Manifest)})
         if unknown:
             raise ValueError(f"unknown entries {unknown}; {_REMEDY}")

@@ -42,9 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What an export may be asked for, as `optimum-cli export amused-lite` has it too."""
     parser.add_argument("--precision", default="float16", metavar="NAME", help="float16 or float32 (float16)")
-    parser.add_argument(
-        "--batch", default="static", metavar="KIND", help="static: one picture; flexible: any number; onnx, openvino"
-    )
     parser.add_argument("--opset", type=int, default=20, metavar="N", help="onnx: operator set, 18 to 23 (20)")
     parser.add_argument("--single-file", action="store_true", help="onnx: each module with its own weights inside")
     parser.add_argument(
@@ -66,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     options = ExportOptions(
         target=args.target,
         precision=args.precision,
-        batch=args.batch,
         opset=args.opset,
         single_file=args.single_file,
         deployment_target=args.deployment_target,

@@ -69,7 +69,7 @@ def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(OUTPUTS[name]),
-            dynamic_shapes=free_axes(inputs, options.flexible),
+            dynamic_shapes=free_axes(inputs),
             dynamo=True,
             opset_version=options.opset,
             optimize=False,

@@ -176,20 +176,19 @@ def test_published_folder_becomes_a_bundle(tmp_path: Path, capsys: pytest.Captur
 
 @torch.no_grad()
 def test_every_other_choice_together(tmp_path: Path) -> None:
-    """Any number of pictures, an old operator set, weights inside, no law: what torch gives for three pictures."""
+    """An old operator set, weights inside, no law: what torch gives."""
     source = small_source(tmp_path)
-    options = ExportOptions(precision="float32", batch="flexible", opset=18, single_file=True, log_probs=False)
+    options = ExportOptions(precision="float32", opset=18, single_file=True, log_probs=False)
     manifest = export_bundle(source, tmp_path / "bundle", options)
     assert WEIGHTS not in manifest.files and manifest.options == {
         "base_hash": hash_of(source.weights.part("uvit.token_side")),
-        "batch": "flexible",
         "opset": 18,
         "single_file": True,
         "log_probs": False,
     }
-    assert manifest.inputs["unmask"]["tokens"][1] == ["pictures", 256]
+    assert manifest.inputs["unmask"]["tokens"][1] == [1, 256]
     assert manifest.inputs["unmask"]["block_text"][1][0] == "rows"
-    for name, inputs in examples(source.weights, seed=4, pictures=3).items():
+    for name, inputs in examples(source.weights, seed=4).items():
         expected = load_module(name, source.weights)(**inputs)
         expected = (expected,) if isinstance(expected, torch.Tensor) else expected
         got = to_onnx.run_module(name, {key: array.numpy() for key, array in inputs.items()}, tmp_path / "bundle")
