@@ -18,7 +18,7 @@ from amused_lite.tokenizer import Tokenizer
 LOOK_AT = AGREEMENT_STEPS // 3  # the step whose logits are compared: a third of the way, most tokens still masked
 
 
-class Likeness(NamedTuple):
+class StepAgreement(NamedTuple):
     """How near the quantized model is to the float one."""
 
     steps: list[float]  # share of masked tokens that both draw alike, step by step, over all prompts
@@ -39,7 +39,7 @@ class Likeness(NamedTuple):
 
 def likeness(
     leader: Runtime, follower: Runtime, tokenizer: Tokenizer, prompts: Iterable[str], own_text: bool = True
-) -> Likeness:
+) -> StepAgreement:
     """Both models on the same prompts, teacher-forced: the float one leads.
 
     Args:
@@ -66,7 +66,7 @@ def likeness(
                 psnr.append(_psnr(*pictures))
     shares = [float(np.concatenate(step).mean()) for step in same]
     overall = float(np.concatenate([share for step in same for share in step]).mean())
-    return Likeness(shares, overall, logits[0], float(np.mean(psnr)))
+    return StepAgreement(shares, overall, logits[0], float(np.mean(psnr)))
 
 
 class _Lockstep(Lockstep):

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.bundle import open_bundle
     from amused_lite.export.bundle import export_bundle
     from amused_lite.export.options import ExportOptions
-    from amused_lite.export.weights import Source
+    from amused_lite.export.weights import SourceModel
     from amused_lite.runtimes.open import find_model
     from amused_lite.training.build import Build, small
     from amused_lite.training.loop import use_threads
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     for stage in args.stage or STAGES:
         print(f"stage {stage}", flush=True)
         if stage == "bundle":
-            source = Source(build.networks(), build.tokenizer_file())
+            source = SourceModel(build.networks(), build.tokenizer_file())
             export_bundle(source, args.folder / "bundle", ExportOptions())
         elif not build.run(stage, args.stop_after):
             print("stopped early; the same command goes on from here")

@@ -35,12 +35,12 @@ from amused_lite.export.costs import disk_needed
 from amused_lite.export.modules import OUTPUTS, colour_table, examples, input_specs, load_module, module_names
 from amused_lite.export.options import ExportOptions, require_target
 from amused_lite.export.parity import AGREEMENT_STEPS, agreement, compare
-from amused_lite.export.weights import RoundedWeights, Source
+from amused_lite.export.weights import RoundedWeights, SourceModel
 from amused_lite.runtimes.base import Runtime
 from amused_lite.runtimes.torch import TorchRuntime
 
 
-def export_bundle(source: Source, out: str | Path, options: ExportOptions, name: str | None = None) -> Manifest:
+def export_bundle(source: SourceModel, out: str | Path, options: ExportOptions, name: str | None = None) -> Manifest:
     """Write a bundle folder and prove it: every module is read back, run by its engine and compared with torch.
 
     Args:
@@ -87,7 +87,7 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
     return manifest
 
 
-def _said(source: Source, options: ExportOptions) -> dict[str, Any]:
+def _said(source: SourceModel, options: ExportOptions) -> dict[str, Any]:
     """How it was exported, and which base this is: graphs hide the weights that tell it."""
     base = hash_of(source.weights.part("uvit.token_side"))
     return options.record() | {"base_hash": base} | ({"draft": source.draft} if source.draft else {})
@@ -108,7 +108,7 @@ def _target(name: str) -> Any:
 
 
 def _write_modules(
-    source: Source, inputs: dict[str, dict[str, Tensor]], folder: Path, options: ExportOptions, bar: Any
+    source: SourceModel, inputs: dict[str, dict[str, Tensor]], folder: Path, options: ExportOptions, bar: Any
 ) -> dict[str, float]:
     """Every module to the folder, and from there through its engine; returns the parity figures."""
     target = _target(options.target)
@@ -150,7 +150,7 @@ def _expected(name: str, module: Any, inputs: dict[str, Tensor], options: Export
 
 
 def _agreement(
-    source: Source, bundle: Bundle, inputs: dict[str, dict[str, Tensor]], options: ExportOptions, bar: Any
+    source: SourceModel, bundle: Bundle, inputs: dict[str, dict[str, Tensor]], options: ExportOptions, bar: Any
 ) -> dict[str, float]:
     """Teacher-forced agreement with torch on the unrounded weights, of each step of a whole picture."""
     bar.set_description("a picture, beside torch")

@@ -34,7 +34,7 @@ _REMEDY = "get the file again"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """Where one array lies."""
 
     dtype: str  # as the format writes it, such as "F16"
@@ -48,7 +48,7 @@ class TensorFile:
     """The header of a safetensors file, checked; arrays are read when asked for."""
 
     path: Path
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
     metadata: dict[str, str]
 
     def read(self, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -99,7 +99,7 @@ def open_tensors(path: str | Path) -> TensorFile:
     return TensorFile(path, entries, metadata)
 
 
-def _entry(name: str, values: dict[str, Any], data: int, end: int) -> Entry:
+def _entry(name: str, values: dict[str, Any], data: int, end: int) -> TensorEntry:
     dtype, shape, (first, last) = values["dtype"], tuple(values["shape"]), values["data_offsets"]
     if dtype not in _DTYPES:
         raise ValueError(f"{name} is {dtype}, expected one of {', '.join(_DTYPES)}")
@@ -107,7 +107,7 @@ def _entry(name: str, values: dict[str, Any], data: int, end: int) -> Entry:
         raise ValueError(f"{name} has the shape {shape} at {first} to {last}")
     if last - first != math.prod(shape) * _DTYPES[dtype].itemsize or data + last > end:
         raise ValueError(f"{name} of shape {shape} does not fit its place, {first} to {last}")
-    return Entry(dtype, shape, data + first, last - first)
+    return TensorEntry(dtype, shape, data + first, last - first)
 
 
 def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -43,7 +43,7 @@ _TEXT: dict[str, tuple[str, Any]] = {
 _LEGACY_END = 2  # OpenAI's files say 2; every reader takes the largest id instead
 
 
-class _Reader:
+class _ConfigReader:
     """One config.json; every complaint names the file, the key, what it got and what it expected."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
@@ -76,7 +76,7 @@ def read_uvit(values: Mapping[str, Any], where: str) -> UViTConfig:
     Raises:
         ValueError: a value is not one that our U-ViT can have.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     reader.require("_class_name", "UVit2DModel", "UVit2DModel")
     reader.require("use_bias", False, False)
     reader.require("ln_elementwise_affine", True, True)
@@ -91,7 +91,7 @@ def read_vqgan(values: Mapping[str, Any], where: str) -> VQGANConfig:
     Raises:
         ValueError: a value is not one that our VQ-GAN can have.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     channels = reader.take("block_out_channels", [64])
     if not channels or any(type(width) is not int or width < 1 for width in channels):
         raise ValueError(f"{where}: block_out_channels is {channels!r}, expected a list of widths; check the file")
@@ -114,7 +114,7 @@ def read_text(values: Mapping[str, Any], where: str) -> TextConfig:
     Raises:
         ValueError: a value is not one that our text tower can have.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     reader.require("architectures", ["CLIPTextModelWithProjection"], ["CLIPTextModelWithProjection"])
     activation = reader.take("hidden_act", "quick_gelu")
     if activation not in ("quick_gelu", "gelu"):
@@ -142,7 +142,7 @@ def check_scheduler(values: Mapping[str, Any], uvit: UViTConfig, where: str) -> 
     Raises:
         ValueError: it unmasks by another law than ours.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     reader.require("_class_name", "AmusedScheduler", "AmusedScheduler")
     reader.require("mask_token_id", uvit.mask_token_id, None)
     # diffusers' inpainting pipeline writes "linear" into the scheduler it shares with the others.
