@@ -136,7 +136,7 @@ def _quantize(bundle: Bundle, folder: Path, options: QuantizeOptions, scratch: P
 def _measure(bundle: Bundle, folder: Path, manifest: Manifest, options: QuantizeOptions, extent: Extent) -> Manifest:
     """The manifest with its report, written; raises ValueError where the gate closes."""
     manifest = write_manifest(folder, manifest)
-    small = Bundle(folder, manifest, bundle.config)
+    small = Bundle(folder, manifest)
     prompts = prompts_for(bundle.config, options.prompts, measuring=True)
     leader, follower = _leader(bundle, options), engine_of(small)
     figures = likeness(leader, follower, tokenizer_of(bundle), tqdm(prompts, "comparing", disable=None, leave=False))

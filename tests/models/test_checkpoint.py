@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from diffusers import AmusedPipeline, UVit2DModel, VQModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from amused_lite.config import PRESETS, ModelConfig
+from amused_lite.config import PRESETS
 from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
 from amused_lite.models.networks import PARTS, Networks, SavedWeights, load_networks, save_networks
@@ -259,9 +260,8 @@ def test_tokenizer_folders_are_copied(saved: tuple[PublishedWeights, Path, Path]
 )
 def test_what_diffusers_does_not_have_is_refused(part: str, change: dict, message: str, tmp_path: Path) -> None:
     published.save(tmp_path / "original")
-    values = PublishedWeights(tmp_path / "original").config.to_dict()
-    values[part] |= change
-    networks = Networks(ModelConfig.from_dict(values))
+    config = PublishedWeights(tmp_path / "original").config
+    networks = Networks(replace(config, **{part: replace(getattr(config, part), **change)}))
     with pytest.raises(ValueError, match=message):
         save_diffusers(networks, tmp_path / "out", tmp_path / "tokenizer.json")
     assert not (tmp_path / "out").exists()

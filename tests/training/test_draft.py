@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from amused_lite.export.options import ExportOptions
 from amused_lite.generate import Amused
 from amused_lite.models.checkpoint_config import published_configs
 from amused_lite.options import GenerateOptions
+from amused_lite.reading import convert
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.training import draft as module
 from amused_lite.training.draft import DraftRecipe, DraftWeights, fidelity, teach, untaught
@@ -102,7 +103,7 @@ def test_own_pictures_go_on_where_they_were_stopped(base: Base, tmp_path: Path) 
 
 def test_a_draft_is_another_decoder_of_the_same_model(base: Base) -> None:
     drafted = DraftWeights(base.networks, untaught(base.networks.vqgan, (8, 12)))
-    assert ModelConfig.from_dict(drafted.config.to_dict()) == drafted.config != CONFIG
+    assert convert(asdict(drafted.config), ModelConfig, "config", "") == drafted.config != CONFIG
     assert drafted.part("uvit.token_side") is base.networks.part("uvit.token_side")
     tiny = replace(PRESETS["tiny"], vqgan=replace(PRESETS["tiny"].vqgan, draft=(32, 64)))
     assert preset_of(tiny) == "tiny"  # adapters of the U-ViT fit, those of the decoder have other shapes
