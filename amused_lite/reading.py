@@ -142,7 +142,9 @@ def _complaint(values: Any, kind: type, message: str, names: Mapping[str, str]) 
     if not said.startswith("Expected"):
         return f"{path}: {said}" if steps else said  # of a __post_init__
     expected = _GOT.sub("", said.removeprefix("Expected ")).replace("`", "").replace("array", "list")
-    if "matching regex" in expected:
+    if choice := re.search(r"matching regex '\^\(([\w|]+)\)\$'", expected):
+        expected = f"one of {choice[1].replace('|', ', ')}"
+    elif "matching regex" in expected:
         expected = f"{expected.partition(' matching')[0]} of the form {expected.partition('regex ')[2]}"
     return f"{'a key of ' if key else ''}{path} is {_shown(got)}, expected {expected}"
 

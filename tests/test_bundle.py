@@ -99,7 +99,7 @@ LIES: list[tuple[dict[str, Any], str]] = [
     ({"files": {"a//b": {"sha256": "0" * 64, "size": 1}}}, "expected a plain path"),
     ({"files": {"a\\b": {"sha256": "0" * 64, "size": 1}}}, "expected a plain path"),
     ({"files": {"C:b": {"sha256": "0" * 64, "size": 1}}}, "expected a plain path"),
-    ({"target": "abacus"}, 'target is "abacus", expected str of the form'),
+    ({"target": "abacus"}, 'target is "abacus", expected one of onnx, openvino, coreml, executorch, torch'),
     ({"options": 3}, "options is 3, expected object"),
     ({"files": ["unmask.onnx"]}, "files is a list of 1, expected object"),
     ({"files": {"unmask.onnx": {"size": 1}}}, "files.unmask.onnx.sha256 is missing"),
