@@ -47,8 +47,8 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _check(self.width % self.heads == 0, f"text width {self.width} is not divisible by {self.heads} heads")
-        last = max(self.start_token_id, self.end_token_id)
-        _check(last < self.vocab_size, f"token {last} is not in a vocabulary of {self.vocab_size}")
+        for name, token in (("start_token_id", self.start_token_id), ("end_token_id", self.end_token_id)):
+            _check(token < self.vocab_size, f"{name} is {token}, expected an id below vocab_size {self.vocab_size}")
 
 
 @dataclass(frozen=True)

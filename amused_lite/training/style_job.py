@@ -10,10 +10,11 @@ from itertools import count, islice
 from math import ceil
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta
 from PIL import Image
 from tqdm import tqdm
 
@@ -24,6 +25,7 @@ from amused_lite.models.adapters import AttachedAdapter, hash_of
 from amused_lite.models.networks import Networks
 from amused_lite.new_file import replace_text
 from amused_lite.options import GenerateOptions
+from amused_lite.reading import read_json
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch_runtime import TorchRuntime
@@ -58,6 +60,21 @@ PRIOR = "prior.safetensors"  # tokens of the base's own pictures
 PROMPTS = 96  # of the bundled model's own pictures, where none are given
 _THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
 Bar = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, what is done, how many) -> the same items
+
+
+_Words = Annotated[list[str], Meta(max_length=100_000)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a work folder was made for."""
+
+    base: str  # the model's hash
+    style: str
+    pictures: _Words  # sha256 of each
+    captions: _Words
+    recipe: dict[str, Any]  # the StyleRecipe, without what may change
+    prior: _Words  # prompts of the base's own pictures
 
 
 class OtherTrainingError(ValueError):
@@ -308,11 +325,12 @@ def _check_plan(
     plan = json.loads(json.dumps(plan | {"recipe": fixed, "prior": list(prior)}))
     path = folder / PLAN
     if path.is_file():
+        remedy = f"remove {folder} to start anew, or change --out"
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = asdict(read_json(path, Plan, remedy))
         except ValueError as error:
-            raise OtherTrainingError(f"{path} is damaged; remove {folder} to start anew, or change --out") from error
-        if changed := [key for key in plan if plan[key] != before.get(key)]:
+            raise OtherTrainingError(str(error)) from error
+        if changed := [key for key in plan if plan[key] != before[key]]:
             what = " and ".join(changed)
             raise OtherTrainingError(
                 f"{folder} holds a training with other {what}; remove it to start anew, or change --out"

@@ -190,9 +190,10 @@ def train_uvit(
     first, losses = 0, []  # losses since the last line of the log
     if saved := run.resume():
         first, tensors, numbers = saved
-        model.load_state_dict(subset(tensors, "model"))
-        ema.shadow = subset(tensors, "ema")
-        optimizers.restore(tensors)
+        with run.restoring():
+            model.load_state_dict(subset(tensors, "model"))
+            ema.shadow = subset(tensors, "ema")
+            optimizers.restore(tensors)
         losses = [value for key, value in numbers.items() if key.startswith("losses.")]
     loss_of = torch.compile(masked_token_loss) if recipe.compile else masked_token_loss
     last = min(recipe.steps, first + stop_after) if stop_after else recipe.steps
