@@ -5,18 +5,24 @@ Knows no models. Starting must be quick, so only the chosen subcommand's module 
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from amused_lite import __version__
 from amused_lite.extras import MissingExtraError
+from amused_lite.terminal import LONGEST, plain_streams, printable, shortened
 
 BAD_INPUT = 2
+EXIT_CODES = """\
+exit codes: 0 done; 1 verify found a difference; 2 bad input, or something is missing, full or broken: one line on
+stderr says what; 130 stopped by Ctrl-C, 143 by SIGTERM; what was being written is removed, training goes on later"""
 
 
 class Command(NamedTuple):
@@ -58,8 +64,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def _fail(message: str) -> int:
-    line = " ".join(message.split())  # always one line, whatever a library put into its message
-    print(f"amused-lite: error: {line}", file=sys.stderr)
+    start = "amused-lite: error: "
+    line = printable(" ".join(message.split()))  # always one line, whatever a library put into its message
+    print(start + shortened(line, LONGEST - len(start)), file=sys.stderr)
     return BAD_INPUT
 
 
@@ -68,7 +75,8 @@ def _parser(chosen: str | None) -> Parser:
     parser = Parser(
         prog="amused-lite",
         description="Text to pictures by masked image modelling, on this machine.",
-        epilog="amused-lite COMMAND --help explains a command, with examples.",
+        epilog=f"amused-lite COMMAND --help explains a command, with examples.\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"amused-lite {__version__}")
@@ -104,13 +112,17 @@ class _Signals:
 
     def __init__(self) -> None:
         self.caught = 0
+        self._when = 0.0
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells' background jobs stay deaf to them
                 signal.signal(number, self._stop)
 
-    def _stop(self, number: int, frame: FrameType | None) -> NoReturn:
-        self.caught = number
-        raise KeyboardInterrupt
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if not self.caught:
+            self.caught, self._when = number, time.monotonic()
+            raise KeyboardInterrupt
+        if time.monotonic() - self._when > _PATIENCE:  # before, what was begun is being removed
+            os._exit(128 + self.caught)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,22 +133,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def guard(work: Callable[[], int]) -> int:
     """Do something and return its exit code; what a user can cause becomes one line, and never a traceback."""
     signals = _Signals()
+    with plain_streams():
+        try:
+            return _flushed(work)
+        except BaseException as error:
+            if not signals.caught:
+                if isinstance(error, OSError):
+                    _drop_output()
+                if isinstance(error, BrokenPipeError):
+                    return BAD_INPUT
+                if isinstance(error, _USER_CAUSED) or _too_large(error):
+                    return _fail(_describe(error))
+                raise
+        if signals.caught == signal.SIGINT:
+            print("amused-lite: interrupted", file=sys.stderr)
+        return 128 + signals.caught  # as shells report it
+
+
+def _flushed(work: Callable[[], int]) -> int:
+    """Do something, and find out here and not at the interpreter's end that its output cannot be written."""
     try:
-        return work()
-    except BaseException as error:
-        if not signals.caught:
-            if isinstance(error, OSError):
-                _drop_output()
-            if isinstance(error, BrokenPipeError):
-                return BAD_INPUT
-            if isinstance(error, _USER_CAUSED) or _too_large(error):
-                return _fail(_describe(error))
-            raise
-    if signals.caught == signal.SIGINT:
-        print("amused-lite: interrupted", file=sys.stderr)
-    return 128 + signals.caught  # as shells report it
+        code = work()
+    except SystemExit:  # of argparse, behind a help text
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
 
 
+_PATIENCE = 3.0  # s in which further signals are not heard
 _USER_CAUSED = (ValueError, OSError, MissingExtraError, MemoryError)
 
 
@@ -158,7 +183,6 @@ def _run(words: list[str]) -> int:
     if unknown:
         _explain_unknown(parser, args.command, unknown)
     code: int = args.run(args)
-    sys.stdout.flush()
     return code
 
 
@@ -173,6 +197,8 @@ def _drop_output() -> None:
 def _describe(error: BaseException) -> str:
     if isinstance(error, MemoryError) or _too_large(error):
         return "not enough memory; close other programs or use a smaller model"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"the name is too long for this file system: {error.filename}"
     if isinstance(error, OSError) and error.strerror:
         place = f" {error.filename}" if error.filename else ""
         return f"{error.strerror}:{place}" if place else error.strerror

@@ -6,7 +6,6 @@ The core reads and writes adapters with it, and reads single weights of a bundle
 import json
 import math
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta, Struct
 
+from amused_lite.new_file import unfinished
 from amused_lite.reading import convert, parse_object
 
 _DTYPES = {
@@ -130,9 +130,7 @@ def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: 
         place = end
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays start at a whole word
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.part"
-    try:
+    with unfinished(path) as partial:
         with partial.open("xb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for array in arrays.values():
@@ -140,5 +138,3 @@ def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: 
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 from amused_lite.generate import Picture
 from amused_lite.new_file import write_new
+from amused_lite.paths import as_path
 from amused_lite.picture_files import Source, open_picture
 from amused_lite.png import Recipe, encode_png, read_recipe
 
@@ -69,7 +70,7 @@ class History:
         Raises:
             OSError: `folder` is a file, or may not be read.
         """
-        self.folder = Path(folder).expanduser()
+        self.folder = as_path(folder)
         self.paused = paused
         self._lock = threading.RLock()
         self._entries: dict[str, Entry] = {}

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amused_lite.paths import as_path
+
 if TYPE_CHECKING:
     from amused_lite.generate import Amused
     from amused_lite.options import GenerateOptions
@@ -19,6 +21,21 @@ def check_other_folder(out: Path, model: Path) -> None:
     """Raise ValueError when what is to be made would take the place of the model it is made from."""
     if out.exists() and model.samefile(out):
         raise ValueError(f"{out} is the model itself; give another folder")
+
+
+def check_folder(out: Path) -> None:
+    """Raise ValueError when a folder cannot be made at a place, or not written to. Makes nothing.
+
+    Raises:
+        OSError: the place cannot even be looked at.
+    """
+    existing = out.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ValueError(f"{out} cannot be made: {existing} is a file; choose another place")
+    if not os.access(existing, os.W_OK):
+        raise ValueError(f"{out} cannot be made: {existing} may not be written; choose another place")
 
 
 def add_seed_flags(parser: argparse.ArgumentParser) -> None:
@@ -79,12 +96,14 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     engine.add_argument(
         "-m",
         "--model",
+        type=named,
         default="tiny",
         metavar="MODEL",
         help="tiny (bundled), a bundle folder, a diffusers folder or a hub id (tiny)",
     )
     engine.add_argument(
         "--adapter",
+        type=named,
         action="append",
         default=[],
         metavar="FILE[:WEIGHT]",
@@ -95,11 +114,12 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument(
         "--runtime",
+        type=named,
         default="auto",
         metavar="NAME",
         help="auto, onnx, openvino, coreml, executorch or torch; torch:bfloat16 or openvino:auto is faster (auto)",
     )
-    engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    engine.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
     engine.add_argument(
         "--memory",
         choices=["low", "fast"],
@@ -119,7 +139,9 @@ def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Where pictures go and what is printed."""
     report = parser.add_argument_group("output")
-    report.add_argument("-o", "--output", default="outputs", metavar="PATH", help="a .png file, or a folder (outputs)")
+    report.add_argument(
+        "-o", "--output", type=named, default="outputs", metavar="PATH", help="a .png file, or a folder (outputs)"
+    )
     report.add_argument("--no-metadata", action="store_true", help="leave the recipe out of the PNG")
     report.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     report.add_argument("-q", "--quiet", action="store_true", help="no progress, and only paths are printed")
@@ -150,7 +172,7 @@ def check_output(output: str, *suffixes: str) -> tuple[Path, str]:
     Raises:
         ValueError: it can be neither such a file nor a folder, or may not be written.
     """
-    target = Path(output).expanduser()
+    target = as_path(output)
     suffixes = suffixes or (".png",)
     if target.is_dir() or output.endswith(("/", os.sep)) or not target.suffix:
         folder, name = target, ""
@@ -158,13 +180,7 @@ def check_output(output: str, *suffixes: str) -> tuple[Path, str]:
         folder, name = target.parent, target.name
     else:
         raise ValueError(f"output {output} must end in {' or '.join(suffixes)} or be a folder, got {target.suffix}")
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ValueError(f"output {output} cannot be made: {existing} is a file; choose another place with -o")
-    if not os.access(existing, os.W_OK):
-        raise ValueError(f"output {output}: {existing} may not be written; choose another place with -o")
+    check_folder(folder)
     return folder, name
 
 
@@ -205,19 +221,66 @@ def slug(prompt: str) -> str:
     return words.encode()[:60].decode(errors="ignore").rstrip("-") or "picture"
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least `least`."""
+def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """An argparse type: a whole number in a range."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from error
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text[:40]!r}") from error
         if value < least:
             raise argparse.ArgumentTypeError(f"must be {least} or more, got {value}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, got {text[:40]}")
         return value
 
     return parse
+
+
+threads = whole(1, 1024)  # an argparse type; larger pools are refused by the engines, in words of their own
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """An argparse type: a number in a range."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be a number, got {text[:40]!r}") from error
+        if not least <= value <= most:  # written so that NaN fails
+            raise argparse.ArgumentTypeError(f"must be {least:g} to {most:g}, got {value:g}")
+        return value
+
+    return parse
+
+
+def named(text: str) -> str:
+    """An argparse type: a name that is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a name, or leave the option out")
+    return text
+
+
+def path(text: str) -> Path:
+    """An argparse type: a path, which need not be there."""
+    try:
+        return as_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def present(text: str) -> Path:
+    """An argparse type: the path of something to read; found out before anything is imported for it."""
+    found = path(text)
+    try:
+        is_there = found.exists()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text[:100]} cannot be read: {error.strerror}") from error
+    if not is_there:
+        raise argparse.ArgumentTypeError(f"{found} is missing; give a file or folder that is there")
+    return found
 
 
 def _temperatures(text: str) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from amused_lite.low_bits import (
     round_dense,
     unpack,
 )
+from amused_lite.paths import as_path
 from amused_lite.tensor_file import open_tensors
 
 _PARTS = {  # what each module holds
@@ -64,7 +65,7 @@ def open_adapters(wanted: Sequence[Wanted], config: ModelConfig, base: str = "")
     chosen, remarks = [], []
     for choice in wanted:
         path, weight = parse_choice(str(choice)) if isinstance(choice, str | Path) else choice
-        adapter, said = read_adapter(Path(path).expanduser(), config)
+        adapter, said = read_adapter(as_path(path), config)
         chosen.append(Chosen(adapter, weight))
         remarks += [*said, *check_adapter(adapter, config, base)]
     return Adapting(tuple(chosen), tuple(remarks))
