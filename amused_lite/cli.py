@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from amused_lite import __version__
 from amused_lite.extras import MissingExtraError
@@ -61,6 +61,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, where to read more, and exit."""
         sys.exit(_fail(f"{message}; see {self.prog} --help"))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse itself would not say that it cannot be written
 
 
 def _fail(message: str) -> int:
@@ -200,6 +203,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"the name is too long for this file system: {error.filename}"
     if isinstance(error, OSError) and error.strerror:
-        place = f" {error.filename}" if error.filename else ""
-        return f"{error.strerror}:{place}" if place else error.strerror
+        advice = "; check the name" if isinstance(error, FileNotFoundError | NotADirectoryError) else ""
+        return f"{error.strerror}: {error.filename}{advice}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -68,7 +68,7 @@ def parse_object(text: str | bytes, where: str, remedy: str) -> dict[str, Any]:
         ValueError: it is no JSON, or not an object.
     """
     try:
-        values = json.loads(text, parse_constant=_no_constant)
+        values = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"{where} is JSON nested too deeply; {remedy}") from error
     except ValueError as error:
@@ -77,10 +77,6 @@ def parse_object(text: str | bytes, where: str, remedy: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{where} holds {_shown(values)}, expected a JSON object; {remedy}")
     return values
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON")
 
 
 def check_version(values: Mapping[str, Any], field: str, known: int, where: str, remedy: str) -> None:

@@ -149,7 +149,7 @@ LIES: list[tuple[dict[str, Any], str]] = [
     ({"rank": 0}, "rank is 0, expected int >= 1"),
     ({"rank": 10**9}, "rank is 1000000000, expected int <= 16384"),
     ({"name": 5}, "name is 5, expected str"),
-    ({"alpha": float("nan")}, "NaN is no number"),
+    ({"alpha": float("nan")}, "alpha is NaN, expected float >= -1000000"),
     ({"kind": "magic"}, 'kind is "magic", expected one of low_rank, bottleneck'),
     ({"arrays": {"x.down": np.ones((4, 3), np.float32)}}, "'x.down' has no partner"),
     ({"arrays": {"x.side": np.ones((4, 3), np.float32)}}, "'x.side' has no partner"),

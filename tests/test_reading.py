@@ -67,7 +67,7 @@ def test_foreign_files_may_hold_more_and_call_it_otherwise() -> None:
         convert({"name": 5}, Outer, "a.json", "-", names={"name": "their_name"})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, '{"a": NaN}', "1" * 10_000, b"\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, "1" * 10_000, b"\xff"])
 def test_what_is_no_object(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"^a\.json (is|holds) .*; get it again$"):
         parse_object(text, "a.json", "get it again")

@@ -109,12 +109,17 @@ def _judge(args: argparse.Namespace) -> Path | None:
 
 
 def _print(args: argparse.Namespace, out: Path, manifest: Any) -> None:
+    from amused_lite.bundle import MANIFEST
+    from amused_lite.reading import convert
+
     record = manifest.options.get("quantization")
     if record is None:
         raise ValueError(f"{out} is not quantized and has no report; quantize it: amused-lite quantize {out} OUT")
+    report = importlib.import_module("amused_lite.quantize.report")
+    where = f"{out / MANIFEST}: options.quantization"
+    said = convert(record, report.Quantization, where, "quantize the model again", closed=False)
     if args.json:
         print(json.dumps({"bundle": str(out), "target": manifest.target, **record}))
         return
-    report = importlib.import_module("amused_lite.quantize.report")
-    print(f"{out}  {manifest.target}  {record['bits']} bits, {record['method']}")
-    print(report.table(record))
+    print(f"{out}  {manifest.target}  {said.bits} bits, {said.method}")
+    print(report.table(said.report))

@@ -10,9 +10,10 @@ from typing import Annotated
 import numpy as np
 import torch
 from msgspec import Meta, Struct
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from amused_lite import picture_files
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.ranking import Ranker
 from amused_lite.reading import convert, parse_object, read_text
@@ -22,7 +23,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST = 100  # pictures: a style is learned from one to ten; a data set wants another trainer
 SMALLEST_SHARE = 4  # the short side must be at least 1 / 4 of the model's pictures
 METADATA = "metadata.jsonl"
-_LARGEST = 200_000_000  # pixels of a picture
 
 
 _LONGEST = 10_000  # bytes of a caption
@@ -124,17 +124,9 @@ def open_picture(path: Path, image_size: int) -> Image.Image:
         ValueError: it cannot be read, or is too small for a model that draws `image_size`.
     """
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > _LARGEST:
-                raise ValueError(f"it has {opened.width}x{opened.height} pixels; make it smaller")
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "it is no picture, or damaged" if isinstance(error, OSError | SyntaxError) else str(error)
-        raise ValueError(f"{path} cannot be used: {reason}") from error
+        image = picture_files.open_picture(path).image
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {str(error).removeprefix(f'{path} ')}") from error
     least = image_size // SMALLEST_SHARE
     if min(image.size) < least:
         size = f"{image.width}x{image.height}"
