@@ -62,6 +62,11 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong, where to read more, and exit."""
         sys.exit(_fail(f"{message}; see {self.prog} --help"))
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:  # argparse would make it []
+            self.error(f"argument {'/'.join(action.option_strings)}: expected a value, got '--'")
+        return super()._get_values(action, arg_strings)
+
     def _print_message(self, message: str, file: Any = None) -> None:
         (file or sys.stderr).write(message)  # argparse itself would not say that it cannot be written
 

@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     keep = keeps_loaded(args, True)
     amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+    GenerateOptions(**options).complete(amused.runtime.config)
     judge_path = args.judge or default_judge_path()
     judge = Judge.load(judge_path) if judge_path.exists() else train_judge(path=judge_path)
     prompts = heldout_prompts()[: args.count]

@@ -1,0 +1,346 @@
+"""The list of bad inputs: mutations of every declared field, wrong words for every flag, and some made by hand."""
+
+import argparse
+import json
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import good
+from mutations import MISSING, mutations, put
+from PIL import Image
+
+from amused_lite import cli, token_files
+from amused_lite.adapters import AdapterRecord
+from amused_lite.bundle import MANIFEST, Manifest
+from amused_lite.config import PRESETS
+from amused_lite.models import checkpoint, checkpoint_adapters, checkpoint_config
+from amused_lite.png import Recipe
+from amused_lite.tensor_file import _Place
+
+Prepare = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something wrong, and what is said of it."""
+
+    name: str
+    words: Sequence[str]  # of the command line
+    prepare: Prepare  # makes the files, in the folder where the command runs
+    says: tuple[str, ...]  # file and field
+
+
+def _nothing(folder: Path) -> None:
+    pass
+
+
+def _named(kind: str, path: Sequence[Any], value: Any) -> str:
+    shown = "missing" if value is MISSING else f"{type(value).__name__} {str(value)[:12]!r}"
+    return re.sub(r"[^\w.\-' ]", "?", f"{kind} {'.'.join(map(str, path))} {shown}")
+
+
+def _field(path: Sequence[Any], names: dict[str, str] | None = None) -> str:
+    words = [str(part) for part in path if isinstance(part, str)]
+    return (names or {}).get(words[-1], words[-1]) if words else ""
+
+
+def _by_kind(
+    kind: str, declared: Any, values: Any, words: Sequence[str], file: str, write: Callable[[Path, Any], None]
+) -> Iterator[Case]:
+    """A case for every mutation; `write` puts the whole of it into `file`."""
+    for path, value in mutations(declared, values):
+        wrong = put(values, path, value)
+
+        def prepare(folder: Path, wrong: Any = wrong) -> None:
+            write(folder / file, wrong)
+
+        yield Case(_named(kind, path, value), words, prepare, (file, _field(path)))
+    if isinstance(values, dict):
+        for name, text in {"no JSON": "{", "deep": "[" * 100_000, "a list": "[]", "empty": "", "null": "null"}.items():
+            yield Case(f"{kind} {name}", words, lambda folder, text=text: write(folder / file, text), (file,))
+
+
+def _headers() -> Iterator[Case]:
+    place = good.header()["x.down"]
+    for path, value in mutations(_Place, place):
+        header = {**good.header(a="b"), "x.down": put(place, path, value)}
+        prepare = partial(_write_header, header=header)
+        yield Case(
+            _named("header", path, value), ("style", "show", "a.safetensors"), prepare, ("a.safetensors", _field(path))
+        )
+
+
+def _write_header(folder: Path, header: Any) -> None:
+    good.write_tensors(folder / "a.safetensors", header, bytes(48))
+
+
+def _recipes() -> Iterator[Case]:
+    values = good.recipe()
+    arrays = {"tokens": good.np.zeros(1), "edit": values["edit"] | {"tokens": good.np.zeros(1)}}
+    for path, value in mutations(Recipe, {key: v for key, v in values.items() if key != "schema"} | arrays):
+        if path and "tokens" not in path:
+            wrong = put(values, path, value)
+            prepare = partial(_write, write=good.write_png, file="a.png", values=wrong)
+            yield Case(_named("recipe", path, value), ("show", "a.png"), prepare, ("a.png", _field(path)))
+    for number, tokens in enumerate([5, None, "", "x", "16:", "1000000:AAAA", "-1:AAAA", "16:!!!!", "0:"]):
+        prepare = partial(_write, write=good.write_png, file="a.png", values=values | {"tokens": tokens})
+        yield Case(f"recipe tokens {number}", ("show", "a.png"), prepare, ("a.png", "tokens"))
+
+
+def _write(folder: Path, write: Callable[[Path, Any], None], file: str, values: Any) -> None:
+    write(folder / file, values)
+
+
+def _token_files() -> Iterator[Case]:
+    values = good.recipe()
+    known = ("tokens", "codebook_size", "width", "height", "model_hash", "schema", "edit", "adapters")
+    short = {key: value for key, value in values.items() if key not in known}
+    for name in short:
+        for value in (None, [[]], {"a": 1}, 10**30, "\x1b[2J" * 5000):
+            wrong = put(short, (name,), value)
+            if not _wrong_recipe(values | wrong):
+                continue
+            prepare = partial(_write_tokens, values=wrong)
+            yield Case(_named("tokens file", (name,), value), ("show", "a.tokens"), prepare, ("a.tokens", name))
+    for name, data in {"empty": b"", "zeros": bytes(100), "magic alone": b"AMTOKENS", "text": b"hello" * 30}.items():
+        prepare = partial(_write_bytes, file="a.tokens", data=data)
+        yield Case(f"tokens file {name}", ("tokens", "a.tokens"), prepare, ("a.tokens",))
+
+
+def _wrong_recipe(values: dict[str, Any]) -> bool:
+    try:
+        Recipe.from_json(json.dumps(values))
+    except ValueError:
+        return True
+    return False
+
+
+def _write_bytes(folder: Path, file: str, data: bytes) -> None:
+    (folder / file).write_bytes(data)
+
+
+def _write_tokens(folder: Path, values: Any) -> None:
+    """A tokens file with any recipe; everything else in it is right."""
+    compressor = zlib.compressobj(9, zdict=token_files._DICTIONARY)
+    text = compressor.compress(json.dumps(values).encode()) + compressor.flush()
+    packed = token_files.pack_tokens(good.np.arange(16), 1024)
+    head = token_files._HEAD.pack(token_files._MAGIC, 1, 1024, 16, 64, 64, bytes(32), len(text))
+    check = token_files._CHECK.pack(zlib.crc32(head + packed + text))
+    (folder / "a.tokens").write_bytes(head + check + packed + text)
+
+
+def _peft() -> Iterator[Case]:
+    words = ("style", "convert", "peft", "out.safetensors")
+
+    def write(path: Path, values: Any) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(good.as_text(values))
+        good.write_tensors(path.parent / "adapter_model.safetensors", good.header(), bytes(48))
+
+    yield from _by_kind("peft", checkpoint_adapters._Settings, good.PEFT, words, "peft/adapter_config.json", write)
+    slow = ["(a*)*b", "(a|a)*", "(.+)+$", ".*.*.*x", "[", "(?P<x>a)", "a{1000000}", "\\1", "x" * 201, ""]
+    for number, pattern in enumerate(slow):
+        prepare = partial(
+            _write, write=write, file="peft/adapter_config.json", values=good.PEFT | {"alpha_pattern": {pattern: 1}}
+        )
+        yield Case(f"peft pattern {number}", words, prepare, ("adapter_config.json", "alpha_pattern"))
+
+
+def _diffusers_headers() -> Iterator[Case]:
+    words = ("style", "convert", "d.safetensors", "out.safetensors")
+    for path, value in mutations(checkpoint_adapters._Settings, good.PEFT):
+        if path and value is not MISSING:
+            said = {f"transformer.{path[0]}": put(good.PEFT, path, value)[path[0]]}
+            head = good.header(lora_adapter_metadata=json.dumps(said))
+            prepare = partial(_write_foreign, header=head)
+            yield Case(_named("diffusers header", path, value), words, prepare, ("d.safetensors", _field(path)))
+
+
+def _write_foreign(folder: Path, header: Any) -> None:
+    good.write_tensors(folder / "d.safetensors", header, bytes(48))
+
+
+def _published() -> Iterator[Case]:
+    files = checkpoint_config.published_configs(PRESETS["amused-256"])
+    tables = {
+        "transformer": (checkpoint_config._UVIT, "uvit"),
+        "vqvae": (checkpoint_config._VQGAN, "vqgan"),
+        "text_encoder": (checkpoint_config._TEXT, "text"),
+    }
+    for source, (table, part) in tables.items():
+        file = f"{source}/config.json"
+        config = getattr(PRESETS["amused-256"], part)
+        ours = json.loads(json.dumps({name: getattr(config, name) for name in table}))
+        for path, value in mutations(type(config), ours):
+            if path and path[0] in table and value is not MISSING:
+                key = table[str(path[0])][0]
+                wrong = files | {file: {**json.loads(json.dumps(files[file])), key: put(ours, path, value)[path[0]]}}
+                prepare = partial(_write_published, files=wrong)
+                yield Case(_named(source, (key,), value), ("generate", "x", "-m", "model"), prepare, (file, key))
+    for file in files:
+        if "config" in file:
+            for name, text in {"no JSON": "{", "a list": "[]", "deep": "[" * 100_000, "empty": ""}.items():
+                prepare = partial(_write_published, files=files | {file: text})
+                yield Case(f"{file} {name}", ("generate", "x", "-m", "model"), prepare, (file,))
+    index = "transformer/diffusion_pytorch_model.safetensors.index.json"
+    for path, value in mutations(checkpoint._Index, {"weight_map": {"a": "b.safetensors"}}):
+        prepare = partial(
+            _write_published, files=files | {index: put({"weight_map": {"a": "b.safetensors"}}, path, value)}
+        )
+        says = ("index.json", _field(path[:1]))
+        yield Case(_named("shards", path, value), ("generate", "x", "-m", "model", "--steps", "1"), prepare, says)
+
+
+def _write_published(folder: Path, files: dict[str, Any]) -> None:
+    for name, values in files.items():
+        path = folder / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(good.as_text(values))
+
+
+def _pipes() -> Iterator[Case]:
+    """A named pipe in the place of every small file."""
+
+    def pipe(folder: Path, file: str) -> None:
+        (folder / file).parent.mkdir(exist_ok=True)
+        os.mkfifo(folder / file)
+        Image.new("RGB", (64, 64)).save(folder / "a.png")
+
+    places = {
+        "p.tokens": ("show", "p.tokens"),
+        "p.png": ("vary", "p.png", "x"),
+        f"b/{MANIFEST}": ("generate", "x", "-m", "b"),
+        "peft/adapter_config.json": ("style", "convert", "peft", "o.safetensors"),
+        "p.safetensors": ("style", "show", "p.safetensors"),
+        "p.txt": ("distil", "tiny", "out", "--prompts", "p.txt"),
+        "pic.png": ("generate", "x", "--from", "pic.png"),
+        "mask.png": ("inpaint", "a.png", "mask.png", "x"),
+        "lock.png": ("vary", "a.png", "x", "--lock", "lock.png"),
+        "metadata.jsonl": ("style", "train", "a.png", "--style", "x"),
+    }
+    for file, words in places.items():
+        says = "caption" if file == "metadata.jsonl" else Path(file).name
+        yield Case(f"pipe {file}", words, partial(pipe, file=file), (says,))
+
+
+def _values_for(action: argparse.Action) -> list[str]:
+    """Words that a flag must refuse, by its declared type."""
+    kind = getattr(action.type, "__qualname__", "")
+    if action.choices:
+        return ["nonsense", "", "\x1b[31mred"]
+    if action.type in (int, float) or kind.startswith(("whole", "number")):
+        wrong = ["", "x", "1e", "--", "\x1b[2J", "9" * 5000 + "x"]
+        return wrong + (["-1" if "least" in kind else "nine", "9" * 4000] if kind.startswith("whole") else [])
+    if kind == "named":
+        return ["", "   "]
+    if kind == "path":
+        return ["", "~nosuchuser/x"]
+    if kind == "present":
+        return ["", "~nosuchuser/x", "not-there", "a" * 300, "x\x1b[31m"]
+    return []
+
+
+def _flags() -> Iterator[Case]:
+    for command in cli.COMMANDS:
+        parser = cli._parser(command)
+        (subs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        chosen = subs.choices[command]
+        inner = [action for action in chosen._actions if isinstance(action, argparse._SubParsersAction)]
+        parsers = inner[0].choices.items() if inner else [("", chosen)]
+        for sub, parser in parsers:
+            start = [command, *([sub] if sub else [])]
+            places = [action for action in parser._actions if not action.option_strings and action.nargs != "?"]
+            for action in parser._actions:
+                for number, value in enumerate(_values_for(action)):
+                    if action.option_strings:
+                        flag = action.option_strings[-1]
+                        words = [*start, *("a.png" for _ in places), f"{flag}={value}"]
+                        yield Case(f"{' '.join(start)} {flag} {number}", words, _picture, (flag,))
+                    else:
+                        words = [*start, *(value if place is action else "a.png" for place in places)]
+                        says = str(action.metavar or action.dest)
+                        if value != "--":
+                            yield Case(f"{' '.join(start)} {says} {number}", words, _picture, (says,))
+            for word in ("--nonsense", "-Z", "--\x1b[31m"):
+                words = [*start, *("a.png" for _ in places), word]
+                name = "nonsense" if word == "--nonsense" else re.sub(r"\W", "", word)
+                yield Case(f"{' '.join(start)} unknown {name}", words, _picture, ("",))
+
+
+def _picture(folder: Path) -> None:
+    Image.new("RGB", (64, 64)).save(folder / "a.png")
+
+
+def _by_hand() -> Iterator[Case]:
+    def text(folder: Path, file: str, said: str = "hello") -> None:
+        _picture(folder)
+        (folder / file).write_text(said)
+
+    eps = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\nshowpage\n"
+    for command in (("show",), ("verify",), ("tokens",), ("vary",), ("outpaint",), ("reroll",), ("generate", "--from")):
+        for name, said in {"eps": eps, "text": "hello", "empty": "", "zeros": "\0" * 500}.items():
+            prepare = partial(text, file="e.png", said=said)
+            yield Case(f"{' '.join(command)} a picture that is {name}", (*command, "e.png"), prepare, ("e.png",))
+        yield Case(f"{' '.join(command)} nothing", (*command, "not-there.png"), _nothing, ("not-there.png",))
+        yield Case(f"{' '.join(command)} a folder", (*command, "."), _nothing, (".",))
+        yield Case(f"{' '.join(command)} a long name", (*command, "n" * 300), _nothing, ("nnn",))
+        yield Case(f"{' '.join(command)} an escape", (*command, "x\x1b[31m\x07.png"), _nothing, (r"\x1b[31m",))
+    words = ("style", "train", "e.png", "--style", "x", "--caption", "a")
+    yield Case("style train an eps", words, partial(text, file="e.png", said=eps), ("e.png",))
+    for option in ("--steps", "--guidance-scale", "--token-temperature", "--top-k", "--top-p", "--refine"):
+        for value in ("-1", "nan", "1e400", "9" * 30):
+            for command in (("generate", "x"), ("vary", "a.png", "x"), ("video", "x"), ("evaluate",)):
+                says = option.strip("-").replace("-", "_") if value not in ("nan", "1e400") else ""
+                yield Case(f"{command[0]} {option} {value}", (*command, f"{option}={value}"), _picture, (says[:4],))
+    for value in ("0", "a", "", "1,2,x", "-1,5", "99999999", ",", "1,,2"):
+        yield Case(f"distil widths {value}", ("distil", "tiny", "out", f"--widths={value}"), _nothing, ("widths",))
+    for model in (
+        "~nosuchuser/x",
+        "a.png",
+        "no/such/thing/here",
+        "x.ckpt",
+        ".",
+        "\x1b[31m",
+        "y" * 400,
+        "nobody/nothing",
+    ):
+        for command in (("generate", "x", "-m"), ("quantize",), ("verify", "r.png", "-m"), ("train", "runs", "--from")):
+            words = [*command, model, *(["out"] if command == ("quantize",) else [])]
+            yield Case(f"{command[0]} model {model[:14]!r}", words, _with_recipe, ("",))
+
+
+def _with_recipe(folder: Path) -> None:
+    _picture(folder)
+    good.write_png(folder / "r.png", good.recipe())
+
+
+def all_cases() -> list[Case]:
+    """Every case, each name once."""
+
+    def write_manifest(path: Path, values: Any) -> None:
+        good.write_bundle(path.parent, values)
+
+    bundle, adapter = ("generate", "x", "-m", "b", "--steps", "1"), ("style", "show", "a.safetensors")
+    cases = [
+        *_by_kind("manifest", Manifest, good.manifest(), bundle, f"b/{MANIFEST}", write_manifest),
+        *_by_kind("adapter", AdapterRecord, good.record(), adapter, "a.safetensors", good.write_adapter),
+        *_headers(),
+        *_recipes(),
+        *_token_files(),
+        *_peft(),
+        *_diffusers_headers(),
+        *_published(),
+        *_pipes(),
+        *_flags(),
+        *_by_hand(),
+    ]
+    named: dict[str, Case] = {}
+    for case in cases:
+        named.setdefault(case.name, case)
+    return list(named.values())
