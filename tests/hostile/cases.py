@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +189,17 @@ def _published() -> Iterator[Case]:
                 prepare = partial(_write_published, files=files | {file: text})
                 yield Case(f"{file} {name}", ("generate", "x", "-m", "model"), prepare, (file,))
     index = "transformer/diffusion_pytorch_model.safetensors.index.json"
-    for path, value in mutations(checkpoint._Index, {"weight_map": {"a": "b.safetensors"}}):
-        prepare = partial(
-            _write_published, files=files | {index: put({"weight_map": {"a": "b.safetensors"}}, path, value)}
-        )
+    right = {"weight_map": {"a": "b.safetensors"}}
+    for path, value in mutations(checkpoint._Index, right):
+        prepare = partial(_write_published, files=files | _tokenizer() | {index: put(right, path, value)})
         says = ("index.json", _field(path[:1]))
         yield Case(_named("shards", path, value), ("generate", "x", "-m", "model", "--steps", "1"), prepare, says)
+
+
+@cache
+def _tokenizer() -> dict[str, str]:
+    """As large as amused-256's, and of no use."""
+    return {"tokenizer/vocab.json": json.dumps({f"w{i}": i for i in range(49408)}), "tokenizer/merges.txt": ""}
 
 
 def _write_published(folder: Path, files: dict[str, Any]) -> None:
@@ -262,7 +267,7 @@ def _flags() -> Iterator[Case]:
                         flag = action.option_strings[-1]
                         words = [*start, *("a.png" for _ in places), f"{flag}={value}"]
                         yield Case(f"{' '.join(start)} {flag} {number}", words, _picture, (flag,))
-                    else:
+                    elif action in places:
                         words = [*start, *(value if place is action else "a.png" for place in places)]
                         says = str(action.metavar or action.dest)
                         if value != "--":
