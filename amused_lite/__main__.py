@@ -4,27 +4,28 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 
 def main() -> int:
-    """Run the command; Ctrl-C and SIGTERM are heard before anything else is imported, and after all is done."""
-    _hear()
+    """Run the command; Ctrl-C and SIGTERM are heard before anything else is imported, and not while Python ends."""
+    _listen(_end)
     from amused_lite.cli import main as run
 
     try:
         return run()
     finally:
-        _hear()
+        _listen(signal.SIG_IGN)  # the exit code is settled; any other handler is taken off before libraries unload
 
 
-def _hear() -> None:
-    """End at once on a signal: nothing is begun yet, or everything is tidied up."""
+def _listen(handler: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells' background jobs stay deaf to them
+            signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    """End at once: nothing is begun yet."""
     if number == signal.SIGINT:
         try:
             os.write(2, b"amused-lite: interrupted\n")

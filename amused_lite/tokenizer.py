@@ -55,7 +55,10 @@ def _checked_bpe(vocab: dict[str, int], merges: Sequence[tuple[str, ...]], where
         ValueError: ids are not 0, 1, 2 and so on, or a merge is not of two entries that make a third.
     """
     if sorted(vocab.values()) != list(range(len(vocab))):
-        raise ValueError(f"{where}: vocab has {len(vocab)} entries, expected their ids to be 0 to {len(vocab) - 1}")
+        last = len(vocab) - 1
+        raise ValueError(f"{where}: vocab has {last + 1} entries, expected their ids to be 0 to {last}; {_REMEDY}")
+    if missing := [word for word in (START, END) if word not in vocab]:
+        raise ValueError(f"{where}: vocab has no {missing[0]}, expected a CLIP tokenizer; {_REMEDY}")
     for number, pair in enumerate(merges):
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
             said = f"merges.{number} is {' '.join(pair)[:40]!r}, expected two entries of vocab that make a third"

@@ -75,10 +75,10 @@ def read_uvit(values: Mapping[str, Any], where: str) -> UViTConfig:
     """
     reader = _Reader(values, where)
     reader.require("_class_name", "UVit2DModel", "UVit2DModel")
+    config = reader.build(UViTConfig, _UVIT)
     reader.require("use_bias", False, False)
     reader.require("ln_elementwise_affine", True, True)
     reader.require("upsample", values.get("downsample", False), False)
-    config = reader.build(UViTConfig, _UVIT)
     reader.require("micro_cond_embed_dim", 5 * config.micro_width, 1280)
     return config
 

@@ -22,6 +22,7 @@ from amused_lite.config import PRESETS
 from amused_lite.models import checkpoint, checkpoint_adapters, checkpoint_config
 from amused_lite.png import Recipe
 from amused_lite.tensor_file import _Place
+from amused_lite.tokenizer import END, START
 
 Prepare = Callable[[Path], None]
 
@@ -199,7 +200,8 @@ def _published() -> Iterator[Case]:
 @cache
 def _tokenizer() -> dict[str, str]:
     """As large as amused-256's, and of no use."""
-    return {"tokenizer/vocab.json": json.dumps({f"w{i}": i for i in range(49408)}), "tokenizer/merges.txt": ""}
+    words = {f"w{i}": i for i in range(49406)} | {START: 49406, END: 49407}
+    return {"tokenizer/vocab.json": json.dumps(words), "tokenizer/merges.txt": ""}
 
 
 def _write_published(folder: Path, files: dict[str, Any]) -> None:
