@@ -33,13 +33,14 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  Iptc4xmpExt:DigitalSourceType="{kind}"/>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
-_MAX_CODEBOOK = 2**24
+MAX_CODEBOOK = 2**24
+MAX_STEPS = 2**20
 _REMEDY = "get the file again"
 
 Text = Annotated[str, Meta(max_length=10_000)]
 Word = Annotated[str, Meta(max_length=100)]
 Count = Annotated[int, Meta(ge=0, le=2**32)]
-Steps = Annotated[int, Meta(ge=1, le=2**20)]
+Steps = Annotated[int, Meta(ge=1, le=MAX_STEPS)]
 Side = Annotated[int, Meta(ge=1, le=2**20)]  # px
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)] | Annotated[int, Meta(ge=-(10**9), le=10**9)]  # whole ones stay so
 Scalar = str | bool | None | Annotated[float, Meta(ge=-1e9, le=1e9)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -73,7 +74,7 @@ class Recipe:
     mask_schedule: Word
     order: Word
     token_temperature: Number
-    top_k: Annotated[int, Meta(ge=1, le=_MAX_CODEBOOK)] | None
+    top_k: Annotated[int, Meta(ge=1, le=MAX_CODEBOOK)] | None
     top_p: Number | None
     refine: Count
     seed: Annotated[int, Meta(ge=0)]  # at most noise.MAX_SEED, which msgspec cannot say
@@ -84,11 +85,11 @@ class Recipe:
     model: Text
     model_hash: Text
     runtime: Word
-    codebook_size: Annotated[int, Meta(ge=1, le=_MAX_CODEBOOK)]
+    codebook_size: Annotated[int, Meta(ge=1, le=MAX_CODEBOOK)]
     tokens: np.ndarray  # (N,) integers below codebook_size
     edit: Edit | None = None
     # Such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256.
-    adapters: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()
+    adapters: Annotated[tuple[Text, ...], Meta(max_length=1000)] = ()
     guidance_every: Steps = 1
     stopped_after: Count | None = None  # steps, where someone stopped early and that step's guess became the picture
     version: Word = __version__
@@ -224,8 +225,8 @@ def unpack_tokens(data: bytes, count: int, codebook_size: int) -> np.ndarray:
 
 
 def _bits(codebook_size: int) -> int:
-    if not 1 <= codebook_size <= _MAX_CODEBOOK:
-        raise ValueError(f"codebook_size must be 1 to {_MAX_CODEBOOK}, got {codebook_size}")
+    if not 1 <= codebook_size <= MAX_CODEBOOK:
+        raise ValueError(f"codebook_size must be 1 to {MAX_CODEBOOK}, got {codebook_size}")
     return max(1, (codebook_size - 1).bit_length())
 
 

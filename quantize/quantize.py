@@ -86,8 +86,9 @@ def float_bundle(model: Path, target: str, scratch: Path) -> Bundle:
 
     wanted = "onnx" if target == "torch" else target  # torch reads the weights of an ONNX bundle
     require_target(wanted)
+    source = open_source(model, scratch)
     print(f"amused-lite: {model} is no bundle for {wanted}; it is exported first, then made smaller", file=sys.stderr)
-    export_bundle(open_source(model, scratch), scratch / "bundle", ExportOptions(wanted))
+    export_bundle(source, scratch / "bundle", ExportOptions(wanted))
     return open_bundle(scratch / "bundle")
 
 

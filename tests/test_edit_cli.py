@@ -81,7 +81,7 @@ BAD: list[tuple[str, str]] = [
     ("outpaint a.png --left -5", "must be 0 or more, got -5"),
     ("outpaint a.png --right 16000", "16512x512 px (33024 tokens) are too many: at most 16384 px a side"),
     ("edit a.png x --feather 3", "unknown option --feather"),
-    ("edit a.png x --top-k 0", "top_k must be 1 or more, got 0"),
+    ("edit a.png x --top-k 0", "top_k must be 1 to 16777216, got 0"),
     ("edit a.png x -o a.jpg", "must end in .png or be a folder"),
 ]
 

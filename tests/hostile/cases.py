@@ -23,6 +23,7 @@ from amused_lite.models import checkpoint, checkpoint_adapters, checkpoint_confi
 from amused_lite.png import Recipe
 from amused_lite.tensor_file import _Place
 from amused_lite.tokenizer import END, START
+from amused_lite.training.style_job import Plan
 
 Prepare = Callable[[Path], None]
 
@@ -35,6 +36,7 @@ class Case:
     words: Sequence[str]  # of the command line
     prepare: Prepare  # makes the files, in the folder where the command runs
     says: tuple[str, ...]  # file and field
+    prints: str = ""  # on stdout, before it is found out
 
 
 def _nothing(folder: Path) -> None:
@@ -189,7 +191,7 @@ def _published() -> Iterator[Case]:
             for name, text in {"no JSON": "{", "a list": "[]", "deep": "[" * 100_000, "empty": ""}.items():
                 prepare = partial(_write_published, files=files | {file: text})
                 yield Case(f"{file} {name}", ("generate", "x", "-m", "model"), prepare, (file,))
-    index = "transformer/diffusion_pytorch_model.safetensors.index.json"
+    index = "text_encoder/model.safetensors.index.json"
     right = {"weight_map": {"a": "b.safetensors"}}
     for path, value in mutations(checkpoint._Index, right):
         prepare = partial(_write_published, files=files | _tokenizer() | {index: put(right, path, value)})
@@ -209,6 +211,41 @@ def _write_published(folder: Path, files: dict[str, Any]) -> None:
         path = folder / "model" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(good.as_text(values))
+
+
+def _trainings() -> Iterator[Case]:
+    """Work folders of a training, with a plan or a checkpoint that is wrong."""
+    words = ("style", "train", "a.png", "--style", "x", "--caption", "a", "--out", "s.safetensors")
+
+    def write(path: Path, values: Any) -> None:
+        path.parent.mkdir()
+        path.write_text(good.as_text(values))
+        Image.new("RGB", (256, 256)).save(path.parent.parent / "a.png")
+
+    yield from _by_kind("plan", Plan, good.PLAN, words, "s.work/plan.json", write)
+    numbers = [
+        "",
+        "[]",
+        "{",
+        "{}",
+        '{"step": "x"}',
+        '{"step": -1}',
+        '{"step": 1e9}',
+        '{"step": 3, "a": []}',
+        '{"step": 0}',
+    ]
+    headers = {f"numbers {text}": good.header(numbers=text) for text in numbers} | {"no numbers": good.header()}
+    for name, header in headers.items():
+        says = ("checkpoint.safetensors",)
+        words = ("train", "runs", "--stage", "vqgan", "--small")
+        yield Case(f"checkpoint {name}", words, partial(_write_checkpoint, header=header), says, "stage vqgan\n")
+    for name, header in {"empty": "", "text": "hello"}.items():
+        yield Case(f"checkpoint {name}", words, partial(_write_checkpoint, header=header), says, "stage vqgan\n")
+
+
+def _write_checkpoint(folder: Path, header: Any) -> None:
+    (folder / "runs" / "vqgan").mkdir(parents=True)
+    good.write_tensors(folder / "runs" / "vqgan" / "checkpoint.safetensors", header, bytes(48))
 
 
 def _pipes() -> Iterator[Case]:
@@ -343,6 +380,7 @@ def all_cases() -> list[Case]:
         *_peft(),
         *_diffusers_headers(),
         *_published(),
+        *_trainings(),
         *_pipes(),
         *_flags(),
         *_by_hand(),

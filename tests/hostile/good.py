@@ -29,6 +29,8 @@ PEFT = {
     "use_rslora": False,
 }
 
+PLAN = {"base": "0" * 64, "style": "x", "pictures": ["0" * 64], "captions": ["a"], "recipe": {}, "prior": ["b"]}
+
 
 def recipe() -> dict[str, Any]:
     """A recipe as its JSON has it."""

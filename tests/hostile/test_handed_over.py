@@ -62,5 +62,5 @@ def test_bad_input(
     assert line.isprintable()
     for word in case.says:
         assert word in line
-    assert out == ""
+    assert out == case.prints
     assert _listing(tmp_path) == before
