@@ -42,7 +42,11 @@ def add_seed_flags(parser: argparse.ArgumentParser) -> None:
     """Which of all pictures that a prompt can give."""
     parser.add_argument("-s", "--seed", type=int, default=-1, metavar="N", help="repeats a picture; -1: random (-1)")
     parser.add_argument(
-        "--picture", type=whole(0, 2**32 - 1), default=0, metavar="K", help="number of the first picture within its seed (0)"
+        "--picture",
+        type=whole(0, 2**32 - 1),
+        default=0,
+        metavar="K",
+        help="number of the first picture within its seed (0)",
     )
 
 
