@@ -125,8 +125,10 @@ def open_picture(path: Path, image_size: int) -> Image.Image:
     """
     try:
         image = picture_files.open_picture(path).image
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be used: {str(error).removeprefix(f'{path} ')}") from error
+    except (ValueError, OSError) as error:
+        said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        reason = f"it{said.removeprefix(str(path))}" if said.startswith(f"{path} ") else said
+        raise ValueError(f"{path} cannot be used: {reason}") from error
     least = image_size // SMALLEST_SHARE
     if min(image.size) < least:
         size = f"{image.width}x{image.height}"
