@@ -162,9 +162,8 @@ def _flushed(work: Callable[[], int]) -> int:
     """Do something, and find out here and not at the interpreter's end that its output cannot be written."""
     try:
         code = work()
-    except SystemExit:  # of argparse, behind a help text
-        sys.stdout.flush()
-        raise
+    except SystemExit as end:  # of argparse, behind a help text or an error
+        code = end.code if isinstance(end.code, int) else BAD_INPUT if end.code else 0
     sys.stdout.flush()
     return code
 

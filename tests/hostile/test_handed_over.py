@@ -38,14 +38,6 @@ def _listing(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
-def run(words: list[str]) -> int:
-    """The exit code of the command line."""
-    try:
-        return cli.main(words)
-    except SystemExit as error:
-        return int(error.code or 0)
-
-
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("case", _parameters())
 def test_bad_input(
@@ -54,7 +46,7 @@ def test_bad_input(
     case.prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
     before = _listing(tmp_path)
-    code = run(list(case.words))
+    code = cli.main(list(case.words))
     out, err = capfd.readouterr()
     assert code == 2, (out, err)
     (line,) = err.splitlines()

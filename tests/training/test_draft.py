@@ -147,9 +147,12 @@ def test_from_a_bundle_to_a_drafting_bundle(tmp_path: Path, capsys: pytest.Captu
 
 
 WRONG = [
-    (["--widths", "a"], "--widths must be numbers with commas between them, such as 32,64; got 'a'"),
-    (["--widths", "0"], "a draft decoder's widths must be 1 or more, got 0"),
-    (["--pictures", "15"], "got 15 pictures; a draft decoder needs 16 or more"),
+    (
+        ["--widths", "a"],
+        "--widths: are numbers with commas between them, such as 32,64: must be a whole number, got 'a'",
+    ),
+    (["--widths", "0"], "such as 32,64: must be 1 or more, got 0"),
+    (["--pictures", "15"], "--pictures: must be 16 or more, got 15"),
     (["--prompts", "nowhere.txt"], "nowhere.txt"),
     (["--to", "paper"], "'paper' is unknown"),
 ]
