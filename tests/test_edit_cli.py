@@ -102,10 +102,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     before = sorted(folder.rglob("*"))
     monkeypatch.chdir(folder)
-    try:
-        code = main(line.split())
-    except SystemExit as left:
-        code = left.code
+    code = main(line.split())
     out, err = capsys.readouterr()
     assert code == 2 and out == ""
     said = [text for text in err.splitlines() if not text.startswith("amused-lite: note: ")]
