@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 LONGEST = 299  # characters of an error
@@ -36,7 +37,7 @@ class _Plain:
     def __init__(self, stream: TextIO, forgiving: bool) -> None:
         """forgiving: what cannot be written is dropped, for a stream that only carries remarks."""
         self._stream, self._forgiving = stream, forgiving
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an emoji on a terminal that knows none
 
     def write(self, text: str) -> int:

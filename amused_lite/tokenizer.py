@@ -19,12 +19,11 @@ _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 
 
 _REMEDY = "get the model's tokenizer again"
-Vocabulary = Annotated[dict[str, Annotated[int, Meta(ge=0, lt=2**20)]], Meta(min_length=1, max_length=2**20)]
 
 
 class _Model(Struct):
     type: Literal["BPE"]
-    vocab: Vocabulary
+    vocab: dict[str, int]
     merges: Annotated[list[str | tuple[str, str]], Meta(max_length=2**20)]
 
 
@@ -114,7 +113,9 @@ class Tokenizer:
         Raises:
             FileNotFoundError, ValueError: a file is missing or is not what its name says.
         """
-        words = convert(parse_object(read_text(vocab, _REMEDY), str(vocab), _REMEDY), Vocabulary, str(vocab), _REMEDY)
+        words = convert(
+            parse_object(read_text(vocab, _REMEDY), str(vocab), _REMEDY), dict[str, int], str(vocab), _REMEDY
+        )
         lines = [line for line in read_text(merges, _REMEDY).splitlines() if line and not line.startswith("#version")]
         pairs = [tuple(line.split(" ", 1)) for line in lines]
         return cls(_checked_bpe(words, pairs, str(merges)), context_length, start, end)

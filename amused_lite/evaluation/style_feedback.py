@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from amused_lite.evaluation.contact_sheet import contact_sheet
@@ -70,7 +70,7 @@ def draw_candidates(
     key = hashlib.sha256(json.dumps([amused.info.model_hash, amused.info.styles, trigger, said]).encode()).hexdigest()
     table = folder / TABLE
     if kept := _kept(table, key):
-        return [Candidate(**structs.asdict(row) | {"path": folder / row.path}) for row in kept]
+        return [Candidate(row.number, row.caption, folder / row.path, row.distance, row.text) for row in kept]
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for number, caption in enumerate(tqdm(said, "drawing candidates", leave=False, disable=None), 1):

@@ -57,9 +57,6 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in items for k, v in flatten(value, f"{prefix}{key}.").items()}
 
 
-Numbers = Annotated[dict[str, bool | int | float | str | None], Meta(max_length=1_000_000)]
-
-
 class _Step(Struct):
     step: Annotated[int, Meta(ge=0, le=2**40)]
 
@@ -153,7 +150,7 @@ class Run:
         except SafetensorError as error:
             raise ValueError(f"{self.checkpoint} is damaged or cut short ({error}); {remedy}") from error
         step = convert(values, _Step, where, remedy, closed=False).step
-        numbers = convert(values, Numbers, where, remedy)
+        numbers = convert(values, dict[str, bool | int | float | str | None], where, remedy)
         return step, tensors, {key: value for key, value in numbers.items() if key != "step"}
 
     @property
