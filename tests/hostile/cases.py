@@ -1,21 +1,21 @@
-"""The list of bad inputs: mutations of every declared field, wrong words for every flag, and some made by hand."""
+"""The list of bad inputs: mutations of every declared field, and those of `flag_cases`."""
 
-import argparse
 import json
 import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import good
+from case import Case
+from flag_cases import by_hand, flags
 from mutations import MISSING, mutations, put
 from PIL import Image
 
-from amused_lite import cli, token_files
+from amused_lite import token_files
 from amused_lite.adapters import AdapterRecord
 from amused_lite.bundle import MANIFEST, Manifest
 from amused_lite.config import PRESETS
@@ -24,23 +24,6 @@ from amused_lite.png import Recipe
 from amused_lite.tensor_file import _Place
 from amused_lite.tokenizer import END, START
 from amused_lite.training.style_job import Plan
-
-Prepare = Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Something wrong, and what is said of it."""
-
-    name: str
-    words: Sequence[str]  # of the command line
-    prepare: Prepare  # makes the files, in the folder where the command runs
-    says: tuple[str, ...]  # file and field
-    prints: str = ""  # on stdout, before it is found out
-
-
-def _nothing(folder: Path) -> None:
-    pass
 
 
 def _named(kind: str, path: Sequence[Any], value: Any) -> str:
@@ -273,97 +256,6 @@ def _pipes() -> Iterator[Case]:
         yield Case(f"pipe {file}", words, partial(pipe, file=file), (says,))
 
 
-def _values_for(action: argparse.Action) -> list[str]:
-    """Words that a flag must refuse, by its declared type."""
-    kind = getattr(action.type, "__qualname__", "")
-    if action.choices:
-        return ["nonsense", "", "\x1b[31mred"]
-    if action.type in (int, float) or kind.startswith(("whole", "number")):
-        wrong = ["", "x", "1e", "--", "\x1b[2J", "9" * 5000 + "x"]
-        return wrong + (["-1" if "least" in kind else "nine", "9" * 4000] if kind.startswith("whole") else [])
-    if kind == "named":
-        return ["", "   "]
-    if kind == "path":
-        return ["", "~nosuchuser/x"]
-    if kind == "present":
-        return ["", "~nosuchuser/x", "not-there", "a" * 300, "x\x1b[31m"]
-    return []
-
-
-def _flags() -> Iterator[Case]:
-    for command in cli.COMMANDS:
-        parser = cli._parser(command)
-        (subs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-        chosen = subs.choices[command]
-        inner = [action for action in chosen._actions if isinstance(action, argparse._SubParsersAction)]
-        parsers = inner[0].choices.items() if inner else [("", chosen)]
-        for sub, parser in parsers:
-            start = [command, *([sub] if sub else [])]
-            places = [action for action in parser._actions if not action.option_strings and action.nargs != "?"]
-            for action in parser._actions:
-                for number, value in enumerate(_values_for(action)):
-                    if action.option_strings:
-                        flag = action.option_strings[-1]
-                        words = [*start, *("a.png" for _ in places), f"{flag}={value}"]
-                        yield Case(f"{' '.join(start)} {flag} {number}", words, _picture, (flag,))
-                    elif action in places:
-                        words = [*start, *(value if place is action else "a.png" for place in places)]
-                        says = str(action.metavar or action.dest)
-                        if value != "--":
-                            yield Case(f"{' '.join(start)} {says} {number}", words, _picture, (says,))
-            for word in ("--nonsense", "-Z", "--\x1b[31m"):
-                words = [*start, *("a.png" for _ in places), word]
-                name = "nonsense" if word == "--nonsense" else re.sub(r"\W", "", word)
-                yield Case(f"{' '.join(start)} unknown {name}", words, _picture, ("",))
-
-
-def _picture(folder: Path) -> None:
-    Image.new("RGB", (64, 64)).save(folder / "a.png")
-
-
-def _by_hand() -> Iterator[Case]:
-    def text(folder: Path, file: str, said: str = "hello") -> None:
-        _picture(folder)
-        (folder / file).write_text(said)
-
-    eps = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\nshowpage\n"
-    for command in (("show",), ("verify",), ("tokens",), ("vary",), ("outpaint",), ("reroll",), ("generate", "--from")):
-        for name, said in {"eps": eps, "text": "hello", "empty": "", "zeros": "\0" * 500}.items():
-            prepare = partial(text, file="e.png", said=said)
-            yield Case(f"{' '.join(command)} a picture that is {name}", (*command, "e.png"), prepare, ("e.png",))
-        yield Case(f"{' '.join(command)} nothing", (*command, "not-there.png"), _nothing, ("not-there.png",))
-        yield Case(f"{' '.join(command)} a folder", (*command, "."), _nothing, (".",))
-        yield Case(f"{' '.join(command)} a long name", (*command, "n" * 300), _nothing, ("nnn",))
-        yield Case(f"{' '.join(command)} an escape", (*command, "x\x1b[31m\x07.png"), _nothing, (r"\x1b[31m",))
-    words = ("style", "train", "e.png", "--style", "x", "--caption", "a")
-    yield Case("style train an eps", words, partial(text, file="e.png", said=eps), ("e.png",))
-    for option in ("--steps", "--guidance-scale", "--token-temperature", "--top-k", "--top-p", "--refine"):
-        for value in ("-1", "nan", "1e400", "9" * 30):
-            for command in (("generate", "x"), ("vary", "a.png", "x"), ("video", "x"), ("evaluate",)):
-                says = option.strip("-").replace("-", "_") if value not in ("nan", "1e400") else ""
-                yield Case(f"{command[0]} {option} {value}", (*command, f"{option}={value}"), _picture, (says[:4],))
-    for value in ("0", "a", "", "1,2,x", "-1,5", "99999999", ",", "1,,2"):
-        yield Case(f"distil widths {value}", ("distil", "tiny", "out", f"--widths={value}"), _nothing, ("widths",))
-    for model in (
-        "~nosuchuser/x",
-        "a.png",
-        "no/such/thing/here",
-        "x.ckpt",
-        ".",
-        "\x1b[31m",
-        "y" * 400,
-        "nobody/nothing",
-    ):
-        for command in (("generate", "x", "-m"), ("quantize",), ("verify", "r.png", "-m"), ("train", "runs", "--from")):
-            words = [*command, model, *(["out"] if command == ("quantize",) else [])]
-            yield Case(f"{command[0]} model {model[:14]!r}", words, _with_recipe, ("",))
-
-
-def _with_recipe(folder: Path) -> None:
-    _picture(folder)
-    good.write_png(folder / "r.png", good.recipe())
-
-
 def all_cases() -> list[Case]:
     """Every case, each name once."""
 
@@ -382,8 +274,8 @@ def all_cases() -> list[Case]:
         *_published(),
         *_trainings(),
         *_pipes(),
-        *_flags(),
-        *_by_hand(),
+        *flags(),
+        *by_hand(),
     ]
     named: dict[str, Case] = {}
     for case in cases:

@@ -7,7 +7,8 @@ libraries are warm; what needs a process of its own is in `test_streams.py`.
 from pathlib import Path
 
 import pytest
-from cases import Case, all_cases
+from case import Case
+from cases import all_cases
 
 from amused_lite import cli
 from amused_lite.terminal import LONGEST
