@@ -153,6 +153,9 @@ def guard(work: Callable[[], int]) -> int:
                 if isinstance(error, _USER_CAUSED) or _too_large(error):
                     return _fail(_describe(error))
                 raise
+        # Python remembers that Ctrl-C left an exec of text, as dataclasses are made by, and would end `python -m` by
+        # the signal whatever the exit code; any other text that runs makes it forget.
+        eval("None")
         if signals.caught == signal.SIGINT:
             print("amused-lite: interrupted", file=sys.stderr)
         return 128 + signals.caught  # as shells report it

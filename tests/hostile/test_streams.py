@@ -102,6 +102,16 @@ sys.exit(entry.main())
     assert result.stderr == ("amused-lite: interrupted\n" if number == signal.SIGINT else "")
 
 
+def test_ctrl_c_while_text_is_executed_ends_with_130_too(tmp_path: Path) -> None:
+    """As dataclasses and named tuples are made: Python itself would end the process by the signal."""
+    text = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "m.py").write_text(
+        f"import sys\nfrom amused_lite.cli import guard\nsys.exit(guard(lambda: exec({text!r})))"
+    )
+    words = [sys.executable, "-m", "m"]
+    assert interrupted(words, tmp_path, (), signal.SIGINT) == (130, "amused-lite: interrupted\n")
+
+
 @pytest.mark.slow
 def test_twice_ctrl_c_in_training_ends_with_130(tmp_path: Path) -> None:
     """At many moments, the second one soon after the first."""
