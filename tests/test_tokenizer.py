@@ -75,10 +75,10 @@ def test_a_folder_that_transformers_5_saved_is_the_same(published: Path, tmp_pat
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"neither vocab.json and merges.txt nor tokenizer.json"):
+    with pytest.raises(FileNotFoundError, match=r"vocab.json is missing; get the model's tokenizer"):
         Tokenizer.from_folder(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
-    with pytest.raises(ValueError, match=r"tokenizer.json is not a CLIP tokenizer: KeyError\('merges'\); get"):
+    with pytest.raises(ValueError, match=r"tokenizer.json: model.type is missing"):
         Tokenizer.from_folder(tmp_path)
     (tmp_path / "vocab.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"merges.txt is missing"):
@@ -139,7 +139,7 @@ def test_damaged_files_are_named(small: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"tokenizer.json is missing"):
         Tokenizer.from_file(path, 32, 1022, 1023)
     path.write_text("{}")
-    with pytest.raises(ValueError, match="not a tokenizer"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json: model is missing"):
         Tokenizer.from_file(path, 32, 1022, 1023)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not text"):

@@ -1,8 +1,8 @@
 """`amused-lite train`: rebuild the bundled model from nothing, stage by stage."""
 
 import argparse
-from pathlib import Path
 
+from amused_lite.arguments import check_folder, named, path, threads, whole
 from amused_lite.extras import require_extra
 
 STAGES = ("tokenizer", "vqgan", "clip", "ranker", "tokens", "uvit", "decoder", "bundle")
@@ -28,35 +28,41 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `train`."""
     parser.epilog = EXAMPLES
-    parser.add_argument("folder", type=Path, help="where the runs live, for example runs/tiny")
+    parser.add_argument("folder", type=path, help="where the runs live, for example runs/tiny")
     parser.add_argument("--stage", choices=STAGES, action="append", help="run only this stage (may be repeated)")
-    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
-    parser.add_argument("--stop-after", type=int, metavar="STEPS", help="end this session of the U-ViT early")
-    parser.add_argument("--steps", type=int, help="train the U-ViT for so many steps in all (default: the preset's)")
-    parser.add_argument("--from", dest="source", metavar="MODEL", help="go on from a bundle's weights, such as tiny")
+    parser.add_argument("--threads", type=threads, help="processor threads (default: all)")
+    parser.add_argument("--stop-after", type=whole(1), metavar="STEPS", help="end this session of the U-ViT early")
+    parser.add_argument(
+        "--steps", type=whole(1), help="train the U-ViT for so many steps in all (default: the preset's)"
+    )
+    parser.add_argument(
+        "--from", dest="source", type=named, metavar="MODEL", help="go on from a bundle's weights, such as tiny"
+    )
     parser.add_argument("--small", action="store_true", help="minutes instead of hours, to see that everything works")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the stages asked for."""
-    for name in ("threads", "stop_after", "steps"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
     require_extra("train", "train", "torch", "skia", "open_clip", "matplotlib")
+    check_folder(args.folder)
+    from amused_lite.bundle import WEIGHTS, open_bundle
+    from amused_lite.runtimes.open import find_model
+
+    source_bundle = open_bundle(find_model(args.source)) if args.source else None
+    if source_bundle is not None:
+        source_bundle.path(WEIGHTS)  # says that it has none
     from dataclasses import replace
 
-    from amused_lite.bundle import open_bundle
     from amused_lite.export.bundle import export_bundle
     from amused_lite.export.options import ExportOptions
     from amused_lite.export.weights import SourceModel
-    from amused_lite.runtimes.open import find_model
     from amused_lite.training.build import Build, small
     from amused_lite.training.loop import use_threads
 
     use_threads(args.threads)
     build = small(args.folder) if args.small else Build(args.folder)
-    if args.source:
-        build = replace(build, source=open_bundle(find_model(args.source)))
+    if source_bundle is not None:
+        build = replace(build, source=source_bundle)
     if args.steps:
         build = replace(build, uvit=replace(build.uvit, steps=args.steps))
     for stage in args.stage or STAGES:

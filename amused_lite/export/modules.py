@@ -216,12 +216,14 @@ def free_axes(inputs: dict[str, Tensor]) -> dict[str, dict[int, Any] | None]:
     return {name: {0: rows} if name in Conditioning._fields else None for name in inputs}
 
 
-def input_specs(inputs: dict[str, dict[str, Tensor]], free_rows: bool = True) -> dict[str, dict[str, list]]:
-    """As the manifest writes them: module -> input name -> [dtype, shape]; a word in a shape is a free axis."""
+def input_specs(
+    inputs: dict[str, dict[str, Tensor]], free_rows: bool = True
+) -> dict[str, dict[str, tuple[str, list[int | str]]]]:
+    """As the manifest has them: module -> input name -> (dtype, shape); a word in a shape is a free axis."""
 
-    def spec(name: str, array: Tensor) -> list[Any]:
+    def spec(name: str, array: Tensor) -> tuple[str, list[int | str]]:
         first = "rows" if free_rows and name in Conditioning._fields else array.shape[0]
-        return [str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]]
+        return str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]
 
     return {module: {name: spec(name, array) for name, array in arrays.items()} for module, arrays in inputs.items()}
 

@@ -165,8 +165,9 @@ def train_style(
     first, losses, reason = 0, [], ""
     if saved := run.resume():
         first, tensors, numbers = saved
-        attached.load_state_dict(subset(tensors, "adapter"))
-        _restore(optimizer, tensors | numbers)
+        with run.restoring():
+            attached.load_state_dict(subset(tensors, "adapter"))
+            _restore(optimizer, tensors | numbers)
         losses = [value for key, value in numbers.items() if key.startswith("losses.")]
         reason = numbers.get("reason", "")
     if first >= recipe.steps or reason:

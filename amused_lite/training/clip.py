@@ -113,8 +113,9 @@ def train_clip(config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer, fol
     first = 0
     if saved := run.resume():
         first, tensors, _ = saved
-        model.load_state_dict(subset(tensors, "model"))
-        restore_optimizer(optimizer, tensors, "optimizer")
+        with run.restoring():
+            model.load_state_dict(subset(tensors, "model"))
+            restore_optimizer(optimizer, tensors, "optimizer")
     for step in run.steps(first, recipe.steps):
         torch.manual_seed(step_generator(recipe.seed, step).initial_seed())
         left = (recipe.steps - step) / recipe.steps

@@ -39,9 +39,10 @@ def train_decoder(
     first = 0
     if saved := run.resume():
         first, tensors, _ = saved
-        trained.load_state_dict(subset(tensors, "model"))
-        ema.shadow = subset(tensors, "ema")
-        restore_optimizer(optimizer, tensors, "optimizer")
+        with run.restoring():
+            trained.load_state_dict(subset(tensors, "model"))
+            ema.shadow = subset(tensors, "ema")
+            restore_optimizer(optimizer, tensors, "optimizer")
     for step in run.steps(first, recipe.steps):
         left = (recipe.steps - step) / recipe.steps
         for group in optimizer.param_groups:

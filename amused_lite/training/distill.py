@@ -111,9 +111,10 @@ def teach(base: Base, shown: Paired, recipe: DraftRecipe, folder: Path) -> VQGAN
     ema, first = Ema(decoder, recipe.ema_decay), 0
     if saved := run.resume():
         first, tensors, _ = saved
-        decoder.load_state_dict(subset(tensors, "model"))
-        ema.shadow = subset(tensors, "ema")
-        restore_optimizer(optimizer, tensors, "optimizer")
+        with run.restoring():
+            decoder.load_state_dict(subset(tensors, "model"))
+            ema.shadow = subset(tensors, "ema")
+            restore_optimizer(optimizer, tensors, "optimizer")
     bar = tqdm(total=recipe.steps, initial=first, desc="teaching", disable=None)
     for step in run.steps(first, recipe.steps):
         for group in optimizer.param_groups:

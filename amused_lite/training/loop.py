@@ -11,14 +11,19 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from amused_lite.reading import convert, parse_object
 
 
 def use_threads(count: int | None) -> None:
@@ -50,6 +55,10 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     else:
         return {prefix[:-1]: tree}
     return {k: v for key, value in items for k, v in flatten(value, f"{prefix}{key}.").items()}
+
+
+class _Step(Struct):
+    step: Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class Run:
@@ -133,10 +142,33 @@ class Run:
         """(step, tensors, numbers) of the last checkpoint, or None at the start of a run."""
         if not self.checkpoint.exists():
             return None
-        with safe_open(self.checkpoint, "pt") as file:
-            numbers = json.loads(file.metadata()["numbers"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-        return numbers.pop("step"), tensors, numbers
+        where, remedy = f"{self.checkpoint}: numbers", self._remedy
+        try:
+            with safe_open(self.checkpoint, "pt") as file:
+                values = parse_object((file.metadata() or {}).get("numbers", ""), where, remedy)
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{self.checkpoint} is damaged or cut short ({error}); {remedy}") from error
+        step = convert(values, _Step, where, remedy, closed=False).step
+        numbers = convert(values, dict[str, bool | int | float | str | None], where, remedy)
+        return step, tensors, {key: value for key, value in numbers.items() if key != "step"}
+
+    @property
+    def _remedy(self) -> str:
+        return f"remove {self.folder} to start anew"
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """What a checkpoint holds is taken over in here: what does not fit is the file's fault, and said so.
+
+        Raises:
+            ValueError: the checkpoint is of another training.
+        """
+        try:
+            yield
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{self.checkpoint} does not fit this training ({reason}); {self._remedy}") from error
 
     def resume(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """As `load`, for a trainer that goes on: log lines of steps that will run again are dropped."""
@@ -173,8 +205,8 @@ class Run:
 def _step_of(line: str) -> float:
     """Of a line of the log; infinity where it was cut off by a kill or a full disk."""
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return msgspec.json.decode(line, type=_Step).step
+    except msgspec.MsgspecError:
         return math.inf
 
 

@@ -145,9 +145,10 @@ def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, fol
     first = 0
     if saved := run.resume():
         first, tensors, _ = saved
-        model.load_state_dict(subset(tensors, "model"))
-        restore_optimizer(optimizer, tensors, "optimizer")
-        logit_scale.data = tensors["logit_scale"]
+        with run.restoring():
+            model.load_state_dict(subset(tensors, "model"))
+            restore_optimizer(optimizer, tensors, "optimizer")
+            logit_scale.data = tensors["logit_scale"]
     for step in run.steps(first, recipe.steps):
         left = (recipe.steps - step) / recipe.steps
         for group in optimizer.param_groups:

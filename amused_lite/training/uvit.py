@@ -237,9 +237,10 @@ def train_uvit(
     first, losses = 0, []  # losses since the last line of the log
     if saved := run.resume():
         first, tensors, numbers = saved
-        trained.load_state_dict(subset(tensors, "model"))
-        ema.shadow = subset(tensors, "ema")
-        optimizers.restore(tensors)
+        with run.restoring():
+            trained.load_state_dict(subset(tensors, "model"))
+            ema.shadow = subset(tensors, "ema")
+            optimizers.restore(tensors)
         losses = [value for key, value in numbers.items() if key.startswith("losses.")]
     loss_of = make_loss(text, model, recipe)
     last = min(recipe.steps, first + stop_after) if stop_after else recipe.steps

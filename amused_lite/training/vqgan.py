@@ -165,9 +165,10 @@ def train_vqgan(
     first = 0
     if saved := run.resume():
         first, tensors, _ = saved
-        model.load_state_dict(subset(tensors, "model"))
-        codes.count, codes.total = tensors["codes.count"], tensors["codes.total"]
-        restore_optimizer(optimizer, tensors, "optimizer")
+        with run.restoring():
+            model.load_state_dict(subset(tensors, "model"))
+            codes.count, codes.total = tensors["codes.count"], tensors["codes.total"]
+            restore_optimizer(optimizer, tensors, "optimizer")
     for step in run.steps(first, recipe.steps):
         torch.manual_seed(int(step_generator(recipe.seed, step, 1).initial_seed()))
         left = (recipe.steps - step) / recipe.steps
