@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,11 +17,12 @@ from statistics import median
 from typing import Any
 
 from amused_lite import __version__
+from amused_lite.analysis.measure import PROMPT, BenchmarkCase, Measurement, measure_in_child
 from amused_lite.arguments import path, threads, whole
 from amused_lite.extras import require_extra
 from amused_lite.runtimes.open import check_runtime, find_model
 
-PROMPT = "a red balloon above a blue house in a meadow"
+_DIFFUSERS = "amused_lite.apps.benchmark_worker"
 EXAMPLES = """
 examples:
   amused-lite bench                                    the bundled model on every runtime that can run it
@@ -44,38 +44,11 @@ memory is the whole process's, mapped files included, by the operating system's 
 
 
 @dataclass(frozen=True)
-class Task:
-    """What one process shall do."""
-
-    model: str
-    runtime: str  # as `open_model` takes it; for diffusers a dtype of torch
-    library: str = "amused-lite"
-    prompt: str = PROMPT
-    steps: int = 12
-    guidance_scale: float | None = None
-    threads: int | None = None
-    memory: str = "fast"  # or "low": modules are released after use, and freed memory goes back to the system
-    pictures: int = 1  # after the first
-
-
-@dataclass(frozen=True)
 class Contender:
     """One line of the table."""
 
     name: str
-    task: Task
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one process did. Seconds; bytes."""
-
-    first: float
-    pictures: list[dict[str, Any]]  # total, encode, decode, and the list of steps
-    tokens: int  # of a picture
-    peak: int | None  # where the system keeps count
-    versions: dict[str, str]
-    runtime: str
+    case: BenchmarkCase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,17 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, and print the table."""
     rivals = contenders(args)
-    results: dict[str, list[Result]] = {rival.name: [] for rival in rivals}
+    results: dict[str, list[Measurement]] = {rival.name: [] for rival in rivals}
     for turn, rival, result in measure(rivals, args.repeat):
         results[rival.name].append(result)
         seconds = ", ".join(f"{picture['total']:.2f}" for picture in result.pictures)
         print(f"{turn} of {args.repeat}: {rival.name}: {seconds} s a picture", file=sys.stderr)
-    text = report(results, rivals[0].task, args.repeat, args.random is not None)
+    text = report(results, rivals[0].case, args.repeat, args.random is not None)
     print(text)
     if args.out:
         if args.out.suffix == ".json":
             full = {name: [asdict(result) for result in some] for name, some in results.items()}
-            whole_run = {"machine": describe_machine(), "settings": asdict(rivals[0].task), "results": full}
+            whole_run = {"machine": describe_machine(), "settings": asdict(rivals[0].case), "results": full}
             text = json.dumps(whole_run, indent=1)
         args.out.write_text(text + "\n", encoding="utf-8")
     return 0
@@ -152,8 +125,8 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
         called = args.random if model == random else Path(model).name
         if shared[Path(model).name, runtime] > 1:
             called = model
-        task = Task(model, runtime or "auto", **common)
-        found.append(Contender(f"{called} on {runtime}" if runtime else called, task))
+        case = BenchmarkCase(model, runtime or "auto", **common)
+        found.append(Contender(f"{called} on {runtime}" if runtime else called, case))
     return [*_diffusers(random or named[0][0], common), *found] if args.against else found
 
 
@@ -164,12 +137,12 @@ def _diffusers(folder: str, common: dict[str, Any]) -> list[Contender]:
         raise ValueError(f"diffusers cannot open {folder}; add --random amused-512, or name a folder of its own first")
     guided: dict[str, Any] = common | {"guidance_scale": common["guidance_scale"] or 10.0}  # its own default
     return [
-        Contender(f"diffusers, {dtype}", Task(folder, dtype, library="diffusers", **guided))
+        Contender(f"diffusers, {dtype}", BenchmarkCase(folder, dtype, library="diffusers", **guided))
         for dtype in ("float32", "bfloat16")
     ]
 
 
-def measure(rivals: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Contender, Result]]:
+def measure(rivals: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Contender, Measurement]]:
     """Run every contender in turn, `repeat` times over: (turn, who, result).
 
     Raises:
@@ -177,15 +150,14 @@ def measure(rivals: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Con
     """
     for turn in range(1, repeat + 1):
         for rival in rivals:
-            command = [sys.executable, "-m", "amused_lite.apps.benchmark_worker", json.dumps(asdict(rival.task))]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = [line for line in done.stderr.splitlines() if line.strip()]
-                raise ValueError(f"{rival.name} failed: {said[-1] if said else f'exit code {done.returncode}'}")
-            yield turn, rival, Result(**json.loads(done.stdout))
+            worker = {"worker": _DIFFUSERS} if rival.case.library == "diffusers" else {}
+            try:
+                yield turn, rival, measure_in_child(rival.case, **worker)
+            except ValueError as error:
+                raise ValueError(f"{rival.name} failed: {error}") from error
 
 
-def report(results: dict[str, list[Result]], task: Task, repeat: int, random: bool) -> str:
+def report(results: dict[str, list[Measurement]], case: BenchmarkCase, repeat: int, random: bool) -> str:
     """The table in Markdown, with what has to be known to read it."""
     lines = [
         "| | whole picture | compared | text | a step | tokens/s | decoding | loading | first picture | peak memory |",
@@ -215,11 +187,11 @@ def report(results: dict[str, list[Result]], task: Task, repeat: int, random: bo
     versions: dict[str, str] = {}
     for some in results.values():
         versions |= some[0].versions
-    notes = FOOTNOTES.format(pictures=task.pictures, repeat=repeat)
+    notes = FOOTNOTES.format(pictures=case.pictures, repeat=repeat)
     if random:
         notes += "\nWeights are random: times and memory are those of the real ones, pictures are not."
     said = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-    settings = f"{task.steps} steps, {task.threads or 'all'} threads, memory {task.memory}"
+    settings = f"{case.steps} steps, {case.threads or 'all'} threads, memory {case.memory}"
     return "\n".join([*lines, "", f"{describe_machine()}; {settings}; amused-lite {__version__}, {said}.", "", notes])
 
 

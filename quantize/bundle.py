@@ -21,8 +21,7 @@ from amused_lite.runtimes.base import Runtime
 from amused_lite.tokenizer import Tokenizer
 
 from .options import QuantizeOptions, require_method
-from .probe import probe
-from .report import StepAgreement, judge_score, likeness, sizes
+from .report import StepAgreement, judge_score, likeness, sizes, stage_figures
 from .scheme import QuantizationScheme
 
 _FLOAT = ".float"  # of the folder beside the bundle where an export that is needed first lives
@@ -152,8 +151,8 @@ def _measure(bundle: Bundle, folder: Path, manifest: Manifest, options: Quantize
     del leader, follower
     if extent.speed and options.target != "coreml":  # the interpreter's seconds say nothing of an iPhone
         runtime = "torch" if options.target == "torch" else "auto"
-        report["measured_of_float"] = probe(bundle.folder, runtime, extent.threads)
-        report["measured"] = probe(folder, runtime, extent.threads)
+        report["measured_of_float"] = stage_figures(bundle.folder, runtime, extent.threads)
+        report["measured"] = stage_figures(folder, runtime, extent.threads)
     if extent.judge is not None:
         scores = judge_score([bundle.folder, folder], extent.judge, extent.judge_prompts)
         report["judge_of_float"], report["judge"] = scores

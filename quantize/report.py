@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
 
+from amused_lite.analysis.measure import BenchmarkCase, measure_in_child
 from amused_lite.bundle import COLOURS, MODULES, RANKER_MODULES, TOKENIZER, Bundle, record_files
 from amused_lite.conditioning import Conditioning, stack_pair
 from amused_lite.export.parity import AGREEMENT_STEPS, Lockstep
@@ -17,6 +19,7 @@ from amused_lite.sampling.loop import unmask_tokens
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.tokenizer import Tokenizer
 
+TIMED_STEPS = 4  # after one that warms up
 LOOK_AT = AGREEMENT_STEPS // 3  # the step whose logits are compared: a third of the way, most tokens still masked
 
 
@@ -126,6 +129,30 @@ def sizes(bundle: Bundle, modules: Sequence[str]) -> dict[str, int]:
     found["tokenizer and colours"] = sum(files[name].size for name in (TOKENIZER, COLOURS) if name in files)
     found["all"] = sum(record.size for record in files.values())
     return found
+
+
+def stage_figures(model: Path, runtime: str, threads: int | None = None) -> dict[str, float]:
+    """Seconds of each stage and the peak of resident memory in MiB, in a process of its own that releases modules.
+
+    Raises:
+        ValueError: it failed, and said why.
+    """
+    case = BenchmarkCase(str(model), runtime, steps=TIMED_STEPS + 1, threads=threads, memory="released")
+    try:
+        found = measure_in_child(case)
+    except ValueError as error:
+        raise ValueError(f"{model} could not be measured: {error}") from error
+    picture = found.first_picture
+    figures = {
+        "first_prompt_s": found.opening + picture["encode"],
+        "encode_prompt_s": picture["encode"],
+        "first_step_s": picture["steps"][0],
+        "step_s": median(picture["steps"][1:]),
+        "decode_s": found.pictures[0]["decode"],
+    }
+    if found.peak is not None:
+        figures["peak_mib"] = found.peak / 2**20
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def judge_score(folders: Sequence[Path], judge_path: Path, count: int) -> list[dict[str, list[int]]]:
