@@ -24,7 +24,7 @@ from amused_lite.style.data import StylePicture, crop, encode_pictures, open_pic
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import PROMPTS, Bar, Base, own_pictures, scene_captions, terminal_bar
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 from amused_lite.training.quadrants import Paired
 
 PLAN = "plan.json"
@@ -46,7 +46,7 @@ class StyleJob:
     recipe: StyleRecipe
     record: AdapterRecord
     out: Path
-    run: Run
+    run: TrainingRun
     step: StyleStep | DecoderStep
     attached: AttachedAdapter
     batches: StyleBatches | DecoderBatches
@@ -167,7 +167,7 @@ def make_job(
     questions = _of_decoder if recipe.decoder else _of_tokens
     step, batches = questions(base, good, style, recipe, own, folder, bar)
     attached = prepare(base.networks, record, recipe)
-    return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
+    return StyleJob(base, tuple(good), style, recipe, record, out, TrainingRun(folder), step, attached, batches)
 
 
 def _of_tokens(

@@ -30,7 +30,7 @@ from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
 from amused_lite.training.clip import CLIPRecipe, train_clip
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
-from amused_lite.training.loop import Run, subset
+from amused_lite.training.loop import TrainingRun, subset
 from amused_lite.training.ranker import RankerRecipe, train_ranker
 from amused_lite.training.tokens import SceneSource, TokenPool, encode_pictures
 from amused_lite.training.uvit import RECIPES, Batches, UViTRecipe, initialize, train_uvit
@@ -160,7 +160,7 @@ class Build:
         source = SceneSource(pool, SCENE_SEED, self.config.image_size)
         batches = Batches(self.uvit, source, self.tokenizer())
         train_uvit(self.uvit_model(), self.text_model(), self.uvit, batches, self.folder / "uvit", stop_after)
-        Run(self.folder / "uvit").plot("loss", "norm")
+        TrainingRun(self.folder / "uvit").plot("loss", "norm")
 
     def tokenizer_file(self) -> Path:
         """Where `tokenizer` reads from."""
@@ -176,12 +176,12 @@ class Build:
         return networks.eval()
 
     def _steps(self, stage: str) -> int:
-        saved = Run(self.folder / stage).load()
+        saved = TrainingRun(self.folder / stage).load()
         return saved[0] if saved else 0
 
     def _weights(self, stage: str, prefix: str = "model") -> dict[str, torch.Tensor]:
         self._made(stage, f"{stage}/checkpoint.safetensors")
-        saved = Run(self.folder / stage).load()
+        saved = TrainingRun(self.folder / stage).load()
         assert saved is not None  # _made has seen the file
         return subset(saved[1], prefix)
 

@@ -8,17 +8,19 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 
 def use_threads(count: int | None) -> None:
@@ -52,7 +54,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in items for k, v in flatten(value, f"{prefix}{key}.").items()}
 
 
-class Run:
+class TrainingRun:
     """A folder with `log.jsonl`, `checkpoint.safetensors` and whatever the trainer adds.
 
     Args:
@@ -104,7 +106,8 @@ class Run:
         line = {"step": step, "time": round(time.time(), 1)} | {k: round(float(v), 5) for k, v in values.items()}
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(" ".join(f"{key} {value}" for key, value in line.items() if key != "time"), flush=True)
+        tqdm.write(" ".join(f"{key} {value}" for key, value in line.items() if key != "time"))  # above the bar
+        sys.stdout.flush()
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -178,8 +181,77 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
+class Trainer(Protocol):
+    """What `fit` needs of one kind of training. `ModuleTrainer` has `state` and `restore` for most."""
+
+    def step(self, number: int) -> dict[str, float]:
+        """Update the weights once; figures for the log, `loss` among them. Every draw follows from `number`."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Nested dicts of tensors and numbers: all that a training that goes on needs."""
+        ...
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Take the state back, flat as `TrainingRun.load` returns it."""
+        ...
+
+
+def fit(
+    run: TrainingRun,
+    trainer: Trainer,
+    steps: int,
+    log_every: int = 50,
+    log_first: bool = True,
+    mean: bool = False,
+    stop_after: int | None = None,
+    after_step: Callable[[int], str] | None = None,
+) -> str | None:
+    """Train, or go on training, to the end of `steps`: resume, update, log, save.
+
+    Args:
+        run: keeps the log and the checkpoints.
+        trainer: what is trained.
+        steps: of the whole training.
+        log_every: steps between lines of the log; the last step has one as well.
+        log_first: the lines are those of steps 0, n, 2n ... instead of n - 1, 2n - 1 ...
+        mean: log the mean of the losses since the last line in place of the last loss.
+        stop_after: end this session after so many steps.
+        after_step: called with the number of steps done, after the log; a reason from it ends the training.
+
+    Returns:
+        Why it ended, or None when it was stopped before.
+    """
+    first, losses, reason = 0, [], ""
+    if saved := run.resume():
+        first, tensors, numbers = saved
+        trainer.restore(tensors, numbers)
+        losses = [value for key, value in numbers.items() if key.startswith("losses.")]
+        reason = numbers.get("reason", "")
+    end = f"all {steps} steps are done"
+    if first >= steps or reason:
+        return reason or end
+    last = min(steps, first + stop_after) if stop_after else steps
+    with tqdm(total=steps, initial=first, desc="training", unit="step", disable=None) as bar:
+        for number in run.steps(first, last):
+            figures, done = trainer.step(number), number + 1
+            losses.append(figures["loss"])
+            bar.update()
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
+            if done == steps or (number if log_first else done) % log_every == 0:
+                run.log(number, **figures | ({"loss": float(np.mean(losses))} if mean else {}))
+                losses.clear()
+            reason = after_step(done) if after_step else ""
+            if run.due() or done == last or reason:
+                kept = {"losses": losses} if mean else {}
+                run.save(done, trainer.state() | kept | ({"reason": reason} if reason else {}))
+            if reason or done == steps:
+                return reason or end
+    return None
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The tensors an optimizer keeps per parameter, as a nested dict for `Run.save`."""
+    """The tensors an optimizer keeps per parameter, as a nested dict for `TrainingRun.save`."""
     return {str(index): dict(state) for index, state in optimizer.state_dict()["state"].items()}
 
 
@@ -216,3 +288,39 @@ class Ema:
     def copy_to(self, module: nn.Module) -> None:
         for name, parameter in module.named_parameters():
             parameter.copy_(self.shadow[name])
+
+
+class ModuleTrainer:
+    """A module and its optimizer, with averaged weights where `ema` is given; a subclass has the step."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None = None) -> None:
+        self.module, self.optimizer, self.ema = module, optimizer, ema
+
+    def update(self, loss: Tensor, rate: float, step: int) -> float:
+        """One step down the loss at this learning rate; returns the norm of the gradients, which are clipped to 1."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        if self.ema:
+            self.ema.update(self.module, step)
+        return norm.item()
+
+    def average(self) -> None:
+        """Put the averaged weights into the module."""
+        assert self.ema is not None
+        self.ema.copy_to(self.module)
+
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
+        average = {"ema": self.ema.shadow} if self.ema else {}
+        return {"model": self.module.state_dict(), "optimizer": optimizer_state(self.optimizer), **average}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """See `Trainer`."""
+        self.module.load_state_dict(subset(tensors, "model"))
+        restore_optimizer(self.optimizer, tensors, "optimizer")
+        if self.ema:
+            self.ema.shadow = subset(tensors, "ema")

@@ -10,6 +10,7 @@ import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from amused_lite.models.clip_image import CLIPImage
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
-from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
 
 _CELL = SIDE * scenes.CELL // scenes.SIZE  # side of a token in the pixels that are looked at
 
@@ -132,41 +133,47 @@ def locked_text_loss(
     return loss, figures
 
 
-def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, folder: Path) -> CLIPImage:
-    """Train, or go on training, the image tower in `folder`; returns it in evaluation mode."""
-    run = Run(folder)
-    torch.manual_seed(recipe.seed)
-    model = convert_conv2d_weight_memory_format(CLIPImage(text.config.projection_width), torch.channels_last)
-    logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's start
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), logit_scale], lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
-    )
-    text.requires_grad_(False).eval()
-    first = 0
-    if saved := run.resume():
-        first, tensors, _ = saved
-        model.load_state_dict(subset(tensors, "model"))
-        restore_optimizer(optimizer, tensors, "optimizer")
-        logit_scale.data = tensors["logit_scale"]
-    for step in run.steps(first, recipe.steps):
-        left = (recipe.steps - step) / recipe.steps
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.5 * left)
-        true, spoiled, ids = ranker_batch(recipe, tokenizer, step)
+class RankerTrainer(ModuleTrainer):
+    """The image tower and what cosines are multiplied by; the text tower stays as it is."""
+
+    def __init__(self, text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer) -> None:
+        self.recipe, self.tokenizer = recipe, tokenizer
+        self.text = text.requires_grad_(False).eval()
+        torch.manual_seed(recipe.seed)
+        self.model = convert_conv2d_weight_memory_format(CLIPImage(text.config.projection_width), torch.channels_last)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's start
+        learned = [*self.model.parameters(), self.logit_scale]
+        rate = recipe.learning_rate
+        super().__init__(self.model, torch.optim.AdamW(learned, lr=rate, betas=(0.9, 0.98), weight_decay=0.05))
+
+    def step(self, number: int) -> dict[str, float]:
+        """See `Trainer`."""
+        recipe = self.recipe
+        left = (recipe.steps - number) / recipe.steps
+        rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.5 * left)
+        true, spoiled, ids = ranker_batch(recipe, self.tokenizer, number)
         # Plain products for attention, as in clip.py: the fused kernel's backward is slow at these lengths.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             with torch.no_grad():
-                pooled = F.normalize(text(ids.flatten(0, 1))[1].float(), dim=-1).unflatten(0, ids.shape[:2])
-            image, false = model(torch.cat([true, spoiled])).float().chunk(2)
-        loss, figures = locked_text_loss(image, false, pooled, logit_scale)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        logit_scale.data.clamp_(0, math.log(100))  # CLIP's own limit
-        if step % 50 == 0 or step == recipe.steps - 1:
-            run.log(step, loss=loss.item(), **figures)
-        if run.due() or step == recipe.steps - 1:
-            state = {"model": model.state_dict(), "optimizer": optimizer_state(optimizer), "logit_scale": logit_scale}
-            run.save(step + 1, state)
-    return model.eval()
+                pooled = F.normalize(self.text(ids.flatten(0, 1))[1].float(), dim=-1).unflatten(0, ids.shape[:2])
+            image, false = self.model(torch.cat([true, spoiled])).float().chunk(2)
+        loss, figures = locked_text_loss(image, false, pooled, self.logit_scale)
+        self.update(loss, rate, number)
+        self.logit_scale.data.clamp_(0, math.log(100))  # CLIP's own limit
+        return {"loss": loss.item(), **figures}
+
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
+        return super().state() | {"logit_scale": self.logit_scale}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """See `Trainer`."""
+        super().restore(tensors, numbers)
+        self.logit_scale.data = tensors["logit_scale"]
+
+
+def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, folder: Path) -> CLIPImage:
+    """Train, or go on training, the image tower in `folder`; returns it in evaluation mode."""
+    trainer = RankerTrainer(text, recipe, tokenizer)
+    fit(TrainingRun(folder), trainer, recipe.steps)
+    return trainer.model.eval()

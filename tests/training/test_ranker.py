@@ -1,7 +1,6 @@
 """The ranker's training: what it locks, what it spoils, what its loss is, and that a run resumes."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from amused_lite.models.clip_image import CLIPImage
 from amused_lite.runtimes.open import find_model
 from amused_lite.training import scenes
 from amused_lite.training.build import Build
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 from amused_lite.training.ranker import RankerRecipe, locked_text_loss, ranker_batch, spoil, train_ranker, wear
 
 RECIPE = RankerRecipe(steps=4, batch=3)
@@ -106,14 +105,10 @@ def test_training_moves_the_image_tower_only_and_resumes(
     assert all(torch.equal(before[name], weight) for name, weight in text.state_dict().items())
     assert any(not torch.equal(start[name], weight) for name, weight in straight.items())
 
-    class StopsAfterTwo(Run):
-        def steps(self, first: int, last: int) -> Iterator[int]:
-            yield from range(first, min(first + 2, last))
-
-        def due(self) -> bool:
-            return True
-
-    monkeypatch.setattr("amused_lite.training.ranker.Run", StopsAfterTwo)
-    for _ in range(2):
-        resumed = train_ranker(text, RECIPE, tokenizer, tmp_path / "resumed").state_dict()
+    with monkeypatch.context() as patch:
+        steps = TrainingRun.steps
+        patch.setattr(TrainingRun, "steps", lambda run, first, last: steps(run, first, min(first + 2, last)))
+        patch.setattr(TrainingRun, "due", lambda run: True)
+        for _ in range(2):
+            resumed = train_ranker(text, RECIPE, tokenizer, tmp_path / "resumed").state_dict()
     assert all(torch.equal(straight[name], weight) for name, weight in resumed.items())

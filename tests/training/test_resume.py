@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from amused_lite.training import build
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 torch.set_num_threads(1)
-Run.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
+TrainingRun.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
 plan = build.small(Path(sys.argv[1]))
 build.Build.run(replace(plan, uvit=replace(plan.uvit, steps=12, log_every=1)), "uvit")
 """

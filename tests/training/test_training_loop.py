@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from amused_lite import cli
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     """A limit on the size of files, which fails in the same place and in the same library as a full disk."""
     resource = pytest.importorskip("resource")
-    run = Run(tmp_path)
+    run = TrainingRun(tmp_path)
     run.save(1, {"a": torch.ones(8)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
@@ -31,7 +31,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_cut_in_a_line_goes_on(tmp_path: Path) -> None:
-    run = Run(tmp_path)
+    run = TrainingRun(tmp_path)
     for step in range(4):
         run.log(step, loss=0.5)
     run.save(3, {"a": torch.ones(1)})
@@ -46,12 +46,12 @@ IMPATIENT = """
 import os, signal, sys
 from pathlib import Path
 from amused_lite import cli
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 number = signal.Signals(int(sys.argv[1]))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell put this into the background
 
 def work():
-    for step in Run(Path(sys.argv[2])).steps(0, 3):
+    for step in TrainingRun(Path(sys.argv[2])).steps(0, 3):
         os.kill(os.getpid(), number)
         print("step", step)
         os.kill(os.getpid(), number)

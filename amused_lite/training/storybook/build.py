@@ -27,7 +27,7 @@ from amused_lite.models.vqgan import VQGAN
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes, storybook
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
-from amused_lite.training.loop import Run, step_generator, subset
+from amused_lite.training.loop import TrainingRun, step_generator, subset
 from amused_lite.training.tokens import TokenPool, encode_pictures
 from amused_lite.training.uvit import RECIPES, Batches, Samples, UViTRecipe, initialize, train_uvit
 from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
@@ -140,7 +140,7 @@ class StorybookBuild:
             nn.ModuleDict({"uvit": uvit, "text": text}).load_state_dict(self._weights("uvit-256", "ema"))
         batches = Batches(plan.recipe, StorybookSource(pool, lambda index: self.scene(canvas, index)), self.tokenizer())
         train_uvit(uvit, text, plan.recipe, batches, self.folder / stage, stop_after)
-        Run(self.folder / stage).plot("loss", "norm")
+        TrainingRun(self.folder / stage).plot("loss", "norm")
 
     @cached_property
     def scored(self) -> frozenset[tuple[object, ...]]:
@@ -189,11 +189,11 @@ class StorybookBuild:
         return networks.eval()
 
     def _steps(self, stage: str) -> int:
-        saved = Run(self.folder / stage).load()
+        saved = TrainingRun(self.folder / stage).load()
         return saved[0] if saved else 0
 
     def _weights(self, stage: str, prefix: str = "model") -> dict[str, torch.Tensor]:
-        saved = Run(self.folder / stage).load()
+        saved = TrainingRun(self.folder / stage).load()
         if saved is None:
             raise FileNotFoundError(f"{self.folder / stage} has no checkpoint yet; run the stage {stage!r} first")
         return subset(saved[1], prefix)
