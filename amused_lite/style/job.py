@@ -66,9 +66,11 @@ class StyleJob:
         saved = self.run.load()
         return saved[0] if saved else 0
 
-    def train(self, watch: Callable[[int], str] | None = None) -> str | None:
+    def train(
+        self, watch: Callable[[int], str] | None = None, progress: Callable[[int], object] | None = None
+    ) -> str | None:
         """See `train_style`."""
-        return train_style(self.step, self.attached, self.batches, self.run, watch)
+        return train_style(self.step, self.attached, self.batches, self.run, watch, progress)
 
     def adapter(self, steps: int) -> Adapter:
         """What has been learned so far, with its recipe and a thumbnail of the first picture."""
