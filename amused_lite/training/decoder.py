@@ -11,7 +11,7 @@ from torch import nn
 
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.loop import Ema, ModuleTrainer, TrainingRun, fit
-from amused_lite.training.vqgan import DrawPicture, VQGANRecipe, crops, draw_picture, psnr, reconstruction_loss
+from amused_lite.training.vqgan import DrawPicture, VQGANRecipe, crops, psnr, reconstruction_loss
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class DecoderTrainer(ModuleTrainer):
         return {"loss": loss.item(), "psnr": psnr(made.detach().float().clamp(0, 1), wanted)}
 
 
-def train_decoder(
-    model: VQGAN, recipe: DecoderRecipe, source: VQGANRecipe, folder: Path, draw: DrawPicture = draw_picture
-) -> VQGAN:
+def train_decoder(model: VQGAN, recipe: DecoderRecipe, source: VQGANRecipe, folder: Path, draw: DrawPicture) -> VQGAN:
     """Train, or go on training, `model`'s decoder in `folder`; returns it with averaged weights, ready for use."""
     trainer = DecoderTrainer(model, recipe, source, draw)
     fit(TrainingRun(folder), trainer, recipe.steps)

@@ -23,10 +23,11 @@ from amused_lite.config import RANKER_SIDE as SIDE
 from amused_lite.models.clip_image import CLIPImage
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training import scenes
 from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
+from amused_lite.training.world import World
 
-_CELL = SIDE * scenes.CELL // scenes.SIZE  # side of a token in the pixels that are looked at
+_FULL = 512  # px of the pictures that are ranked
+_CELL = SIDE * 16 // _FULL  # side of a token in the pixels that are looked at
 
 
 @dataclass(frozen=True)
@@ -41,45 +42,34 @@ class RankerRecipe:
     seed: int = 5
 
 
-def ranker_batch(recipe: RankerRecipe, tokenizer: Tokenizer, step: int) -> tuple[Tensor, Tensor, Tensor]:
+def ranker_batch(recipe: RankerRecipe, tokenizer: Tokenizer, world: World, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels and spoiled pixels (B, 3, S, S) in 0...1; text ids (B, 1 + wrong, T), the true caption first."""
     pictures, spoiled, captions = [], [], []
     for i in range(recipe.batch):
         index = step * recipe.batch + i
-        scene = scenes.random_scene(recipe.seed, index, "train")
+        scene = world.scene(recipe.seed, index)
         rng = random.Random(f"ranker/{recipe.seed}/{index}")
-        pictures.append(scenes.draw(scene, SIDE))
-        spoiled.append(spoil(scene, rng))
-        wrong = scenes.hard_negatives(scene, rng)
+        pictures.append(world.thumbnail(scene, SIDE))
+        spoiled.append(world.spoiled(scene, rng))
+        wrong = world.hard_negatives(scene, rng)
         rng.shuffle(wrong)
         wrong = (wrong * recipe.wrong_captions)[: recipe.wrong_captions]
-        captions += [scenes.caption(scene, rng), *wrong]
+        captions += [world.caption(scene, rng), *wrong]
     pixels = torch.from_numpy(np.stack([*pictures, *spoiled])).permute(0, 3, 1, 2).float() / 255
     true, false = wear(pixels, step_generator(recipe.seed, step, 1)).chunk(2)
     return true, false, torch.from_numpy(tokenizer.encode(captions)).long().unflatten(0, (recipe.batch, -1))
 
 
-def spoil(scene: scenes.Scene, rng: random.Random) -> np.ndarray:
-    """A picture that fails the scene's caption as generated pictures do: (S, S, 3) uint8."""
-    things = list(scene.things)
-    fault = rng.random()
-    if fault < 0.25 and len(things) > 1:
-        things.remove(rng.choice(things))
-    elif fault < 0.5:
-        x, y = (rng.randrange(64, scenes.SIZE - 64) for _ in range(2))
-        kind, colour = rng.choice(scenes.KINDS), rng.choice(list(scenes.COLOURS))
-        things.append(scenes.Thing(kind, colour, x, y, rng.choice((112, 128, 160))))
-    pixels = scenes.draw_things(scene.backdrop, scene.variant, scene.style, tuple(things), SIDE)
-    if len(things) == len(scene.things):
-        _scramble(pixels, rng.choice(things), rng)
-    return pixels
+def scramble(pixels: np.ndarray, left: int, top: int, side: int, rng: random.Random) -> None:
+    """Exchange pieces of one to three tokens within a box, in place.
 
-
-def _scramble(pixels: np.ndarray, thing: scenes.Thing, rng: random.Random) -> None:
-    """Exchange pieces of one to three tokens within the thing's box, in place."""
+    Args:
+        pixels: (S, S, 3) uint8.
+        left: and top and side: the box in px of the picture of 512 px.
+    """
     piece = _CELL * rng.randint(1, 3)
-    left, top = (max(0, (place - thing.size // 2) * SIDE // scenes.SIZE) for place in (thing.x, thing.y))
-    count = min(thing.size * SIDE // scenes.SIZE, SIDE - left, SIDE - top) // piece
+    left, top = (max(0, edge * SIDE // _FULL) for edge in (left, top))
+    count = min(side * SIDE // _FULL, SIDE - left, SIDE - top) // piece
     box = pixels[top : top + count * piece, left : left + count * piece]
     pieces = box.reshape(count, piece, count, piece, 3).swapaxes(1, 2).reshape(count * count, piece, piece, 3)
     order = list(range(count * count))
@@ -136,8 +126,8 @@ def locked_text_loss(
 class RankerTrainer(ModuleTrainer):
     """The image tower and what cosines are multiplied by; the text tower stays as it is."""
 
-    def __init__(self, text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer) -> None:
-        self.recipe, self.tokenizer = recipe, tokenizer
+    def __init__(self, text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, world: World) -> None:
+        self.recipe, self.tokenizer, self.world = recipe, tokenizer, world
         self.text = text.requires_grad_(False).eval()
         torch.manual_seed(recipe.seed)
         self.model = convert_conv2d_weight_memory_format(CLIPImage(text.config.projection_width), torch.channels_last)
@@ -151,7 +141,7 @@ class RankerTrainer(ModuleTrainer):
         recipe = self.recipe
         left = (recipe.steps - number) / recipe.steps
         rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.5 * left)
-        true, spoiled, ids = ranker_batch(recipe, self.tokenizer, number)
+        true, spoiled, ids = ranker_batch(recipe, self.tokenizer, self.world, number)
         # Plain products for attention, as in clip.py: the fused kernel's backward is slow at these lengths.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             with torch.no_grad():
@@ -172,8 +162,8 @@ class RankerTrainer(ModuleTrainer):
         self.logit_scale.data = tensors["logit_scale"]
 
 
-def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, folder: Path) -> CLIPImage:
+def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, world: World, folder: Path) -> CLIPImage:
     """Train, or go on training, the image tower in `folder`; returns it in evaluation mode."""
-    trainer = RankerTrainer(text, recipe, tokenizer)
+    trainer = RankerTrainer(text, recipe, tokenizer, world)
     fit(TrainingRun(folder), trainer, recipe.steps)
     return trainer.model.eval()

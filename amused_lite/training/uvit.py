@@ -137,6 +137,17 @@ def initialize(model: UViT) -> None:
             nn.init.zeros_(module.weight)
 
 
+def initialize_text(text: CLIPText) -> None:
+    """Words must not drown in what the layers add: embeddings are large beside it (docs/log.md)."""
+    for name, parameter in text.named_parameters():
+        if name == "embedding.weight":
+            nn.init.normal_(parameter, std=1.0)
+        elif name == "positions":
+            nn.init.normal_(parameter, std=0.3)
+        elif parameter.ndim == 2:
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+
+
 class Samples(NamedTuple):
     """What a source gives for the rows of a batch."""
 

@@ -17,7 +17,6 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN, ConvResBlock
-from amused_lite.training import scenes
 from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
 
 
@@ -44,14 +43,7 @@ class VQGANRecipe:
 DrawPicture = Callable[[int, int, float], np.ndarray]  # seed, index, share of scenes -> uint8 (512, 512, 3)
 
 
-def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
-    """A training picture (512, 512, 3) uint8: a scene or another look, always the same for the same numbers."""
-    if step_generator(seed, index, 7).initial_seed() % 1000 < 1000 * scene_share:
-        return scenes.draw(scenes.random_scene(seed, index, "all"))
-    return scenes.random_look(seed, index)
-
-
-def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture = draw_picture) -> Tensor:
+def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture) -> Tensor:
     """A batch of pixels in 0...1, (B, 3, crop, crop); whole pictures in the last steps."""
     whole = step >= recipe.steps - recipe.whole_steps
     per_picture = 1 if whole else recipe.crops_per_picture
@@ -209,7 +201,7 @@ def train_vqgan(
     config: VQGANConfig,
     recipe: VQGANRecipe,
     folder: Path,
-    draw: DrawPicture = draw_picture,
+    draw: DrawPicture,
 ) -> VQGAN:
     """Train, or go on training, the VQ-GAN in `folder` on pictures from `draw`; returns it in evaluation mode."""
     trainer = VQGANTrainer(config, recipe, draw)
