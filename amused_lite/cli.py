@@ -86,7 +86,7 @@ def _explain_unknown(parser: Parser, command: str, unknown: Sequence[str]) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command line and return its exit code: 0, 2 for bad input, 128 + N after signal N."""
     return guard(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

@@ -20,14 +20,14 @@ def fail(message: str) -> int:
 
 
 class _Signals:
-    """Turns Ctrl-C and SIGTERM into an exception, so that half-written files are removed on the way out.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into an exception, so that half-written files are removed on the way out.
 
     Remembers them as well: in the middle of loading a library the exception can come out as an ImportError.
     """
 
     def __init__(self) -> None:
         self.caught = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has none
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells' background jobs stay deaf to them
                 signal.signal(number, self._stop)
 

@@ -71,11 +71,6 @@ class Desk:
     def history(self) -> History | None:
         return self.engine.history
 
-    @property
-    def writes(self) -> bool:
-        """Whether pictures are kept on the disk at the moment."""
-        return self.history is not None and not self.history.paused
-
     def result(self, key: str) -> Result:
         """A picture that the engine remembers.
 

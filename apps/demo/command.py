@@ -8,14 +8,14 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from ..server.command import add_server_flags, announce, await_model, check_server_flags, make_engine
+from ..server.command import access_of, add_server_flags, announce, await_model, check_server_flags, make_engine
 
 _EXAMPLES = """\
 examples:
   amused-lite demo
       opens http://127.0.0.1:7860 in your browser; pictures are kept in your data folder
   amused-lite demo --no-history
-      keeps nothing on the disk
+      writes nothing to the disk, and learns no styles
   amused-lite demo -m amused/amused-512 -m tiny --adapter blueprint.safetensors
       two models to choose from, and a style
   amused-lite demo --filter ViT-B-32:clip.safetensors
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_server_flags(parser)
     parser.add_argument("--no-browser", action="store_true", help="do not open one")
     parser.add_argument("--history", metavar="FOLDER", help="where pictures are kept (in your data folder)")
-    parser.add_argument("--no-history", action="store_true", help="write no pictures to the disk")
+    parser.add_argument(
+        "--no-history", action="store_true", help="write nothing to the disk: no pictures, and no styles are learned"
+    )
     parser.add_argument("--styles", type=Path, metavar="FOLDER", help="where trained styles go (in your data folder)")
     unfit = parser.add_argument_group("responsible use")
     unfit.add_argument("--filter", metavar="ARCH:FILE", help="an open_clip model that blurs unfit pictures (off)")
@@ -44,35 +46,34 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.extras import require_extra
 
     check_server_flags(args)
-    require_extra("demo", "the page", "gradio", "fastapi", "uvicorn", "multipart")
+    require_extra("demo", "the page", "gradio", "fastapi", "uvicorn", "multipart", "prometheus_client")
 
     from ..engine import history as histories
-    from ..server import access as access_rules
     from ..server import app as server
 
-    access = access_rules.make_access(args.host, args.token, args.cors, args.allow_host)
+    access = access_of(args)
     history = None if args.no_history else histories.History(args.history or histories.default_folder())
     bound = server.listen(args.host, args.port)
     with bound, tempfile.TemporaryDirectory(prefix="amused-lite-") as scratch:
         os.environ["GRADIO_TEMP_DIR"] = scratch  # in which gradio makes an empty folder when it is imported
+        os.environ.setdefault("MPLCONFIGDIR", scratch)  # gradio imports matplotlib, which would write a cache of fonts
+        os.environ.setdefault("MPLBACKEND", "agg")
         picture_filter = None
         if args.filter:
             from .picture_filter import PictureFilter
 
             picture_filter = PictureFilter.open(args.filter, args.filter_threshold)
-        engine = make_engine(args, history)
+        engine = make_engine(args, access, history)
         warm = engine.warm_up()  # meanwhile gradio is imported
         from .app_state import Desk
         from .page import mount
 
-        styles = args.styles or (
-            Path(scratch) / "styles" if args.no_history else histories.default_folder().parent / "styles"
-        )
+        styles = args.styles or histories.default_folder().parent / "styles"
         desk = Desk(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
         desk.offer_styles()
-        app = mount(server.build_app(engine, access), desk)
+        app = mount(server.build_app(engine, access, args.access_log), desk)
         await_model(warm)
-        announce(bound, access, args.token)
+        announce(bound, access)
         kept = "no pictures are kept" if history is None else f"pictures are kept in {history.folder}"
         print(kept, file=sys.stderr)
         if not args.no_browser:

@@ -20,12 +20,10 @@ _PART = rf"{_DEVICES}[A-Za-z0-9_@-][A-Za-z0-9_.@-]{{0,127}}"  # no dot in front,
 _FILE = rf"(?:{_PART}/){{0,4}}{_PART}"
 USED = {  # path: method, and whether gradio gets to see the query
     r"/": ("GET", False),
-    r"/config": ("GET", False),
     r"/favicon\.ico": ("GET", False),
     r"/theme\.css": ("GET", False),
-    rf"/(?:assets|static|svelte)/{_FILE}": ("GET", False),
-    r"/gradio_api/info": ("GET", False),
-    r"/gradio_api/startup-events": ("GET", False),
+    rf"/(?:assets|static)/{_FILE}": ("GET", False),
+    r"/gradio_api/app_id": ("GET", False),  # after a lost connection: whether the server is another by now
     r"/gradio_api/heartbeat/[A-Za-z0-9]{1,64}": ("GET", False),
     r"/gradio_api/queue/data": ("GET", True),
     **{path: ("POST", False) for path in EVENTS},

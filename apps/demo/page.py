@@ -5,6 +5,7 @@ app = mount(build_app(engine, access), desk)
 """
 
 import os
+from contextlib import suppress
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio reads them
@@ -38,7 +39,7 @@ def build_page(desk: Desk) -> gr.Blocks:
         with gr.Row(elem_id="top"):
             gr.HTML("<h1>amused-lite</h1><p>Pictures from words, on this machine</p>", elem_id="brand")
             private = gr.Checkbox(
-                not desk.writes,
+                desk.history is None,
                 label="Write nothing to the disk",
                 elem_id="private",
                 container=False,
@@ -47,11 +48,11 @@ def build_page(desk: Desk) -> gr.Blocks:
             gr.HTML('<button type="button">Light or dark</button>', js_on_load=_SHADE, elem_id="shade")
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
-                create = CreateTab(desk)
+                create = CreateTab(desk, private)
             with gr.Tab("Edit", id="edit"):
-                edit = EditTab(desk)
+                edit = EditTab(desk, private)
             with gr.Tab("Styles", id="styles"):
-                StylesTab(desk, [create.adapters])
+                StylesTab(desk, [create.adapters], private)
             with gr.Tab("Look inside", id="look"):
                 look = LookTab(desk)
             with gr.Tab("History", id="history") as history_tab:
@@ -75,15 +76,17 @@ def build_page(desk: Desk) -> gr.Blocks:
         create.look.click(look.look, create.chosen, look.outputs, **quiet)
         history_tab.select(history.show, [history.search, history.shown], [history.gallery, history.more], **quiet)
         history.restore.click(create.restore, history.recipe, [*create.restored, tabs], **quiet)
-        private.change(lambda wish: _keep_private(desk, wish), private, None, queue=False, **quiet)
-        page.load(lambda: not desk.writes, None, private, queue=False, **quiet)
+        running = [create.job, edit.job]
+        private.change(lambda *values: _keep_private(desk, *values), [private, *running], None, queue=False, **quiet)
     page.queue(max_size=64, api_open=False)
     return page
 
 
-def _keep_private(desk: Desk, wish: bool) -> None:
-    if desk.history is not None:
-        desk.history.paused = bool(wish)
+def _keep_private(desk: Desk, wish: bool, *running: str) -> None:
+    """Take back, when the box is ticked, that the pictures which this tab has under way are kept."""
+    for id in running if wish else ():
+        with suppress(KeyError):  # there is none, or it was forgotten
+            desk.engine.job(id).keep = False
 
 
 def mount(app: FastAPI, desk: Desk) -> FastAPI:

@@ -1,7 +1,7 @@
 """The training of a style in a process of its own, so that the page never waits for it: `python -m ... SPEC.json`.
 
 It says how it goes in lines of JSON on stdout. SIGINT lets it finish its step; what is written then is the last strip's
-adapter, or nothing. The page's half, which starts and watches it, is `tabs.styles`.
+adapter, or nothing. The page's half, which starts and watches it, is `learning`.
 """
 
 import json

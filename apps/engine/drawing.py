@@ -64,12 +64,19 @@ def remarks(amused: Amused, request: Request) -> list[str]:
     return said
 
 
+def text_tokens(amused: Amused, *texts: str) -> int:
+    """How many tokens the model reads of these texts, without the start, the end and what fills the rest."""
+    tokenizer = amused.tokenizer
+    rows = tokenizer.encode([text for text in texts if text])
+    return sum(int((row == tokenizer.end).argmax()) - 1 for row in rows)
+
+
 def _new_pictures(amused: Amused, request: Request) -> Iterator[Drawing]:
     prompt, negative_prompt = request.prompt or "", request.negative_prompt
     size = amused.runtime.config.image_size, amused.runtime.config.image_size
     if request.size not in (None, size):
         wanted, own = ("x".join(map(str, sides)) for sides in (request.size, size))
-        raise ValueError(f"this model makes {own} pictures, got the size {wanted}; leave the size out")
+        raise ValueError(f"size must be {own}, which this model makes, got {wanted}; leave it out")
     for index in range(request.count):
         seed, number = request.number(index)
         options = request.generate_options(seed)
@@ -83,10 +90,25 @@ def _new_pictures(amused: Amused, request: Request) -> Iterator[Drawing]:
 
 def _edits(amused: Amused, request: Request) -> Iterator[Drawing]:
     task, source = _task(amused, request)
+    _check_size(amused, request, source)
     for index in range(request.count):
         seed, number = request.number(index)
         one = replace(task, picture=number, options=replace(task.options, seed=seed))
         yield Drawing(one.total, one.steps(), one.finish, _edit_paint(amused, one.edit, source.image))
+
+
+def _check_size(amused: Amused, request: Request, source: Source) -> None:
+    """Raise ValueError unless the wanted size is what the edit gives."""
+    if request.size is None:
+        return
+    if request.operation == "outpaint" or request.settings.get("pad"):
+        raise ValueError(f"the size of {request.operation} follows from its picture; leave the size out")
+    own = source.image.size if request.operation == "inpaint" else (amused.runtime.config.image_size,) * 2
+    if request.size != own:
+        wanted, made = ("x".join(map(str, sides)) for sides in (request.size, own))
+        raise ValueError(
+            f"size must be {made}, which {request.operation} makes of this picture, got {wanted}; leave it out"
+        )
 
 
 def _task(amused: Amused, request: Request) -> tuple[operations.Task, Source]:

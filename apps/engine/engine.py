@@ -20,24 +20,24 @@ so memory stays flat. A job with a lease is cancelled when nobody has looked at 
 import math
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
-from amused_lite.analysis.trace import Trace
 from amused_lite.pipeline import Amused
 from amused_lite.runtimes.open import BUNDLED
-from amused_lite.sampling.loop import Step
 
-from .drawing import Drawing, drawings, remarks, stopped
+from .drawing import drawings, remarks
 from .errors import ClosingError, QueueFullError, explained
 from .eta import Pace
 from .history import History
 from .jobs import CANCELLED, DONE, FAILED, RUNNING, Job, Result
-from .model_cache import Choice, Opened, Shelf
+from .model_cache import Choice, Shelf
 from .request import Request
+from .running import CancelledError, draw, look_up
 
 QUEUE_LIMIT = 32  # jobs that wait
 KEEP_JOBS, KEEP_BYTES = 64, 64 * 2**20  # finished jobs that are remembered, and the px of their pictures
@@ -56,6 +56,7 @@ class Engine:
         queue_limit: int = QUEUE_LIMIT,
         history: History | None = None,
         models_open: int = 2,
+        owners: int = 1,
     ) -> None:
         """Nothing is opened before it is needed; `warm_up` does it ahead.
 
@@ -67,6 +68,7 @@ class Engine:
             queue_limit: how many jobs may wait.
             history: where pictures are kept, if anywhere.
             models_open: how many models (with their adapters) stay in memory.
+            owners: how many share the queue; of two or more, each may fill its part of it and no more.
 
         Raises:
             FileNotFoundError: an adapter is missing.
@@ -75,25 +77,28 @@ class Engine:
         self.shelf = Shelf(models, adapters, threads, models_open)
         self.history = history
         self.queue_limit = queue_limit
+        self.observe: Callable[[str, float], None] = lambda model, seconds: None  # told of every picture
+        self._share = math.ceil(queue_limit / owners)
         self._runtime = runtime
         self._queue: deque[Job] = deque()
         self._running: Job | None = None
         self._jobs: OrderedDict[str, Job] = OrderedDict()  # in the order in which they ended, those under way first
         self._pace: dict[Choice, Pace] = {}
         self._lock = threading.Condition()
-        self._closing = False
+        self.closing = False  # whether it takes no more jobs
         self._worker = threading.Thread(target=self._work, name="amused-engine", daemon=True)
         self._worker.start()
 
     # Asking
 
-    def submit(self, request: Request, origin: str = "", lease: float | None = None) -> Job:
+    def submit(self, request: Request, origin: str = "", lease: float | None = None, owner: Hashable = None) -> Job:
         """Queue a request.
 
         Args:
             request: what to draw.
             origin: who asks, for `running`.
             lease: cancel the job when nobody looked at it for so many seconds; None never does.
+            owner: whose job it is, for `jobs` and for shares of the queue; None has no share.
 
         Raises:
             ValueError: its model or an adapter is not offered.
@@ -101,7 +106,7 @@ class Engine:
             ClosingError: the engine is closing.
         """
         self._choice(request)
-        return self._enqueue(Job(request.settled(), origin, lease))
+        return self._enqueue(Job(request.settled(), origin, lease, owner=owner))
 
     def call(
         self,
@@ -131,6 +136,11 @@ class Engine:
         """
         with self._lock:
             return self._jobs[id]
+
+    def jobs(self, owner: Hashable) -> list[Job]:
+        """The jobs of an owner that are remembered, those that ended longest ago first."""
+        with self._lock:
+            return [job for job in self._jobs.values() if job.owner == owner]
 
     def forget(self, job: Job) -> None:
         """Drop a job that is over; whoever holds it keeps its pictures."""
@@ -180,10 +190,19 @@ class Engine:
     def refuse(self) -> None:
         """The first half of `close`, which waits for nothing."""
         with self._lock:
-            self._closing = True
+            self.closing = True
             while self._queue:
                 self._end(self._queue.popleft(), FAILED, error="the program is stopping", kind="stopping")
             self._lock.notify_all()
+
+    def abandon(self) -> None:
+        """`refuse`, and fail the running job at once; the worker leaves it after its step."""
+        self.refuse()
+        with self._lock:
+            job = self._running
+            if job is not None and not job.over:
+                job.wish = "cancel"
+                self._end(job, FAILED, error="the program is stopping", kind="stopping")
 
     # Working
 
@@ -193,12 +212,13 @@ class Engine:
 
     def _enqueue(self, job: Job) -> Job:
         with self._lock:
-            if self._closing:
+            if self.closing:
                 raise ClosingError("the program is stopping and takes no more pictures")
-            if len(self._queue) >= self.queue_limit:
-                self._sweep()
+            self._sweep()
             if len(self._queue) >= self.queue_limit:
                 raise QueueFullError(self.queue_limit, self._retry_after())
+            if job.owner is not None and sum(other.owner == job.owner for other in self._queue) >= self._share:
+                raise QueueFullError(self._share, self._retry_after(), own=True)
             self._queue.append(job)
             self._jobs[job.id] = job
             self._tell_positions()
@@ -211,7 +231,7 @@ class Engine:
             choice = self._choice(job.request)
             try:
                 self._run(job, choice)
-            except _CancelledError:
+            except CancelledError:
                 self._end(job, CANCELLED, error=job.reason)
             except BaseException as error:  # the worker outlives whatever a job does
                 failure = explained(error)
@@ -232,11 +252,11 @@ class Engine:
                     job.update(state=RUNNING, position=0, seconds_left=self._seconds(job))
                     self._tell_positions()
                     return job
-                if self._closing:
+                if self.closing:
                     return None
             if not self._improve():
                 with self._lock:
-                    if not self._queue and not self._closing:
+                    if not self._queue and not self.closing:
                         self._lock.wait(_TICK)
 
     def _improve(self) -> bool:
@@ -248,7 +268,7 @@ class Engine:
 
     def _run(self, job: Job, choice: Choice) -> None:
         opened = self.shelf.open(choice)
-        self._look_up(job)
+        look_up(job)
         if job.call is not None:
             job.value = job.call(opened.amused)
             self._end(job, DONE)
@@ -257,65 +277,19 @@ class Engine:
         job.remark(*remarks(opened.amused, request))
         pace = self._pace.setdefault(choice, Pace())
         for drawing in drawings(opened.amused, request):
-            result = self._draw(job, drawing, opened, pace)
-            self._look_up(job)
+            began = time.monotonic()
+            result = draw(job, drawing, opened, pace, self._sweep)
+            self.observe(choice.model, time.monotonic() - began)
+            look_up(job)
             job.results = (*job.results, self._keep(job, result))
             job.update(finished=len(job.results))
             if job.wish == "stop":
                 break
         self._end(job, DONE)
 
-    def _draw(self, job: Job, drawing: Drawing, opened: Opened, pace: Pace) -> Result:
-        """One picture, step by step."""
-        mask_token_id = opened.amused.runtime.config.uvit.mask_token_id
-        last: list[Step] = []
-
-        def seen() -> Iterator[Step]:
-            with pace.measured() as lap:
-                for step in drawing.steps:
-                    lap()
-                    last[:] = [step]
-                    self._report(job, drawing, opened, step, pace)
-                    yield step
-                    self._look_up(job)
-                    if job.wish == "stop" and not (step.guess == mask_token_id).any():
-                        return
-
-        trace = None
-        if job.request.look:
-            trace = Trace.of(seen(), mask_token_id)
-        else:
-            for _ in seen():
-                pass
-        step = last[0]
-        early = step.index + 1 < drawing.total
-        with pace.finishing():
-            picture = drawing.finish(step.guess[0] if early else step.tokens[0])
-        return Result(stopped(picture, step) if early else picture, trace=trace)
-
-    def _report(self, job: Job, drawing: Drawing, opened: Opened, step: Step, pace: Pace) -> None:
-        """Tell watchers of a step, and look after those who left."""
-        if opened.colours is not None:
-            paint, colours = drawing.paint, opened.colours
-            job.paint = lambda guess: paint(guess, colours)
-        done, count = len(job.results), job.request.count
-        job.update(
-            step=step.index + 1,
-            steps=drawing.total,
-            share=(done + (step.index + 1) / drawing.total) / count,
-            seconds_left=pace.left(drawing.total - step.index - 1, drawing.total, count - done - 1),
-            guess=step.guess[0],
-        )
-        with self._lock:
-            self._sweep()
-
-    def _look_up(self, job: Job) -> None:
-        if job.wish == "cancel":
-            raise _CancelledError
-
     def _keep(self, job: Job, result: Result) -> Result:
         """Put a picture into the history, where there is one; a full disk must not cost the picture."""
-        if self.history is None or not job.request.keep:
+        if self.history is None or not job.keep:
             return result
         try:
             return Result(result.picture, self.history.add(result.picture), result.trace)
@@ -340,11 +314,10 @@ class Engine:
         job.update(state=state, error=error, kind=kind, position=0, seconds_left=None, **share)
 
     def _sweep(self) -> None:
-        """Cancel what nobody looks at any more. Needs the lock."""
-        for job in [job for job in self._queue if job.abandoned()]:
-            self.cancel(job, "nobody asked for it any more")
-        if self._running is not None and self._running.abandoned():
-            self.cancel(self._running, "nobody asked for it any more")
+        """Cancel what nobody looks at any more."""
+        with self._lock:
+            for job in [job for job in (*self._queue, self._running) if job is not None and job.abandoned()]:
+                self.cancel(job, "nobody asked for it any more")
 
     def _tell_positions(self) -> None:
         """Tell those who wait how long. Needs the lock."""
@@ -367,10 +340,6 @@ class Engine:
     def _retry_after(self) -> int:
         left = self._seconds(self._running) if self._running is not None else None
         return min(60, max(1, math.ceil(left or 1.0)))
-
-
-class _CancelledError(Exception):
-    """Leaves the drawing of a job."""
 
 
 def _weight(job: Job) -> int:

@@ -18,8 +18,11 @@ class JobCancelledError(Exception):
 class QueueFullError(Exception):
     """As many jobs wait as may wait; `retry_after` says in how many seconds it is worth asking again."""
 
-    def __init__(self, limit: int, retry_after: int) -> None:
-        super().__init__(f"{limit} pictures are waiting already; ask again in {retry_after} s")
+    def __init__(self, limit: int, retry_after: int, own: bool = False) -> None:
+        waiting = (
+            f"{limit} of your pictures are waiting, your share of the queue" if own else f"{limit} pictures are waiting"
+        )
+        super().__init__(f"{waiting} already; ask again in {retry_after} s")
         self.retry_after = retry_after
 
 

@@ -1,7 +1,7 @@
 """A gallery on disk: a folder of ordinary PNG files, each with its recipe inside, and an index for searching them.
 
-    history = History(folder)            # History(folder, paused=True) writes nothing until `paused` is set to False
-    history.add(picture)                 # where it went, or None while paused
+    history = History(folder)            # nothing is written before the first picture
+    history.add(picture)                 # where it went
     history.search("balloon tiny")       # entries with all these words, the latest first
     history.recipe(name), history.open(name), history.path(name), history.delete(name)
 
@@ -63,14 +63,13 @@ def default_folder() -> Path:
 class History:
     """See the module. Every method may be called from any thread."""
 
-    def __init__(self, folder: str | Path, paused: bool = False) -> None:
+    def __init__(self, folder: str | Path) -> None:
         """Reads the index and compares it with the folder; nothing is written before the first picture.
 
         Raises:
             OSError: `folder` is a file, or may not be read.
         """
         self.folder = Path(folder).expanduser()
-        self.paused = paused
         self._lock = threading.RLock()
         self._entries: dict[str, Entry] = {}
         if self.folder.exists() and not self.folder.is_dir():
@@ -80,14 +79,12 @@ class History:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, picture: Picture) -> Path | None:
-        """Keep a picture; where, or None while paused.
+    def add(self, picture: Picture) -> Path:
+        """Keep a picture, and return where.
 
         Raises:
             OSError: the folder cannot be written, or the disk is full.
         """
-        if self.paused:
-            return None
         recipe = picture.recipe
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(recipe.prompt)}-{recipe.seed}.png"
         with self._lock:
@@ -113,9 +110,10 @@ class History:
             FileNotFoundError: there is none of this name, whatever else the name says.
         """
         with self._lock:
-            if name not in self._entries or not _is_plain(name) or not (self.folder / name).is_file():
+            path = self.folder / name
+            if name not in self._entries or not _is_plain(name) or path.is_symlink() or not path.is_file():
                 raise FileNotFoundError(f"the history holds no picture {name[:80]!r}")
-        return self.folder / name
+        return path
 
     def open(self, name: str) -> Source:
         """A picture with its recipe, ready to be edited.
@@ -158,7 +156,7 @@ class History:
                     entry, read = _read_entry(path), read + 1
                 if entry is not None:
                     self._entries[path.name] = entry
-            if not self.paused and set(known) != set(self._entries) and self.folder.is_dir():
+            if set(known) != set(self._entries) and self.folder.is_dir():
                 self._write_index()
             return read
 

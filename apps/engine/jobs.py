@@ -6,7 +6,7 @@ A job's lock is held for moments only, so that watching costs the worker nothing
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -34,6 +34,7 @@ class Result:
     picture: Picture
     saved: Path | None = None  # where the history put it
     trace: Trace | None = None
+    text_tokens: int = 0  # that were read of the prompts
 
     def png(self, metadata: bool = True) -> bytes:
         """The PNG file, with the recipe in it unless that is unwanted."""
@@ -82,11 +83,14 @@ class Job:
         origin: str = "",
         lease: float | None = None,
         call: Callable[..., Any] | None = None,
+        owner: Hashable = None,
     ) -> None:
         """Made by the engine; see `Engine.submit`."""
         self.id = secrets.token_urlsafe(12)
         self.request = request
         self.origin = origin
+        self.keep = request.keep  # may be taken back while it is drawn
+        self.owner = owner
         self.lease = lease
         self.results: tuple[Result, ...] = ()
         self.value: Any = None  # what a call returned, see `Engine.call`

@@ -12,7 +12,7 @@ import numpy as np
 from amused_lite.adapters.lora import parse_choice
 from amused_lite.bundle import MANIFEST, open_bundle
 from amused_lite.pipeline import Amused
-from amused_lite.runtimes.open import BUNDLED, RUNTIMES, find_model
+from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model
 
 
 class Choice(NamedTuple):
@@ -86,8 +86,7 @@ class Shelf:
         model = model or next(iter(self.models))
         if model not in self.models:
             raise ValueError(f"model {model[:80]!r} is not offered here; choose one of {', '.join(self.models)}")
-        if runtime not in RUNTIMES:
-            raise ValueError(f"runtime {runtime[:80]!r} is unknown; choose one of {', '.join(RUNTIMES)}")
+        check_runtime(runtime)
         chosen = tuple(sorted((name, float(weight)) for name, weight in adapters))
         for name, weight in chosen:
             if name not in self.adapters:

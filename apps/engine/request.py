@@ -51,7 +51,7 @@ class Request:
     model: str | None = None  # a name that the engine offers; None is its first
     runtime: str = "auto"
     adapters: tuple[tuple[str, float], ...] = ()  # names that the engine offers, with weights
-    size: tuple[int, int] | None = None  # generate: width and height that the pictures must have, or it fails
+    size: tuple[int, int] | None = None  # width and height that the pictures must have, or it fails
     look: bool = False  # generate: keep a `trace.Trace` with the result
     keep: bool = True  # put the pictures into the history, where there is one
 

@@ -6,15 +6,15 @@ passes mean nothing to this model; such fields are taken and not used. `<lora:NA
 
 import json
 import re
-from typing import Any
+from typing import Any, Self
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..engine.engine import Engine
 from ..engine.jobs import Job, Result, picture_bytes
-from .responses import ApiError, as_text, aside, encoded, finished, from_text, submit
+from .responses import ApiError, as_text, aside, asker, encoded, finished, from_text, submit
 
 _ORIGIN = "a1111"
 _LORA = re.compile(r"<lora:([^:<>]{1,200})(?::([^:<>]{1,20}))?>")
@@ -37,6 +37,19 @@ class Txt2Img(BaseModel):
     n_iter: int = 1
     send_images: bool = True
     override_settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _can_be_sent_back(self) -> Self:
+        """Before anything is drawn, since the answer repeats what was sent."""
+        try:
+            json.dumps(self.sent(), ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, RecursionError):
+            raise ValueError("a field holds half a character or a number that is none; send plain JSON") from None
+        return self
+
+    def sent(self) -> dict[str, Any]:
+        """What the answer repeats: all but the pictures."""
+        return self.model_dump(exclude={"init_images", "mask"})
 
 
 class Img2Img(Txt2Img):
@@ -63,12 +76,11 @@ def make_router(engine: Engine) -> APIRouter:
 
     async def draw(http: HttpRequest, wish: Txt2Img, fields: dict[str, Any]) -> dict[str, Any]:
         model = wish.override_settings.get("sd_model_checkpoint") or chosen["model"]
-        job = submit(engine, {**_fields(wish), "model": str(model), **fields}, _ORIGIN)
+        job = submit(http, engine, {**_fields(wish), "model": str(model), **fields}, _ORIGIN)
         results = await finished(http, engine, job)
         engine.forget(job)
         images = [as_text(await encoded(result)) for result in results] if wish.send_images else []
-        sent = wish.model_dump(exclude={"init_images", "mask"})
-        return {"images": images, "parameters": sent, "info": json.dumps(_info(wish, results))}
+        return {"images": images, "parameters": wish.sent(), "info": json.dumps(_info(wish, results))}
 
     @router.post("/txt2img")
     async def txt2img(http: HttpRequest, wish: Txt2Img) -> dict[str, Any]:
@@ -89,17 +101,22 @@ def make_router(engine: Engine) -> APIRouter:
         mask, settings = from_text(wish.mask, "mask"), {"invert": bool(wish.inpainting_mask_invert)}
         return await draw(http, wish, {"operation": "inpaint", "source": source, "mask": mask, "settings": settings})
 
+    def own(http: HttpRequest) -> Job | None:
+        """The asker's job of this dialect: that which is drawn, or else the next."""
+        jobs = (engine.running(), *engine.waiting())
+        fits = (job for job in jobs if job is not None and (job.origin, job.owner) == (_ORIGIN, asker(http)))
+        return next(fits, None)
+
     @router.get("/progress")
-    async def progress(skip_current_image: bool = False) -> dict[str, Any]:
-        """Of the picture that is being drawn for a client of this dialect."""
-        job = engine.running()
-        return await _progress(job if job is not None and job.origin == _ORIGIN else None, not skip_current_image)
+    async def progress(http: HttpRequest, skip_current_image: bool = False) -> dict[str, Any]:
+        """Of the asker's own picture. It holds no id with which others could end or read the job."""
+        return await _progress(own(http), not skip_current_image)
 
     @router.post("/interrupt")
-    async def interrupt() -> dict[str, Any]:
-        """Finish the running picture from its latest guess, if it is drawn for a client of this dialect."""
-        job = engine.running()
-        if job is not None and job.origin == _ORIGIN:
+    async def interrupt(http: HttpRequest) -> dict[str, Any]:
+        """Finish the asker's own picture from its latest guess."""
+        job = own(http)
+        if job is not None:
             engine.stop(job)
         return {}
 
@@ -225,7 +242,7 @@ async def _progress(job: Job | None, with_image: bool) -> dict[str, Any]:
         "skipped": False,
         "interrupted": bool(now and now.stopped),
         "stopping_generation": bool(now and now.stopped),
-        "job": now.id if now else "",
+        "job": now.operation if now else "",
         "job_count": now.count if now else 0,
         "job_no": now.finished if now else 0,
         "job_timestamp": "0",

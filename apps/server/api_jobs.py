@@ -12,7 +12,7 @@ from pydantic import Field
 from ..engine.engine import Engine
 from ..engine.jobs import OVER, Job, Progress, picture_bytes
 from ..engine.request import SETTINGS
-from .responses import LEASE, ApiError, as_text, aside, changes, encoded, event, from_text, submit
+from .responses import LEASE, ApiError, as_text, aside, asker, changes, encoded, event, from_text, submit
 from .schemas import Wish
 
 _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
@@ -62,14 +62,23 @@ def make_router(engine: Engine) -> APIRouter:
             raise ApiError(404, "there is no such job, or it was forgotten since", "not_found") from None
 
     @router.post("/jobs", status_code=202)
-    async def start(wish: JobWish) -> dict[str, Any]:
+    async def start(http: HttpRequest, wish: JobWish) -> dict[str, Any]:
         """Queue something. A job that nobody asks about for a minute is cancelled."""
-        return _shown(submit(engine, wish.fields(), "jobs", LEASE))
+        return _shown(http, submit(http, engine, wish.fields(), "jobs", LEASE))
+
+    @router.get("/jobs")
+    async def mine(http: HttpRequest) -> dict[str, Any]:
+        """The jobs of whoever asks, of every dialect, the newest last; only for those who bring a key."""
+        client = asker(http)
+        if not client.name:
+            message = "whose jobs? bring a key of your own choice, here and with POST /jobs: Authorization: Bearer KEY"
+            raise ApiError(401, message, "no_key", WWW_Authenticate="Bearer")
+        return {"jobs": [_shown(http, job) for job in engine.jobs(client)]}
 
     @router.get("/jobs/{id}")
-    async def look(id: str) -> dict[str, Any]:
+    async def look(http: HttpRequest, id: str) -> dict[str, Any]:
         """How a job stands, with the places of its finished pictures."""
-        return _shown(find(id))
+        return _shown(http, find(id))
 
     @router.get("/jobs/{id}/preview.jpeg")
     async def preview(id: str) -> Response:
@@ -80,24 +89,24 @@ def make_router(engine: Engine) -> APIRouter:
         return Response(await aside(picture_bytes, image, "jpeg", 80), media_type="image/jpeg")
 
     @router.get("/jobs/{id}/events", response_class=StreamingResponse)
-    async def events(id: str, previews: bool = True) -> StreamingResponse:
+    async def events(http: HttpRequest, id: str, previews: bool = True) -> StreamingResponse:
         """Server-sent events: `progress` after every step, with a preview as a data URL, then how it ended."""
-        stream = _events(find(id), previews)
+        stream = _events(http, find(id), previews)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     @router.delete("/jobs/{id}")
-    async def cancel(id: str) -> dict[str, Any]:
+    async def cancel(http: HttpRequest, id: str) -> dict[str, Any]:
         """End a job: at once where it waits, within one step where it runs."""
         job = find(id)
         engine.cancel(job, "cancelled on request")
-        return _shown(job)
+        return _shown(http, job)
 
     @router.post("/jobs/{id}/stop")
-    async def stop(id: str) -> dict[str, Any]:
+    async def stop(http: HttpRequest, id: str) -> dict[str, Any]:
         """Finish the picture that is being drawn from its latest guess."""
         job = find(id)
         engine.stop(job)
-        return _shown(job)
+        return _shown(http, job)
 
     @router.get("/pictures/{id}/{index}.{form}", tags=["pictures"])
     async def picture(id: str, index: int, form: str, http: HttpRequest) -> Response:
@@ -111,11 +120,11 @@ def make_router(engine: Engine) -> APIRouter:
     return router
 
 
-def _shown(job: Job, now: Progress | None = None) -> dict[str, Any]:
+def _shown(http: HttpRequest, job: Job, now: Progress | None = None) -> dict[str, Any]:
     """Progress and what is finished."""
     pictures = [
         {
-            "url": f"/pictures/{job.id}/{index}.png",
+            "url": f"{http.scope['root_path']}/pictures/{job.id}/{index}.png",
             "seed": result.picture.recipe.seed,
             "picture": result.picture.recipe.picture,
             "width": result.picture.image.width,
@@ -126,13 +135,13 @@ def _shown(job: Job, now: Progress | None = None) -> dict[str, Any]:
     return {**asdict(now or job.progress()), "pictures": pictures}
 
 
-async def _events(job: Job, previews: bool) -> AsyncIterator[str]:
+async def _events(http: HttpRequest, job: Job, previews: bool) -> AsyncIterator[str]:
     number = 0
     async for now in changes(job):
         if now is None:
             yield ": still here\n\n"
             continue
-        values = _shown(job, now)
+        values = _shown(http, job, now)
         image = job.preview() if previews and now.state == "running" else None
         if image is not None:
             values["preview"] = "data:image/jpeg;base64," + as_text(await aside(picture_bytes, image, "jpeg", 80))

@@ -43,7 +43,9 @@ def make_mcp(engine: Engine) -> FastMCP:
         given = {"steps": steps, "guidance_scale": guidance_scale}
         options = {name: value for name, value in given.items() if value is not None}
         fields = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "model": model}
-        job = submit(engine, fields | {"options": options}, "mcp")
+        http = context.request_context.request
+        assert http is not None  # only other transports have none
+        job = submit(http, engine, fields | {"options": options}, "mcp")
         try:
             async for now in changes(job):
                 if now is not None and now.steps:

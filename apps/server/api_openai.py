@@ -1,13 +1,14 @@
 """OpenAI's image endpoints: /v1/images/generations, /edits and /variations, and /v1/models.
 
 The sampling fields of this project stand beside OpenAI's as plain ones (`extra_body` of the official client); fields
-that mean nothing here, such as quality, are taken and not used. Answers say seed and picture of each image.
+that mean nothing here, such as quality, are taken and not used. OpenAI's own models stand for the first one here,
+with a warning. Answers say seed and picture of each image.
 """
 
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from io import BytesIO
 from typing import Any, Literal, TypeVar
 
@@ -27,6 +28,7 @@ from .responses import ApiError, as_text, aside, changes, encoded, error_body, e
 from .schemas import Wish
 
 _MOST = 10  # pictures of one request, as at OpenAI
+_THEIRS = re.compile(r"(?:dall-e|gpt-image|chatgpt-image)[\w.-]{0,60}", re.ASCII)  # written into many programs
 W = TypeVar("W", bound=Wish)
 
 
@@ -36,6 +38,7 @@ class ImageWish(Wish):
     prompt: str = Field(description="what to draw")
     n: int | None = Field(1, description="how many pictures, 1 to 10")
     size: str | None = Field(None, description='the model\'s own, such as "512x512", or "auto"')
+    background: Literal["auto", "opaque", "transparent"] | None = Field(None, description="opaque, as all are")
     response_format: Literal["b64_json", "url"] | None = Field(None, description="b64_json unless url is asked for")
     output_format: Literal["png", "jpeg", "webp"] | None = Field(None, description="only png carries the recipe")
     output_compression: int | None = Field(None, ge=1, le=100, description="quality of jpeg and webp")
@@ -166,13 +169,15 @@ async def _answer(http: HttpRequest, engine: Engine, wish: ImageWish, fields: di
     """Draw what was asked for and answer in the form that was asked for."""
     count = 1 if wish.n is None else wish.n
     if not 1 <= count <= _MOST:
-        raise ApiError(400, f"n must be 1 to {_MOST}, got {count}")
-    if fields["operation"] == "generate":
-        fields["size"] = _wanted_size(wish.size)
-    job = submit(engine, {**wish.words(), "prompt": wish.prompt, "count": count, **fields}, "openai")
+        raise ApiError(400, f"n must be 1 to {_MOST}, got {count}", param="n")
+    if wish.background == "transparent":
+        raise ApiError(400, "pictures are opaque here; leave background out, or send opaque", param="background")
+    model, warnings = _served(engine, wish.model)
+    words = {**wish.words(), "prompt": wish.prompt, "count": count, "size": _wanted_size(wish.size), "model": model}
+    job = submit(http, engine, words | fields, "openai")
     created = int(time.time())
     if wish.stream:
-        return StreamingResponse(_stream(engine, job, wish, created), media_type="text/event-stream")
+        return StreamingResponse(_stream(engine, job, wish, created, warnings), media_type="text/event-stream")
     results = await finished(http, engine, job)
     by_url = wish.response_format == "url"
     form, quality = wish.output_format or "png", wish.output_compression or 90
@@ -184,11 +189,11 @@ async def _answer(http: HttpRequest, engine: Engine, wish: ImageWish, fields: di
         data.append({**shown, "seed": recipe.seed, "picture": recipe.picture})
     if not by_url:
         engine.forget(job)
-    about = {"output_format": form, "size": _size(results[0]), "warnings": list(job.peek().remarks)}
-    return JSONResponse({"created": created, "data": data, **about})
+    about = {"output_format": form, "size": _size(results[0]), "background": "opaque", "usage": _usage(results)}
+    return JSONResponse({"created": created, "data": data, **about, "warnings": [*warnings, *job.peek().remarks]})
 
 
-async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int) -> AsyncIterator[str]:
+async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int, warnings: list[str]) -> AsyncIterator[str]:
     """Events of OpenAI's form: previews at even distances, then each picture."""
     kind = "image_edit" if job.request.operation != "generate" else "image_generation"
     form, quality = wish.output_format or "png", wish.output_compression or 90
@@ -209,7 +214,8 @@ async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int) -> As
             for result in job.results[told:]:
                 recipe, told = result.picture.recipe, told + 1
                 values = {"b64_json": as_text(await encoded(result, form, quality)), "size": _size(result), **about}
-                numbers = {"seed": recipe.seed, "picture": recipe.picture}
+                numbers = {"seed": recipe.seed, "picture": recipe.picture, "usage": _usage((result,))}
+                numbers["warnings"] = [*warnings, *now.remarks]
                 yield event(f"{kind}.completed", {"type": f"{kind}.completed", **values, **numbers})
         job.outcome()
     except (JobError, JobCancelledError) as error:
@@ -219,12 +225,38 @@ async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int) -> As
         engine.forget(job)
 
 
+def _served(engine: Engine, name: str | None) -> tuple[str | None, list[str]]:
+    """The model that a request means, and a warning where it named one of OpenAI's."""
+    offered = engine.shelf.models
+    if name is None or name in offered:
+        return name, []
+    if _THEIRS.fullmatch(name):
+        own = next(iter(offered))
+        return own, [f"{name} is not here; {own} drew this"]
+    message = f"model {name[:80]!r} is not offered here; choose one of {', '.join(offered)}"
+    raise ApiError(400, message, "model_not_found", "model")
+
+
+def _usage(results: Sequence[Result]) -> dict[str, Any]:
+    """Tokens in and out, in OpenAI's form: the prompts once, an edited picture once, every picture drawn."""
+    recipes = [result.picture.recipe for result in results]
+    text, image = results[0].text_tokens, recipes[0].tokens.size if recipes[0].edit is not None else 0
+    drawn = sum(recipe.tokens.size for recipe in recipes)
+    return {
+        "input_tokens": text + image,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+        "output_tokens": drawn,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": drawn},
+        "total_tokens": text + image + drawn,
+    }
+
+
 def _wanted_size(text: str | None) -> tuple[int, int] | None:
     if text is None or text == "auto":
         return None
     sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if sides is None:
-        raise ApiError(400, 'size must be like "512x512", or "auto"')
+        raise ApiError(400, 'size must be like "512x512", or "auto"', param="size")
     return int(sides[1]), int(sides[2])
 
 

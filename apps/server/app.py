@@ -1,21 +1,27 @@
 """The HTTP server: every dialect on one engine, as a FastAPI application that a page can be mounted on.
 
-app = build_app(engine, make_access("127.0.0.1"))
+app = build_app(engine, make_access("127.0.0.1"))        # Proxied > Telemetry > CORS > Guard > routes
 app = gradio.mount_gradio_app(app, page, path="/")     # if there is one, last; the rules of `access` hold for it too
 serve(app, engine, listen("127.0.0.1", 7860))
 """
 
 import asyncio
 import errno
+import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
@@ -24,9 +30,13 @@ from amused_lite import __version__
 from ..engine.engine import Engine
 from . import api_a1111, api_jobs, api_mcp, api_openai
 from .access import MAX_BODY, Access, Guard
+from .proxy import Proxied
 from .responses import ApiError, answer_error
+from .telemetry import Meters, Telemetry
+from .timeouts import TimedProtocol
 
 GRACE = 30.0  # s that a running picture gets when the server is told to stop
+_LAST_WORDS = 1.0  # s for answers to leave after the second Ctrl-C
 _MAX_CONNECTIONS = 512  # at a time; more are told 503
 MultiPartParser.spool_max_size = MAX_BODY  # uploads stay in memory, and off the disk
 _ABOUT = """Text to pictures on this machine. One engine answers OpenAI's image endpoints, A1111's, assistants through
@@ -34,8 +44,9 @@ the Model Context Protocol at /mcp, and its own jobs with progress and previews.
 requests that wait are bounded, and more are told 429."""
 
 
-def build_app(engine: Engine, access: Access) -> FastAPI:
+def build_app(engine: Engine, access: Access, access_log: bool = False) -> FastAPI:
     """The application. Its interactive pages are left out, since they would load scripts from elsewhere."""
+    meters = Meters(engine)
     mcp = api_mcp.make_mcp(engine)
     mcp_routes = mcp.streamable_http_app().routes
     app = FastAPI(
@@ -50,14 +61,21 @@ def build_app(engine: Engine, access: Access) -> FastAPI:
     )
 
     @app.get("/health", tags=["server"])
-    async def health() -> dict[str, str]:
-        """Whether it is up."""
-        return {"status": "ok", "version": __version__}
+    async def health() -> dict[str, Any]:
+        """Whether it is up, and whether it takes more: "ok", "full" or "stopping"."""
+        waiting = len(engine.waiting())
+        status = "stopping" if engine.closing else "full" if waiting >= engine.queue_limit else "ok"
+        return {"status": status, "version": __version__, "waiting": waiting, "queue": engine.queue_limit}
+
+    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Numbers in Prometheus' form: requests, queue, seconds a picture, memory."""
+        return Response(generate_latest(meters.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     for api in (api_openai, api_jobs, api_a1111):
         app.include_router(api.make_router(engine))
-    for kind in (ApiError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, answer_error)
+    for kind in (ApiError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, answer_error)  # type: ignore[arg-type]  # it takes each of them
     app.add_middleware(Guard, access=access)
     if access.cors:
         app.add_middleware(
@@ -65,8 +83,10 @@ def build_app(engine: Engine, access: Access) -> FastAPI:
             allow_origins=list(access.cors),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type"],
-            expose_headers=["retry-after"],
+            expose_headers=["retry-after", "x-request-id"],
         )
+    app.add_middleware(Telemetry, meters=meters, log=access_log)
+    app.add_middleware(Proxied, trusted=access.proxies)
     return app
 
 
@@ -99,7 +119,8 @@ def address(bound: socket.socket) -> str:
 
 
 def serve(app: FastAPI, engine: Engine, bound: socket.socket, grace: float = GRACE) -> None:
-    """Serve until SIGTERM or Ctrl-C: then new requests are refused, the running picture is finished, the rest is told.
+    """Serve until SIGTERM, SIGHUP or Ctrl-C: then new requests are refused, the running picture is finished, the rest
+    is told. Ctrl-C again waits for nothing.
 
     Returns, or lets the signal's own handler have the last word.
     """
@@ -109,7 +130,7 @@ def serve(app: FastAPI, engine: Engine, bound: socket.socket, grace: float = GRA
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        http="h11",
+        http=TimedProtocol,
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=int(grace) + 5,  # the engine gives up first, so that the last client is told
         timeout_keep_alive=30,
@@ -119,7 +140,7 @@ def serve(app: FastAPI, engine: Engine, bound: socket.socket, grace: float = GRA
         server.run(sockets=[bound])
     finally:
         running = engine.running()
-        engine.close(max(1.0, grace - (time.monotonic() - server.told)))  # uvicorn has waited for open requests already
+        engine.close(max(1.0, server.until - time.monotonic()))  # uvicorn has waited for open requests already
         if running is not None:
             print(f"amused-lite: the running picture ended as {running.state}", file=sys.stderr)
 
@@ -130,18 +151,49 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, engine: Engine, grace: float) -> None:
         super().__init__(config)
         self._engine, self._grace = engine, grace
-        self.told = time.monotonic()  # when it was told to stop
+        self.until = time.monotonic()  # when the running picture must be finished
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Those that uvicorn captures, and SIGHUP unless nohup made the program deaf to it."""
+        with super().capture_signals():
+            hang_up = getattr(signal, "SIGHUP", None)
+            before = signal.SIG_IGN if hang_up is None else signal.getsignal(hang_up)
+            if hang_up is None or before == signal.SIG_IGN:
+                yield
+                return
+            signal.signal(hang_up, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(hang_up, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See the class."""
-        super().handle_exit(sig, frame)
-        self.told = time.monotonic()
-        print("amused-lite: stopping; the running picture is finished first", file=sys.stderr)
+        again = self.should_exit and sig == signal.SIGINT
+        self._captured_signals.append(sig)
+        self.should_exit = True
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(self._engine.refuse)
-        loop.call_soon_threadsafe(loop.call_later, self._grace, self._give_up)
+        if again:
+            self.until = time.monotonic()
+            loop.call_soon_threadsafe(self._leave)
+        elif len(self._captured_signals) == 1:
+            self.until = time.monotonic() + self._grace
+            print("amused-lite: stopping; the running picture is finished first", file=sys.stderr)
+            loop.call_soon_threadsafe(self._engine.refuse)
+            loop.call_soon_threadsafe(loop.call_later, self._grace, self._give_up)
 
     def _give_up(self) -> None:
         running = self._engine.running()
         if running is not None:
             self._engine.cancel(running, "the program is stopping and could not wait for this picture any longer")
+
+    def _leave(self) -> None:
+        """Tell those who wait, and hang up on those who do not even read it."""
+        self._engine.abandon()
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LAST_WORDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

@@ -3,6 +3,7 @@
 import argparse
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amused_lite.arguments import whole
@@ -24,11 +25,14 @@ examples:
       two models and a style that requests may name; the first model is the default
   amused-lite serve --host 0.0.0.0
       for other machines too: a token is made and printed, and every request must bring it
+  amused-lite serve --forwarded-allow-ips 127.0.0.1 --token-file tokens.txt --access-log
+      behind nginx or another proxy on this machine; docs/deployment.md has its configuration
   amused-lite serve --history pictures/
       keep every picture, with its recipe, in a folder
 
 Programs written for A1111's web interface find it at /sdapi/v1. docs/server.md has every endpoint with an example,
-/openapi.json describes them all. Ctrl-C or SIGTERM finishes the running picture, refuses the others, and ends.
+/openapi.json describes them all. Ctrl-C, SIGTERM or SIGHUP finishes the running picture, refuses the others, and ends
+with 130, 143 or 129; Ctrl-C again ends at once. AMUSED_LITE_TOKEN is a token where no flag gives one.
 """
 
 
@@ -51,13 +55,26 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
         "-m", "--model", action="append", metavar="MODEL", help="what may be asked for; may be repeated (tiny)"
     )
     engine.add_argument("--adapter", action="append", default=[], metavar="FILE", help="a style; may be repeated")
-    engine.add_argument("--runtime", default="auto", metavar="NAME", help="where none is asked for (auto)")
+    engine.add_argument(
+        "--runtime", default="auto", metavar="NAME", help="as of generate, where none is asked for (auto)"
+    )
     engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
     engine.add_argument("--models-open", type=whole(1), default=2, metavar="N", help="models kept in memory (2)")
     safety = parser.add_argument_group("who may use it")
     safety.add_argument("--token", metavar="TEXT", help="every request must bring it (made for you with another host)")
+    safety.add_argument(
+        "--token-file", type=Path, metavar="FILE", help='a token, or lines of "name: token", which share the queue'
+    )
+    safety.add_argument(
+        "--forwarded-allow-ips",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="ADDRESSES",
+        help="reverse proxies before it, whose X-Forwarded-For, -Host, -Prefix and -Proto count; makes a token needed",
+    )
     safety.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="a page that may use it; repeats")
     safety.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name it is called by")
+    parser.add_argument("--access-log", action="store_true", help="a line for every request, to stderr; no prompts")
 
 
 def check_server_flags(args: argparse.Namespace) -> None:
@@ -68,12 +85,25 @@ def check_server_flags(args: argparse.Namespace) -> None:
         raise ValueError(f"port must be 0 to 65535, got {args.port}")
 
 
-def make_engine(args: argparse.Namespace, history: "History | None") -> "Engine":
-    """The engine that the flags ask for."""
+def access_of(args: argparse.Namespace) -> "Access":
+    """The rules that the flags ask for.
+
+    Raises:
+        ValueError, OSError: see `make_access` and `read_tokens`.
+    """
+    from .access import make_access
+    from .tokens import read_tokens
+
+    tokens = read_tokens(args.token, args.token_file)
+    return make_access(args.host, tokens, args.cors, args.allow_host, args.forwarded_allow_ips)
+
+
+def make_engine(args: argparse.Namespace, access: "Access", history: "History | None") -> "Engine":
+    """The engine that the flags ask for; each name of a token has its share of the queue."""
     from ..engine.engine import Engine
 
-    models = args.model or ["tiny"]
-    return Engine(models, args.adapter, args.runtime, args.threads, args.queue, history, args.models_open)
+    models, owners = args.model or ["tiny"], max(1, len(access.tokens))
+    return Engine(models, args.adapter, args.runtime, args.threads, args.queue, history, args.models_open, owners)
 
 
 def await_model(warm: "Job") -> None:
@@ -90,12 +120,12 @@ def await_model(warm: "Job") -> None:
         raise ValueError(str(error)) from error
 
 
-def announce(bound: socket.socket, access: "Access", given: str | None) -> None:
+def announce(bound: socket.socket, access: "Access") -> None:
     """Print the address, and the token where it was made and not given."""
     from .app import address
 
     print(f"listening at {address(bound)}", flush=True)
-    if access.token and given is None:
+    if access.made:
         print(f"token: {access.token}", flush=True)
 
 
@@ -104,20 +134,19 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.extras import require_extra
 
     check_server_flags(args)
-    require_extra("demo", "the server", "fastapi", "uvicorn", "multipart")
+    require_extra("demo", "the server", "fastapi", "uvicorn", "multipart", "prometheus_client")
 
     from ..engine.history import History, default_folder
-    from .access import make_access
     from .app import build_app, listen, serve
 
-    access = make_access(args.host, args.token, args.cors, args.allow_host)
+    access = access_of(args)
     history = None if args.history is None else History(args.history or default_folder())
     bound = listen(args.host, args.port)
     with bound:
-        engine = make_engine(args, history)
+        engine = make_engine(args, access, history)
         await_model(engine.warm_up())
-        announce(bound, access, args.token)
+        announce(bound, access)
         if history is not None:
             print(f"pictures are kept in {history.folder}", file=sys.stderr)
-        serve(build_app(engine, access), engine, bound)
+        serve(build_app(engine, access, args.access_log), engine, bound)
     return 0

@@ -13,15 +13,21 @@ from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from ..engine.engine import Engine
 from ..engine.errors import ClosingError, JobCancelledError, JobError, QueueFullError
 from ..engine.jobs import Job, Progress, Result
-from ..engine.request import Request
+from ..engine.request import OPTIONS, Request
+from .tokens import Client
 
 LEASE = 60.0  # s that a job waits for anyone to ask about it
 _KEEP_ALIVE = 15.0  # s after which a silent stream says something, so that nothing between closes it
 _DATA_URL = re.compile(r"data:[\w/+.-]*;base64,")
+_AGAIN = "10"  # s after which a server that stops may be up again
+_CODES = {400: "invalid_value", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 422: "invalid_value"}
+_CODES |= {415: "unsupported_media_type", 500: "internal"}
+_FIELDS = frozenset(Request.__dataclass_fields__) | OPTIONS | {"n", "image", "init_images", "batch_size", "n_iter"}
 _STATUS = {"input": 400, "model": 503, "memory": 507, "stopping": 503, "internal": 500}
 _aside: list[CapacityLimiter] = []  # made in the server's loop
 T = TypeVar("T")
@@ -30,9 +36,11 @@ T = TypeVar("T")
 class ApiError(Exception):
     """An answer that is an error."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, **headers: str) -> None:
+    def __init__(
+        self, status: int, message: str, code: str | None = None, param: str | None = None, **headers: str
+    ) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.param = status, code or _CODES.get(status), param
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
@@ -44,25 +52,33 @@ def refusal(error: Exception) -> ApiError:
         case QueueFullError():
             return ApiError(429, str(error), "rate_limit_exceeded", Retry_After=str(error.retry_after))
         case ClosingError():
-            return ApiError(503, str(error), "server_stopping", Retry_After="10")
+            return ApiError(503, str(error), "server_stopping", Retry_After=_AGAIN)
         case JobError():
-            return ApiError(_STATUS[error.kind], str(error), None if error.kind == "input" else error.kind)
-        case JobCancelledError():
-            return ApiError(503, str(error), "cancelled")  # by the server: clients that cancel do not wait
+            headers = {"Retry_After": _AGAIN} if error.kind == "stopping" else {}
+            return ApiError(_STATUS[error.kind], str(error), None if error.kind == "input" else error.kind, **headers)
+        case JobCancelledError():  # by the server: clients that cancel do not wait
+            return ApiError(503, str(error), "cancelled", Retry_After=_AGAIN)
         case RequestValidationError():
-            return ApiError(422, _invalid(error))
+            return _invalid(error)
         case HTTPException():
-            return ApiError(error.status_code, str(error.detail))
+            return ApiError(error.status_code, str(error.detail), **dict(error.headers or {}))
         case ValueError():
             return ApiError(400, str(error))
     return ApiError(500, f"something unexpected went wrong ({type(error).__name__}); see the server's output")
 
 
-def _invalid(error: RequestValidationError) -> str:
+def _invalid(error: RequestValidationError) -> ApiError:
     """The first fault of a body, without repeating what was sent."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
+    return ApiError(422, f"{place}: {message}" if place else message, code, place or None)
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the prefix that a proxy may have put before it."""
+    return scope["path"].removeprefix(scope.get("root_path", ""))
 
 
 def error_body(path: str, error: ApiError) -> dict[str, Any]:
@@ -73,24 +89,48 @@ def error_body(path: str, error: ApiError) -> dict[str, Any]:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     if error.status == 429:
         kind = "rate_limit_error"
-    return {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
+    param = error.param
+    if param is None and error.status == 400:  # the library's messages begin with what they are about
+        param = next((word for word in re.findall(r"[a-z_]+", message) if word in _FIELDS), None)
+    return {"error": {"message": message, "type": kind, "param": param, "code": error.code}}
 
 
 async def answer_error(http: HttpRequest, error: Exception) -> JSONResponse:
     """An exception as an answer; OpenAI's dialect knows 400 for what others call 422."""
-    said = refusal(error)
-    status = 400 if said.status == 422 and http.url.path.startswith("/v1/") else said.status
-    return JSONResponse(error_body(http.url.path, said), status, said.headers)
+    said, path = refusal(error), route_path(http.scope)
+    if said.status == 405:
+        said.headers["Allow"] = _allowed(http) or said.headers.get("Allow", "GET")
+    kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    whole = isinstance(error, RequestValidationError) and error.errors()[0]["loc"] == ("body",)
+    if whole and kind != "application/json":
+        sent = f"not as {kind[:80]}" if kind else "and say so"
+        said = ApiError(415, f"send the body as JSON, {sent}: the header must be content-type: application/json")
+    status = 400 if said.status == 422 and path.startswith("/v1/") else said.status
+    return JSONResponse(error_body(path, said), status, said.headers)
 
 
-def submit(engine: Engine, fields: Mapping[str, Any], origin: str, lease: float | None = None) -> Job:
-    """Queue a request with these fields.
+def _allowed(http: HttpRequest) -> str:
+    """The methods of a path, which may be spread over several routes."""
+    place = getattr(http.scope.get("route"), "path_format", "")
+    methods = [method.upper() for method in http.app.openapi()["paths"].get(place, ())]
+    return ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+
+
+def asker(http: HttpRequest) -> Client:
+    """Who asks."""
+    return http.state.client
+
+
+def submit(
+    http: HttpRequest, engine: Engine, fields: Mapping[str, Any], origin: str, lease: float | None = None
+) -> Job:
+    """Queue a request with these fields for whoever asks.
 
     Raises:
         ApiError: it cannot be done, or not now.
     """
     try:
-        return engine.submit(Request(**fields), origin, lease)
+        return engine.submit(Request(**fields), origin, lease, asker(http))
     except (ValueError, QueueFullError, ClosingError) as error:
         raise refusal(error) from error
 

@@ -32,7 +32,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         )
         assert process.stdout is not None
         lines = [process.stdout.readline()]
-        if "--host" in flags:
+        if ("--host" in flags or "--forwarded-allow-ips" in flags) and "--token-file" not in flags:
             lines.append(process.stdout.readline())
         if not lines[0].startswith("listening at "):
             process.kill()

@@ -1,10 +1,16 @@
 """The browser's half of the page without a browser: the requests that gradio's own script makes."""
 
+import http.client
 import json
 import secrets
+import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import requests
+from serving import Server
 
 PATIENCE = 240  # s: a busy machine is no failure
 
@@ -15,12 +21,20 @@ class Visitor:
     def __init__(self, url: str) -> None:
         self.url = url
         self.session = secrets.token_hex(6)
-        self.config = requests.get(f"{url}/config").json()
+        page = requests.get(url).text
+        self.config = json.JSONDecoder().raw_decode(page.partition("window.gradio_config = ")[2])[0]
         self.values: dict[int, Any] = {one["id"]: one["props"].get("value") for one in self.config["components"]}
 
-    def component(self, elem_id: str) -> int:
-        """The number of a component."""
-        return next(one["id"] for one in self.config["components"] if one["props"].get("elem_id") == elem_id)
+    def component(self, name: str) -> int:
+        """The number of a component, by its elem_id or its label."""
+        for one in self.config["components"]:
+            if name in (one["props"].get("elem_id"), one["props"].get("label")):
+                return one["id"]
+        raise KeyError(name)
+
+    def set(self, name: str, value: Any) -> None:
+        """Change a component as a person does."""
+        self.values[self.component(name)] = value
 
     def event(self, elem_id: str, kind: str) -> dict[str, Any]:
         """What happens when `kind` happens to a component."""
@@ -39,14 +53,19 @@ class Visitor:
         body = {"fn_index": number, "data": data, "session_hash": self.session, "trigger_id": trigger}
         return requests.post(f"{self.url}/gradio_api/{way}", json=body)
 
-    def begin(self, elem_id: str, kind: str = "click", **values: Any) -> None:
-        """Make an event happen, with values of components by their elem_id, and do not wait for it."""
-        event = self.event(elem_id, kind)
-        self.values |= {self.component(name.replace("_", "-")): value for name, value in values.items()}
-        reply = self.join(event["id"], [self.values.get(one) for one in event["inputs"]], self.component(elem_id))
+    def begin(self, name: str, kind: str = "click") -> None:
+        """Make an event happen, and do not wait for it."""
+        event = self.event(name, kind)
+        reply = self.join(event["id"], self._inputs(event), self.component(name))
         assert reply.status_code == 200, reply.text
 
-    def messages(self) -> Any:
+    def at_once(self, name: str, kind: str) -> None:
+        """Make an event happen that waits in no queue."""
+        event = self.event(name, kind)
+        reply = self.join(event["id"], self._inputs(event), self.component(name), "run/predict")
+        assert reply.status_code == 200, reply.text
+
+    def messages(self) -> Iterator[dict[str, Any]]:
         """What the server says of the events that were begun, until all have ended."""
         address = f"{self.url}/gradio_api/queue/data?session_hash={self.session}"
         with requests.get(address, stream=True, timeout=PATIENCE) as reply:
@@ -57,9 +76,61 @@ class Visitor:
                         return
                     yield message
 
-    def do(self, elem_id: str, kind: str = "click", **values: Any) -> list[Any]:
-        """Make an event happen, and return what it changed in the end."""
-        self.begin(elem_id, kind, **values)
-        (last,) = [message for message in self.messages() if message["msg"] == "process_completed"]
-        assert last["success"], last
-        return last["output"]["data"]
+    def do(self, name: str, kind: str = "click") -> str:
+        """Make an event happen, and return all that the server said of it."""
+        self.begin(name, kind)
+        messages = list(self.messages())
+        assert [one["success"] for one in messages if one["msg"] == "process_completed"] == [True], messages[-1]
+        return json.dumps(messages)
+
+    def _inputs(self, event: dict[str, Any]) -> list[Any]:
+        return [self.values.get(one) for one in event["inputs"]]
+
+
+class Listener:
+    """A machine that a server might be made to ask: it counts who comes, and would send them on to another address."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                wire, _ = self._socket.accept()
+            except OSError:
+                return
+            with wire:
+                self.seen.append(wire.recv(4096).split(b"\r\n")[0])
+                wire.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://100.64.0.2/y.png\r\nContent-Length: 0\r\n\r\n")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def ask(page: Server, method: str, target: str, body: bytes = b"", kind: str = "application/json") -> tuple[int, bytes]:
+    """Status and the first of the body, for a target sent as it is: requests would tidy it up."""
+    place = urlsplit(page.url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
+    connection.putrequest(method, "/", skip_accept_encoding=True)
+    connection._buffer[0] = f"{method} {target} HTTP/1.1".encode("latin-1")  # type: ignore[attr-defined]
+    connection.putheader("Content-Type", kind)
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    try:
+        reply = connection.getresponse()
+        endless = "text/event-stream" in reply.headers.get("content-type", "")
+        return reply.status, b"" if endless else reply.read()
+    finally:
+        connection.close()
+
+
+def wire(name: str) -> str:
+    """A name in a request's target, with what HTTP cannot carry percent-encoded and all else as it is."""
+    return quote(name, safe="/%;\\:=~.?[]@")
+
+
+def file(name: str, **more: Any) -> dict[str, Any]:
+    return {"path": name, "meta": {"_type": "gradio.FileData"}, **more}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_generate import CONFIG, TableRuntime, conditioning
+from test_pipeline import CONFIG, TableRuntime, conditioning
 
 from amused_lite.editing.operations import Task, edit, inpaint, outpaint, repeat, reroll, vary
 from amused_lite.editing.token_operations import FIRST_STEP, count_steps, edit_steps, pack_cells, unpack_cells

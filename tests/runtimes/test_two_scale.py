@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_adapting import adapter
+from test_adapter_loading import adapter
 
 from amused_lite.adapters.file import load_adapter, save_adapter
 from amused_lite.adapters.lora import Chosen

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UVit2DModel
-from test_style import published_loss, reference
+from test_style_train import published_loss, reference
 from torch import nn
 
 from amused_lite.adapters.lora import AdapterRecord, shapes_of

@@ -75,7 +75,7 @@ def beach(side: int, top: int) -> Layers:
     return (
         _ground(side, top, WATER),
         _crests(side, top + 24, top + 40, (208, 236, 244)),
-        Layer((244, 250, 250), f"R0 {top + 48} {side} 8", drawn=False),
+        Layer((244, 250, 250), f"R-8 {top + 48} {side + 16} 8", drawn=False),
         _ground(side, top + 56, SAND),
         _dots((222, 190, 136), 4, _grid(side, top + 88)),
     )
@@ -84,7 +84,7 @@ def beach(side: int, top: int) -> Layers:
 def sea(side: int, top: int) -> Layers:
     return (
         _ground(side, top, WATER),
-        Layer((98, 172, 206), f"R0 {side - 64} {side} 64", drawn=False),
+        Layer((98, 172, 206), f"R-8 {side - 64} {side + 16} 64", drawn=False),
         _crests(side, top + 32, side, (206, 236, 244)),
     )
 
@@ -118,7 +118,7 @@ def forest(side: int, top: int) -> Layers:
     trunks = " ".join(f"R{x} {top - 96} 16 96" for x in range(24, side, 64))
     return (
         _row(side, top - 112, (112, 172, 122), 64, 48),
-        Layer((112, 172, 122), f"R0 {top - 112} {side} 112", drawn=False),
+        Layer((112, 172, 122), f"R-8 {top - 112} {side + 16} 112", drawn=False),
         Layer((134, 116, 92), trunks),
         _row(side, top, (136, 190, 116), 32, 16),
         _ground(side, top, (154, 200, 124)),
@@ -154,7 +154,7 @@ def city(side: int, top: int) -> Layers:
     return (
         *walls,
         Layer((228, 232, 238), " ".join(panes), drawn=False, lit=(250, 222, 140)),
-        Layer((208, 204, 200), f"R0 {top} {side} 32"),
+        Layer((208, 204, 200), f"R-8 {top} {side + 16} 32"),
         _ground(side, top + 32, (164, 166, 174)),
         Layer((236, 236, 232), dashes),
     )
@@ -162,12 +162,9 @@ def city(side: int, top: int) -> Layers:
 
 def farm(side: int, top: int) -> Layers:
     posts = " ".join(f"R{x} {top - 40} 8 48" for x in range(12, side, 64))
-    rails = f"R0 {top - 32} {side} 8 R0 {top - 12} {side} 8"
-    middle = side // 2
-    furrows = " ".join(
-        f"M{middle + n * 12} {top + 16} L{middle + n * 64 - 12} {side} L{middle + n * 64 + 12} {side} Z"
-        for n in range(-8, 9)
-    )
+    rails = f"R-8 {top - 32} {side + 16} 8 R-8 {top - 12} {side + 16} 8"
+    furrows = " ".join(f"R-8 {y} {side + 16} 16" for y in range(top + 32, side, 32))
+    sprouts = " ".join(f"O{x - 5} {y} 6 4 O{x + 5} {y} 6 4" for x, y in _grid(side, top + 40, 64, 32))
     barn = side - 104
     return (
         _row(side, top, (168, 204, 140), 128, 48),
@@ -175,20 +172,21 @@ def farm(side: int, top: int) -> Layers:
               f"L{barn + 80} {top} Z"),
         Layer((240, 232, 220), f"R{barn + 24} {top - 40} 32 40"),
         Layer((226, 206, 172), posts + " " + rails),
-        Layer((190, 212, 124), f"R0 {top} {side} 16"),
+        Layer((190, 212, 124), f"R-8 {top} {side + 16} 16"),
         _ground(side, top + 16, (206, 176, 126)),
-        Layer((188, 156, 108), furrows, drawn=False),
+        Layer((192, 160, 112), furrows, drawn=False),
+        Layer((146, 184, 104), sprouts, drawn=False),
     )  # fmt: skip
 
 
 def living_room(side: int, top: int) -> Layers:
     return (
-        Layer((244, 226, 204), f"R0 0 {side} {top}", drawn=False),
+        Layer((244, 226, 204), f"R-8 0 {side + 16} {top}", drawn=False),
         _dots((236, 214, 188), 4, _grid(side, 24, 64, 48)),
         *_window(side - 144, max(32, top // 2 - 96)),
         Layer((160, 116, 96), f"R{32} {max(48, top // 2 - 80)} 80 64"),
         Layer((206, 222, 200), f"R{40} {max(56, top // 2 - 72)} 64 48"),
-        Layer((250, 244, 236), f"R0 {top - 16} {side} 16"),
+        Layer((250, 244, 236), f"R-8 {top - 16} {side + 16} 16"),
         _ground(side, top, (206, 160, 120)),
         Layer((216, 130, 124), f"O{side // 2} {(top + side) // 2 + 24} {side * 3 // 8} {(side - top) * 5 // 16}"),
     )  # fmt: skip
@@ -196,20 +194,20 @@ def living_room(side: int, top: int) -> Layers:
 
 def kitchen(side: int, top: int) -> Layers:
     tiles = " ".join(f"R{x} 0 4 {top - 80}" for x in range(32, side, 64))
-    rows = " ".join(f"R0 {y} {side} 4" for y in range(top % 64, top - 80, 64))
+    rows = " ".join(f"R-8 {y} {side + 16} 4" for y in range(top % 64, top - 80, 64))
     doors = " ".join(f"R{x + 8} {top - 56} 80 48" for x in range(0, side, 96))
     knobs = [(x + 80, top - 32) for x in range(0, side, 96)]
     squares = " ".join(
         f"R{x} {y} 64 32" for row, y in enumerate(range(top, side, 32)) for x in range(row % 2 * 64, side, 128)
     )
     return (
-        Layer((222, 240, 236), f"R0 0 {side} {top}", drawn=False),
+        Layer((222, 240, 236), f"R-8 0 {side + 16} {top}", drawn=False),
         Layer((204, 226, 222), tiles + " " + rows, drawn=False),
         *_window(side - 144, max(16, top // 2 - 112)),
-        Layer((240, 226, 196), f"R0 {top - 64} {side} 64", drawn=False),
+        Layer((240, 226, 196), f"R-8 {top - 64} {side + 16} 64", drawn=False),
         Layer((250, 240, 216), doors),
         _dots((170, 150, 120), 4, knobs),
-        Layer((150, 122, 104), f"R0 {top - 80} {side} 16"),
+        Layer((150, 122, 104), f"R-8 {top - 80} {side + 16} 16"),
         _ground(side, top, (240, 236, 228)),
         Layer((214, 208, 204), squares, drawn=False),
     )
@@ -227,8 +225,8 @@ def lake(side: int, top: int) -> Layers:
     reeds = [(x + n * 16, 40 - n * 8) for x in (16, side - 64) for n in range(3)]
     return (
         _row(side, top, (150, 196, 140), 96, 40),
-        Layer(GRASS, f"R0 {top - 16} {side} 16", drawn=False),
-        Layer(WATER, f"R0 {top} {side} {bank - top}"),
+        Layer(GRASS, f"R-8 {top - 16} {side + 16} 16", drawn=False),
+        Layer(WATER, f"R-8 {top} {side + 16} {bank - top}"),
         _crests(side, top + 24, bank - 8, (206, 236, 244)),
         _ground(side, bank, GRASS),
         Layer((126, 164, 96), " ".join(f"R{x} {bank + 8 - h} 6 {h}" for x, h in reeds), drawn=False),
@@ -253,7 +251,7 @@ def space(side: int, top: int) -> Layers:
     craters = " ".join(f"O{x} {y} 36 10" for x, y in _grid(side, top + 40, 160, 56))
     return (
         Layer((168, 170, 190), f"O{side // 4} {top + 16} {side // 4} 40", fixed=True),
-        Layer((182, 184, 202), f"R0 {top} {side} {side - top}", fixed=True),
+        Layer((182, 184, 202), f"R-8 {top} {side + 16} {side - top}", fixed=True),
         Layer((156, 158, 180), craters, fixed=True),
     )
 

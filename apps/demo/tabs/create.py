@@ -42,8 +42,9 @@ element.addEventListener('click', (event) => {
 class CreateTab:
     """Its components; other tabs connect theirs to `chosen`."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, desk: Desk, private: gr.Checkbox) -> None:
+        """`private` is ticked where nothing may be written."""
+        self.desk, self._private = desk, private
         self.job = gr.State("")  # id of the job on the stage
         self.chosen = gr.State("")  # key of the picked picture
         with gr.Row(elem_id="ask"):
@@ -115,7 +116,8 @@ class CreateTab:
 
     def _connect(self) -> None:
         wishes = [self.prompt, self.preset, self.negative, self.count, self.steps, self.guidance, self.seed, self.lock]
-        wishes += [self.drafts, self.model, self.runtime, *self.adapters.inputs]
+        how = [self._private, self.model, self.runtime, *self.adapters.inputs]
+        wishes += [self.drafts, *how]
         outputs = [self.stage, self.said, self.job, self.chosen, self.go, self.stop, self.cancel, self.next]
         outputs += [self.finish, self.seed, self.save]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -129,15 +131,9 @@ class CreateTab:
             (self.strong, "vary", {"strength": STRONG}),
             (self.reroll, "reroll", {}),
         ):
-            inputs = [self.chosen, self.count, self.model, self.runtime, *self.adapters.inputs]
+            inputs = [self.chosen, self.count, *how]
             button.click(self._again(operation, settings), inputs, outputs, concurrency_limit=8, **quiet)
-        self.finish.click(
-            self._finish,
-            [self.chosen, self.steps, self.model, self.runtime, *self.adapters.inputs],
-            outputs,
-            concurrency_limit=8,
-            **quiet,
-        )
+        self.finish.click(self._finish, [self.chosen, self.steps, *how], outputs, concurrency_limit=8, **quiet)
         self.model.change(self._presets, self.model, self.preset, **at_once)
         self.surprise.click(self._surprise, self.model, self.prompt, **at_once)
 
@@ -152,44 +148,43 @@ class CreateTab:
         seed: int | None,
         lock: bool,
         drafts: bool,
-        model: str,
-        runtime: str,
-        *adapters: Any,
+        *how: Any,
     ) -> Iterator[list[Any]]:
         options: dict[str, Any] = {"steps": DRAFT_STEPS if drafts else int(steps)}
         if guidance:
             options["guidance_scale"] = float(guidance)
-        words = (prompt or "").strip()
-        phrase = app_state.presets(model).get(preset, "")
+        words, means = (prompt or "").strip(), self._how(*how)
+        phrase = app_state.presets(means["model"]).get(preset, "")
         wish = {
             "prompt": words + phrase if words and phrase.strip(", ") not in words else words,
             "negative_prompt": negative or "",
             "seed": int(seed) if lock and seed is not None else None,
             "count": int(count),
             "options": options,
-            "model": model,
-            "runtime": runtime,
-            "adapters": self.adapters.chosen(*adapters),
+            **means,
         }
         yield from self._draw(wish, drafts)
 
+    def _how(self, private: bool, model: str, runtime: str, *adapters: Any) -> dict[str, Any]:
+        """What every request of this tab says."""
+        chosen = self.adapters.chosen(*adapters)
+        return {"model": model, "runtime": runtime, "adapters": chosen, "keep": not private}
+
     def _again(self, operation: str, settings: dict[str, Any]) -> Any:
-        def draw(chosen: str, count: int, model: str, runtime: str, *adapters: Any) -> Iterator[list[Any]]:
+        def draw(chosen: str, count: int, *how: Any) -> Iterator[list[Any]]:
             yield from self._draw(
                 {
                     "operation": operation,
                     "settings": settings,
                     "source": lambda: self.desk.source(chosen),
                     "count": int(count),
-                    "model": model,
-                    "runtime": runtime,
-                    "adapters": self.adapters.chosen(*adapters),
+                    **self._how(*how),
                 }
             )
 
         return draw
 
-    def _finish(self, chosen: str, steps: int, model: str, runtime: str, *adapters: Any) -> Iterator[list[Any]]:
+    def _finish(self, chosen: str, steps: int, *how: Any) -> Iterator[list[Any]]:
         """The draft made better: the same seed and number, then the least sure tokens again."""
 
         def wish() -> dict[str, Any]:
@@ -203,9 +198,7 @@ class CreateTab:
                 "seed": recipe.seed,
                 "picture": recipe.picture,
                 "options": options,
-                "model": model,
-                "runtime": runtime,
-                "adapters": self.adapters.chosen(*adapters),
+                **self._how(*how),
             }
 
         yield from self._draw(wish)

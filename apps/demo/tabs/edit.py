@@ -86,8 +86,9 @@ class Versions:
 class EditTab:
     """Its components; `open` is for the buttons of other tabs, with `opened` as its outputs."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, desk: Desk, private: gr.Checkbox) -> None:
+        """`private` is ticked where nothing may be written."""
+        self.desk, self._private = desk, private
         self.versions = gr.State(Versions())
         self.job = gr.State("")
         with gr.Row():
@@ -161,6 +162,7 @@ class EditTab:
         self.undo.click(lambda versions: self._show(versions.moved(-1)), self.versions, self.opened, **quiet)
         self.redo.click(lambda versions: self._show(versions.moved(1)), self.versions, self.opened, **quiet)
         inputs = [self.versions, self.editor, self.tool, self.prompt, self.area, self.sides, self.amount, self.keep]
+        inputs.append(self._private)
         outputs = [*self.opened, self.job, self.said, self.apply, self.working]
         gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **raw)
         at_once = {**quiet, "queue": False}
@@ -246,6 +248,7 @@ class EditTab:
         sides: list[str],
         amount: int,
         keep: bool,
+        private: bool,
     ) -> Request:
         """
         Raises:
@@ -261,13 +264,13 @@ class EditTab:
             if not sides:
                 raise ValueError("choose at least one side to extend to")
             settings = {side.lower(): int(amount) for side in sides}
-            return Request("outpaint", prompt=prompt or None, source=source, settings=settings)
+            return Request("outpaint", prompt=prompt or None, source=source, settings=settings, keep=not private)
         mask = _mask(self._strokes(value) if area == _AREAS[0] else [], area, source.image.size)
         if tool == _TOOLS[2]:
-            return Request("edit", prompt=prompt, source=source, mask=mask if keep else None)
+            return Request("edit", prompt=prompt, source=source, mask=mask if keep else None, keep=not private)
         if mask is None:
             raise ValueError("paint over what shall be replaced, or choose an area by name under Where")
-        return Request("inpaint", prompt=prompt, source=source, mask=mask)
+        return Request("inpaint", prompt=prompt, source=source, mask=mask, keep=not private)
 
     def _strokes(self, value: dict[str, Any] | None) -> list[Image.Image]:
         """What was painted on each layer, mode L."""

@@ -36,7 +36,7 @@ such models can do; those of aMUSEd published theirs for research and for play. 
 ## What this program does
 
 * **Everything stays here.** The page loads nothing from elsewhere and sends nothing. "Write nothing to the
-  disk" at the top keeps pictures out of the history.
+  disk" at the top means what it says, for the tab of the browser in which it is ticked.
 * **Files say how they were made.** Every PNG carries its prompt, seed and model, and the IPTC digital source
   type `trainedAlgorithmicMedia`, by which other programs know it for machine-made. Whoever wants to can take
   this out; it is an honest label, not a seal.

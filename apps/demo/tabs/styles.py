@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,10 +23,10 @@ from ...engine.jobs import Job, JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import Desk
+from ..learning import Training, shown, write_pictures
 from .adapter_picker import AdapterPicker
 
 _MOST, _CANDIDATES = 10, 12
-_GRACE = 20.0  # s that a training gets to finish its step
 _TICK = """
 element.addEventListener('change', () => {
   const ticked = [...element.querySelectorAll('input:checked')].map((input) => Number(input.value));
@@ -37,64 +35,12 @@ element.addEventListener('change', () => {
 """
 
 
-class Training:
-    """A running process and the last things it said. One at a time on a page: it takes the whole machine."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.last: dict[str, Any] = {"state": "opening"}
-        self.samples: list[dict[str, Any]] = []
-        self.version = 0
-        self.asked_to_stop = False
-        self._errors: list[str] = []
-        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if not line.startswith("{"):
-                continue  # the training's own words
-            said = json.loads(line)
-            if said["state"] == "sample":
-                self.samples.append(said)
-            else:
-                self.last = said
-            self.version += 1
-
-    def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._errors = [*self._errors[-5:], line.strip()]
-
-    def stop(self) -> None:
-        """Let it finish its step; end it if it takes too long."""
-        if self.process.poll() is not None:
-            return
-        self.process.send_signal(signal.SIGINT if self.asked_to_stop is False else signal.SIGKILL)
-        self.asked_to_stop = True
-        last_word = threading.Timer(_GRACE, self.process.kill)
-        last_word.daemon = True
-        last_word.start()
-
-    def ended(self) -> bool:
-        """Whether it is over; then `last` says how."""
-        if self.process.poll() is None:
-            return False
-        for thread in self._threads:
-            thread.join(5)
-        if self.last["state"] not in ("done", "failed", "cancelled"):
-            why = self._errors[-1] if self._errors and not self.asked_to_stop else ""
-            self.last = {"state": "failed", "error": why} if why else {"state": "cancelled"}
-        return True
-
-
 class StylesTab:
     """Its components."""
 
-    def __init__(self, desk: Desk, pickers: list[AdapterPicker]) -> None:
-        self.desk, self._pickers = desk, pickers
+    def __init__(self, desk: Desk, pickers: list[AdapterPicker], private: gr.Checkbox) -> None:
+        """`private` is ticked where nothing may be written: then nothing is learned either."""
+        self.desk, self._pickers, self._private = desk, pickers, private
         self._training: Training | None = None
         self._failed: Path | None = None  # what the last training would have made, if it failed
         self._lock = threading.Lock()
@@ -154,7 +100,7 @@ class StylesTab:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         names = [picker.names for picker in self._pickers]
         outputs = [self.stage, self.said, self.train, self.cancel, self.feedback, self.adapter, *names]
-        recipe = [self.steps, self.every, self.model]
+        recipe = [self._private, self.steps, self.every, self.model]
         # As it comes: gradio would look for the files on the disk.
         self.files.change(lambda files: files or [], self.files, self.dropped, preprocess=False, queue=False, **quiet)
         self.train.click(self._first, [self.dropped, self.name, self.captions, *recipe, *names], outputs, **quiet)
@@ -178,12 +124,14 @@ class StylesTab:
         files: list[dict[str, Any]],
         name: str,
         captions: str,
+        private: bool,
         steps: int | None,
         every: int | None,
         model: str,
         *chosen: list[str],
     ) -> Iterator[list[Any]]:
         try:
+            self._check_may_write(private)
             lines = _captions(len(files), captions or "")
             style = (name or "").strip()
             if not style:
@@ -198,12 +146,14 @@ class StylesTab:
         candidates: list[tuple[str, str]],
         ticked: list[int],
         adapter: str,
+        private: bool,
         steps: int | None,
         every: int | None,
         model: str,
         *chosen: list[str],
     ) -> Iterator[list[Any]]:
         try:
+            self._check_may_write(private)
             if not ticked:
                 raise ValueError("tick at least one picture that has the look")
             chosen_ones = [candidates[number] for number in ticked]
@@ -215,6 +165,16 @@ class StylesTab:
             yield from self._learn(pictures, style, steps, every, model, chosen)
         except (ValueError, OSError, KeyError) as error:
             yield self._refused(str(error))
+
+    def _check_may_write(self, private: bool) -> None:
+        """
+        Raises:
+            ValueError: the visitor, or the whole server, wants nothing on the disk.
+        """
+        if self.desk.history is None:
+            raise ValueError("learning writes files, and this server was started with --no-history")
+        if private:
+            raise ValueError("learning writes files; untick Write nothing to the disk first")
 
     def _picture(self, file: dict[str, Any]) -> bytes:
         """An upload as a PNG, whatever it was: the training opens files less carefully than this."""
@@ -247,7 +207,7 @@ class StylesTab:
             spec = self.desk.scratch / f"{out.stem}.json"
             prompts = sample_prompts(model)
             values = {
-                "pictures": _written(pictures, spec.with_suffix(".pictures")),
+                "pictures": write_pictures(pictures, spec.with_suffix(".pictures")),
                 "style": style,
                 "out": str(out),
                 "prompts": prompts,
@@ -263,12 +223,12 @@ class StylesTab:
             self.desk.children.append(training.process)
         skip = gr.skip()
         rest = [skip] * (2 + len(self._pickers))
-        yield [_shown(training), "Learning has begun", gr.Button(interactive=False), gr.Button(visible=True), *rest]
+        yield [shown(training), "Learning has begun", gr.Button(interactive=False), gr.Button(visible=True), *rest]
         seen = -1
         while not training.ended():
             if training.version != seen and training.last["state"] != "done":  # which is shown once its file is offered
                 seen = training.version
-                yield [_shown(training), skip, skip, skip, *rest]
+                yield [shown(training), skip, skip, skip, *rest]
             time.sleep(0.25)
         yield self._done(training, out, chosen)
 
@@ -284,7 +244,7 @@ class StylesTab:
             kind = "error" if last.get("error") else "calm"
             return [job_view.message(text, kind), text, *buttons, skip, skip, *[skip] * len(self._pickers)]
         name = self.desk.engine.shelf.offer_adapter(last["path"])
-        html = _shown(training)
+        html = shown(training)
         shutil.rmtree(work, ignore_errors=True)
         lists = [picker.offered(before) for picker, before in zip(self._pickers, chosen, strict=True)]
         return [html, f"The style {name} is learned", *buttons, gr.Column(visible=True), name, *lists]
@@ -331,18 +291,6 @@ def _captions(pictures: int, captions: str) -> list[str]:
     return lines * pictures if len(lines) == 1 else lines
 
 
-def _written(pictures: list[tuple[bytes, str]], folder: Path) -> list[tuple[str, str]]:
-    """The pictures as files for the training's process, which end with the server."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    written = []
-    for number, (data, caption) in enumerate(pictures):
-        path = folder / f"{number:02d}.png"
-        path.write_bytes(data)
-        written.append((str(path), caption))
-    return written
-
-
 def _free_name(folder: Path, style: str, failed: Path | None) -> Path:
     """A file for a style that is not there yet; that of the training that failed, if it was of this name."""
     stem = re.sub(r"[^\w]+", "-", style.lower(), flags=re.ASCII).strip("-")[:60] or "style"
@@ -351,52 +299,6 @@ def _free_name(folder: Path, style: str, failed: Path | None) -> Path:
         number += 1
         path = folder / f"{stem}-{number}.safetensors"
     return path
-
-
-def _shown(training: Training) -> str:
-    last, samples = training.last, training.samples
-    strips = []
-    for sample in samples[-3:][::-1]:
-        address = _strip(sample)
-        words = f"Step {sample['step']}: style {sample['style']:.2f}, words {sample['text']:.2f} of the base's"
-        strips.append(
-            f'<figure style="margin:0"><img alt="Samples after step {sample["step"]}" src="{address}">'
-            f'<figcaption class="foot">{words}</figcaption></figure>'
-        )
-    if last["state"] == "done":
-        path = Path(last["path"])
-        link = f'<a href="/styles/{escape(path.name, quote=True)}" download>Save the file</a>'
-        say = f"Say <b>{escape(last['trigger'])}</b> in your prompt. " if last["trigger"] else ""
-        size = f"({last['bytes'] / 1e6:.1f} MB)"
-        head = f'<p class="foot">Learned; step {last["best"]} was the best. {say}{link} {size}</p>'
-        head += '<p class="foot">Choose it under Create, Options, Own styles, and how strongly it counts.</p>'
-    elif last["state"] == "learning":
-        share = last["step"] / last["steps"]
-        head = (
-            f'<div class="bar"><progress max="1" value="{share:.3f}" aria-label="Training"></progress>'
-            f"<span>Step {last['step']} of {last['steps']}</span>"
-            f"<span>{job_view.time_left(last['seconds_left'])}</span></div>"
-        )
-    elif last["state"] == "preparing":
-        words = last["what"][0].upper() + last["what"][1:]
-        head = (
-            f'<div class="bar"><progress max="{last["total"]}" value="{last["done"]}" aria-label="Preparing">'
-            f"</progress><span>{words}</span><span>{last['done']} of {last['total']}</span></div>"
-        )
-    else:
-        words = "Opening the model"
-        head = f'<div class="bar"><progress aria-label="Training"></progress><span>{words}</span><span></span></div>'
-    return f'<div class="stage">{head}<div class="strip">{"".join(strips)}</div></div>'
-
-
-def _strip(sample: dict[str, Any]) -> str:
-    """A strip as an address of its own, read once."""
-    if "address" not in sample:
-        from PIL import Image
-
-        with Image.open(sample["strip"], formats=["PNG"]) as image:
-            sample["address"] = job_view.data_url(image.convert("RGB"))
-    return sample["address"]
 
 
 def _candidates(keys: list[tuple[str, str]]) -> str:

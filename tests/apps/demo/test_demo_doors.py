@@ -3,23 +3,20 @@
 The routes are those that the mounted application really has, so that a new gradio brings none unseen.
 """
 
-import http.client
 import json
 import re
-import socket
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 import requests
 from PIL import Image
 from serving import Server, Start, png
 from starlette.routing import Route
-from visiting import Visitor
+from visiting import Listener, Visitor, ask, file, wire
 
 pytest.importorskip("gradio")
 
@@ -64,17 +61,9 @@ ADDRESSES = (  # private, carrier, link-local, metadata, loopback in disguise, t
 )
 PLACE = re.compile(r"\{\w+(:path)?\}")
 USED = {  # as gradio writes them; whoever adds one has looked at what it opens
-    *(
-        "/",
-        "/config",
-        "/favicon.ico",
-        "/theme.css",
-        "/assets/{path:path}",
-        "/static/{path:path}",
-        "/svelte/{path:path}",
-    ),
-    *("/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/heartbeat/{session_hash}"),
-    *("/gradio_api/queue/data", "/gradio_api/queue/join", "/gradio_api/run/{api_name}"),
+    *("/", "/favicon.ico", "/theme.css", "/assets/{path:path}", "/static/{path:path}"),
+    *("/gradio_api/app_id", "/gradio_api/heartbeat/{session_hash}", "/gradio_api/queue/data"),
+    *("/gradio_api/queue/join", "/gradio_api/run/{api_name}"),
 }
 REFUSED = b"the page has nothing here"
 OURS = {  # what stands before gradio's routes of these names, and what it says of nothing
@@ -83,29 +72,6 @@ OURS = {  # what stands before gradio's routes of these names, and what it says 
     ("GET", "/openapi.json"): b'"title":"amused-lite"',
     ("HEAD", "/openapi.json"): b"",
 }
-
-
-class Listener:
-    """A machine that a server might be made to ask: it counts who comes, and would send them on to another address."""
-
-    def __init__(self) -> None:
-        self.seen: list[bytes] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._answer, daemon=True).start()
-
-    def _answer(self) -> None:
-        while True:
-            try:
-                wire, _ = self._socket.accept()
-            except OSError:
-                return
-            with wire:
-                self.seen.append(wire.recv(4096).split(b"\r\n")[0])
-                wire.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://100.64.0.2/y.png\r\nContent-Length: 0\r\n\r\n")
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture(scope="module")
@@ -167,32 +133,6 @@ def walk(routes: list[Any]) -> Iterator[tuple[str, str]]:
         yield from ((method, route.path) for method in route.methods or ())
 
 
-def ask(page: Server, method: str, target: str, body: bytes = b"", kind: str = "application/json") -> tuple[int, bytes]:
-    """Status and the first of the body, for a target sent as it is: requests would tidy it up."""
-    place = urlsplit(page.url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
-    connection.putrequest(method, "/", skip_accept_encoding=True)
-    connection._buffer[0] = f"{method} {target} HTTP/1.1".encode("latin-1")  # type: ignore[attr-defined]
-    connection.putheader("Content-Type", kind)
-    connection.putheader("Content-Length", str(len(body)))
-    connection.endheaders(body)
-    try:
-        reply = connection.getresponse()
-        endless = "text/event-stream" in reply.headers.get("content-type", "")
-        return reply.status, b"" if endless else reply.read()
-    finally:
-        connection.close()
-
-
-def wire(name: str) -> str:
-    """A name in a request's target, with what HTTP cannot carry percent-encoded and all else as it is."""
-    return quote(name, safe="/%;\\:=~.?[]@")
-
-
-def file(name: str, **more: Any) -> dict[str, Any]:
-    return {"path": name, "meta": {"_type": "gradio.FileData"}, **more}
-
-
 def test_every_route_of_gradio_is_used_or_refused(page: Server, routes: list[tuple[str, str]]) -> None:
     from amused_lite.apps.demo import gate
 
@@ -230,8 +170,29 @@ def test_no_route_opens_what_it_is_told(
     assert listener.seen == []
 
 
+def test_a_picture_elsewhere_is_not_sent_back(page: Server, outside: list[str]) -> None:
+    """The first hole as it was found: a path, for a handler that takes a picture."""
+    visitor = Visitor(page.url)
+    event, target = visitor.event("open-picture", "upload"), visitor.component("open-picture")
+    reply = visitor.join(event["id"], [file(outside[1])], target)
+    said = json.dumps(list(visitor.messages())) if reply.ok else ""
+    assert "64 x 64 px" not in said and "file=" not in said
+    assert reply.status_code == 400
+
+
+def test_no_address_is_fetched(page: Server, listener: Listener) -> None:
+    """The second hole as it was found, and as a file of an event."""
+    visitor = Visitor(page.url)
+    event, target = visitor.event("open-picture", "upload"), visitor.component("open-picture")
+    for name in [*ADDRESSES, f"{listener.url}/x.png"]:
+        ask(page, "GET", f"/gradio_api/file={wire(name)}")
+        assert listener.seen == [], name
+        if visitor.join(event["id"], [file(name)], target).ok:
+            list(visitor.messages())
+        assert listener.seen == [], name
+
+
 def test_nothing_is_given_out_by_name(page: Server, outside: list[str], listener: Listener) -> None:
-    """The two holes as they were found: `file=`, and a path for a handler that takes a picture."""
     for name in [*outside, *ADDRESSES, f"{listener.url}/x.png"]:
         for way in ("file=", "file/", "proxy=", "stream/", "custom_component/"):
             for encoded in {wire(name), quote(name, safe="")}:
@@ -278,9 +239,10 @@ def test_an_upload_is_opened_and_an_address_beside_it_is_not(page: Server, liste
     visitor = Visitor(page.url)
     upload = visitor.upload(png(Image.new("RGB", (64, 48), "green")), "../../../etc/passwd")
     upload |= {"url": "http://100.64.0.1/x.png", "is_stream": True}
-    changed = json.dumps(visitor.do("open-picture", "upload", open_picture=upload))
+    visitor.set("open-picture", upload)
+    changed = visitor.do("open-picture", "upload")
     assert "64 x 48 px" in changed
-    shown = {found for found in re.findall(r'"url": "([^"]+)"', changed)}
+    shown = set(re.findall(r'"url": "([^"]+)"', changed))
     assert len(shown) == 1
     picture = requests.get(shown.pop())
     assert picture.headers["content-type"] == "image/png" and picture.content.startswith(b"\x89PNG")
@@ -291,8 +253,9 @@ def test_an_upload_is_opened_and_an_address_beside_it_is_not(page: Server, liste
 
 def test_a_program_that_draws_for_whoever_opens_it_is_not_run(page: Server) -> None:
     visitor = Visitor(page.url)
-    upload = visitor.upload(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n(x) print\n", "picture.png")
-    assert "no picture that can be read" in json.dumps(visitor.do("open-picture", "upload", open_picture=upload))
+    program = visitor.upload(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n(x) print\n", "picture.png")
+    visitor.set("open-picture", program)
+    assert "no picture that can be read" in visitor.do("open-picture", "upload")
 
 
 def test_events_that_are_none_are_told_so(page: Server) -> None:

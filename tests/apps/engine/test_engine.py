@@ -321,14 +321,14 @@ def test_closing_does_not_wait_forever() -> None:
         running.wait(60)
 
 
-def test_pictures_go_into_the_history_unless_it_is_paused(tmp_path: Path) -> None:
+def test_pictures_go_into_the_history_unless_their_owner_wants_none_there(tmp_path: Path) -> None:
     history = History(tmp_path / "h")
     engine = Engine(threads=1, history=history)
     (kept,) = engine.submit(Request(prompt="a cup", options={"steps": 1})).wait(60)
     (dropped,) = engine.submit(Request(prompt="a cup", options={"steps": 1}, keep=False)).wait(60)
-    history.paused = True
-    (paused,) = engine.submit(Request(prompt="a cup", options={"steps": 1})).wait(60)
-    assert kept.saved is not None and dropped.saved is None and paused.saved is None
+    changed = engine.submit(Request(prompt="a cup", options={"steps": 100}))
+    changed.keep = False  # while it is drawn
+    assert kept.saved is not None and dropped.saved is None and changed.wait(60)[0].saved is None
     assert len(list((tmp_path / "h").glob("*.png"))) == 1
     engine.close()
 

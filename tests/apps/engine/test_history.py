@@ -77,6 +77,11 @@ def test_a_link_out_of_the_folder_is_no_picture(history: History, made: Picture)
     made.save(outside)
     (history.folder / "link.png").symlink_to(outside)
     assert "link.png" not in [entry.name for entry in History(history.folder).search()]
+    (entry,) = history.search("cup")
+    (history.folder / entry.name).unlink()
+    (history.folder / entry.name).symlink_to(outside)  # in the place of one that was read
+    with pytest.raises(FileNotFoundError):
+        history.path(entry.name)
 
 
 def test_delete_removes_file_and_entry_for_good(history: History) -> None:
@@ -111,20 +116,6 @@ def test_files_may_come_and_go_by_hand(history: History, made: Picture) -> None:
     (history.folder / "broken.png").write_bytes(b"\x89PNG")
     assert history.refresh() >= 1
     assert {e.prompt for e in history.search()} == {"a guest", "a blue boat at night", "Ünïcode & ../../etc"}
-
-
-def test_paused_it_writes_nothing(tmp_path: Path, made: Picture) -> None:
-    history = History(tmp_path / "gallery", paused=True)
-    assert history.add(made) is None
-    assert list(tmp_path.iterdir()) == []
-    history.paused = False
-    assert history.add(made) is not None
-
-
-def test_paused_it_leaves_an_index_alone_too(history: History) -> None:
-    (history.folder / INDEX).unlink()
-    assert len(History(history.folder, paused=True)) == 3
-    assert not (history.folder / INDEX).exists()
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

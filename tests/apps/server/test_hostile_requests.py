@@ -42,6 +42,18 @@ def test_malformed_bodies(server: Server) -> None:
             assert len(reply.content) < 1000 and set(reply.json()) & {"error", "detail"}
 
 
+@pytest.mark.parametrize("value", ['"\\ud800"', '{"\\udfff": 1}', "[NaN]", "-Infinity", "[" * 5000 + "]" * 5000])
+def test_what_cannot_be_sent_back_is_refused_before_it_is_drawn(server: Server, value: str) -> None:
+    def drawn() -> list[str]:
+        text = requests.get(f"{server.url}/metrics").text
+        return [line for line in text.splitlines() if line.startswith("amused_lite_picture_seconds_count")]
+
+    before, body = drawn(), f'{{"prompt": "a", "steps": 1, "override_settings": {{"x": {value}}}}}'
+    reply = requests.post(f"{server.url}/sdapi/v1/txt2img", data=body, headers={"content-type": "application/json"})
+    assert reply.status_code in (400, 422) and len(reply.json()["detail"]) < 200
+    assert drawn() == before
+
+
 def test_malformed_forms(server: Server) -> None:
     url = f"{server.url}/v1/images/edits"
     assert requests.post(url, data=b"x", headers={"content-type": "multipart/form-data"}).status_code == 400

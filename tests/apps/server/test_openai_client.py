@@ -120,24 +120,65 @@ def test_variations_know_the_prompt_from_the_file(client: openai.OpenAI) -> None
         client.images.create_variation(image=png(made.image))
 
 
+@pytest.mark.parametrize("name", ["gpt-image-1", "dall-e-3", "gpt-image-1-mini"])
+def test_programs_that_name_openai_s_models_get_a_picture_and_a_warning(client: openai.OpenAI, name: str) -> None:
+    answer = client.images.generate(prompt="a red cup", model=name, extra_body={"seed": 7, "steps": 2})
+    assert is_alone(answer.data[0].b64_json or "", "a red cup", 7, 2)  # type: ignore[index]
+    (warning,) = answer.model_extra["warnings"]  # type: ignore[index]
+    assert name in warning and "tiny" in warning
+    (done,) = client.images.generate(prompt="a cup", model=name, stream=True, extra_body={"steps": 1})
+    assert name in done.model_extra["warnings"][0]  # type: ignore[index]
+
+
+def test_usage_counts_tokens(client: openai.OpenAI) -> None:
+    answer = client.images.generate(prompt="a cup", n=2, extra_body={"steps": 1})
+    usage = answer.usage
+    assert usage is not None and usage.output_tokens == 2 * alone("a red cup", 7, 2).recipe.tokens.size
+    assert 2 <= usage.input_tokens == usage.input_tokens_details.text_tokens <= 5  # letters at most
+    assert usage.total_tokens == usage.input_tokens + usage.output_tokens
+    edited = client.images.edit(image=png(alone("a red cup", 7, 2).image), prompt="a cup", extra_body={"steps": 1})
+    assert edited.usage is not None and edited.usage.input_tokens_details.image_tokens == usage.output_tokens / 2
+    (done,) = client.images.generate(prompt="a cup", stream=True, extra_body={"steps": 1})
+    assert done.usage.output_tokens == usage.output_tokens / 2  # type: ignore[union-attr]
+
+
+def test_edits_have_the_size_that_was_asked_for_or_none(client: openai.OpenAI) -> None:
+    source = png(alone("a red cup", 7, 2).image)
+    answer = client.images.edit(image=source, prompt="a cup", size="512x512", extra_body={"steps": 1})
+    assert answer.size == "512x512"
+    for size in ("banana", "1024x1024"):
+        with pytest.raises(openai.BadRequestError) as error:
+            client.images.edit(image=source, prompt="a cup", size=size, extra_body={"steps": 1})  # type: ignore[arg-type]
+        assert error.value.param == "size"
+    small = png(Image.new("RGB", (96, 64), "red"))
+    mask = png(half_mask((96, 64)))
+    filled = client.images.edit(image=small, mask=mask, prompt="a cup", size="96x64", extra_body={"steps": 1})  # type: ignore[arg-type]
+    assert filled.size == "96x64"
+
+
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "said", "param", "code"),
     [
-        ({"prompt": ""}, "empty"),
-        ({"prompt": "x" * 10**6}, "1000000 characters"),
-        ({"prompt": "a", "n": 11}, "n must be"),
-        ({"prompt": "a", "size": "1024x1024"}, "512x512"),
-        ({"prompt": "a", "size": "huge"}, "size"),
-        ({"prompt": "a", "model": "../../etc"}, "not offered"),
-        ({"prompt": "a", "extra_body": {"steps": -1}}, "steps"),
-        ({"prompt": "a", "extra_body": {"steps": "many"}}, "steps"),
-        ({"prompt": "a", "extra_body": {"seed": 2**70}}, "seed"),
+        ({"prompt": ""}, "empty", "prompt", "invalid_value"),
+        ({"prompt": "x" * 10**6}, "1000000 characters", "prompt", "invalid_value"),
+        ({"prompt": "a", "n": 11}, "n must be", "n", "invalid_value"),
+        ({"prompt": "a", "size": "1024x1024"}, "512x512", "size", "invalid_value"),
+        ({"prompt": "a", "size": "huge"}, "size", "size", "invalid_value"),
+        ({"prompt": "a", "model": "../../etc"}, "choose one of tiny", "model", "model_not_found"),
+        ({"prompt": "a", "background": "transparent"}, "opaque", "background", "invalid_value"),
+        ({"prompt": "a", "background": "plaid"}, "background", "background", "invalid_value"),
+        ({"prompt": "a", "extra_body": {"steps": -1}}, "steps", "steps", "invalid_value"),
+        ({"prompt": "a", "extra_body": {"steps": "many"}}, "steps", "steps", "invalid_value"),
+        ({"prompt": "a", "extra_body": {"seed": 2**70}}, "seed", "seed", "invalid_value"),
+        ({"prompt": None}, "prompt", "prompt", "invalid_value"),
     ],
 )
-def test_errors_come_in_openai_s_form(client: openai.OpenAI, fields: dict, said: str) -> None:
+def test_errors_come_in_openai_s_form(client: openai.OpenAI, fields: dict, said: str, param: str, code: str) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         client.images.generate(**fields)
     body = error.value.body
     assert isinstance(body, dict) and set(body) == {"message", "type", "param", "code"}
     assert said in body["message"] and len(body["message"]) < 300
     assert body["type"] == "invalid_request_error"
+    assert (error.value.param, error.value.code) == (param, code)
+    assert error.value.request_id and error.value.request_id.startswith("req_")

@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
+from amused_lite.apps.engine.model_cache import Shelf
 from serving import Server, Start, is_alone
 
 
@@ -44,6 +46,11 @@ def test_help_teaches() -> None:
         (("-m", "gone", "--port", "0"), "not found"),
         (("--adapter", "gone.safetensors", "--port", "0"), "gone.safetensors"),
         (("--history", "x", "--no-history"), "exclude"),
+        (("--token-file", "gone.txt"), "gone.txt"),
+        (("--token-file", "/dev/zero"), "text file"),
+        (("--token-file", "x", "--token", "0123456789abcdef"), "exclude"),
+        (("--forwarded-allow-ips", "nginx"), "127.0.0.1"),
+        (("--runtime", "torch:float8"), "float8"),
     ],
 )
 def test_what_a_user_can_cause_is_one_line(flags: tuple[str, ...], said: str) -> None:
@@ -66,7 +73,33 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     assert result.returncode == 2 and 'pip install "amused-lite[demo]"' in result.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", "must hold one token"),
+        ("short", "line 1"),
+        ("a: 0123456789abcdef\n0123456789abcdeg", "must hold one token"),
+        ("a: 0123456789abcdef\na: 0123456789abcdeg", "line 2"),
+        ("a: 0123456789abcdef\nb: 0123456789abcdef", "line 2"),
+        ("a b: 0123456789abcdef", "line 1"),
+    ],
+)
+def test_a_file_of_tokens_is_checked(tmp_path: Path, lines: str, said: str) -> None:
+    (tmp_path / "tokens").write_text(lines)
+    result = run("--token-file", str(tmp_path / "tokens"))
+    assert result.returncode == 2 and said in result.stderr and len(result.stderr.splitlines()) == 1
+    assert "0123456789abcde" not in result.stderr
+
+
+@pytest.mark.parametrize("runtime", ["torch:bfloat16", "torch:auto", "auto:bfloat16"])
+def test_it_takes_the_runtimes_that_generate_takes(runtime: str) -> None:
+    shelf = Shelf(["tiny"])
+    assert shelf.check(None, runtime, ()).runtime == runtime
+    with pytest.raises(ValueError, match="fast"):
+        shelf.check(None, "torch:fast", ())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_told_to_stop_it_finishes_the_running_picture(start: Start, number: signal.Signals, code: int) -> None:
     server = start()
     replies: list[requests.Response] = []
@@ -91,6 +124,36 @@ def test_told_to_stop_it_finishes_the_running_picture(start: Start, number: sign
     _, errors = server.process.communicate(timeout=60)
     assert server.process.returncode == code
     assert "Traceback" not in errors and "stopping" in errors
+
+
+def test_told_twice_it_ends_at_once_and_says_so(start: Start) -> None:
+    """Those who wait are answered, whoever has sent half a request is hung up on, and nothing looks like a failure."""
+    server = start()
+    place = urlsplit(server.url)
+    replies: list[requests.Response] = []
+
+    def ask() -> None:
+        fields = {"prompt": "a red cup", "steps": 1000}
+        replies.append(requests.post(f"{server.url}/v1/images/generations", json=fields, timeout=120))
+
+    clients = [threading.Thread(target=ask) for _ in range(2)]
+    for client in clients:
+        client.start()
+    while requests.get(f"{server.url}/health").json()["waiting"] < 1:
+        time.sleep(0.02)
+    with socket.create_connection((place.hostname, place.port)) as half:
+        half.sendall(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.stderr is not None and "stopping" in server.process.stderr.readline()
+        server.process.send_signal(signal.SIGINT)
+        for client in clients:
+            client.join()
+        _, errors = server.process.communicate(timeout=60)
+    assert [reply.status_code for reply in replies] == [503, 503]
+    assert all(int(reply.headers["retry-after"]) > 0 for reply in replies)
+    assert all("stopping" in reply.json()["error"]["message"] for reply in replies)
+    assert server.process.returncode == 130
+    assert "Traceback" not in errors and "Exception" not in errors
 
 
 def test_history_keeps_pictures_where_it_is_told(start: Start) -> None:
