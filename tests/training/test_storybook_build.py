@@ -15,12 +15,21 @@ from small_drawings import write_sets
 
 from amused_lite import cli
 from amused_lite.bundle import open_bundle
-from amused_lite.config import RANKER_SIDE
+from amused_lite.config import PRESETS, RANKER_SIDE
 from amused_lite.training import presets, tokens
 from amused_lite.training.build import Build
 from amused_lite.training.storybook import drawings
 from amused_lite.training.storybook.world import Storybook
 
+BOOK = PRESETS["storybook"]
+CONFIG = replace(
+    BOOK,
+    text=replace(BOOK.text, vocab_size=700, width=32, heads=2, layers=2, feedforward_width=32, projection_width=32,
+                 start_token_id=698, end_token_id=699),
+    uvit=replace(BOOK.uvit, codebook_size=64, vocab_size=72, token_width=16, block_width=24, res_blocks=1,
+                 hidden_size=32, heads=2, layers=2, feedforward_width=40, text_width=32, pooled_width=32),
+    vqgan=replace(BOOK.vqgan, channels=(8, 8, 8), decoder_channels=(8, 8, 8), latent_channels=4, codebook_size=64),
+)  # fmt: skip
 STAGES = "fetch tokenizer vqgan tokens-256 uvit-256 tokens-512 uvit-512 decoder ranker bundle".split()
 
 
@@ -37,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             parts[name] = replace(part, recipe=recipe, pictures=16, first_pictures=16)
         vqgan = replace(build.vqgan, steps=3, whole_steps=1, plain_steps=1)
         decoder, ranker = replace(build.decoder, steps=1), replace(build.ranker, steps=1)
-        return replace(build, parts=parts, captions=2000, vqgan=vqgan, decoder=decoder, ranker=ranker)
+        return replace(build, config=CONFIG, parts=parts, captions=2000, vqgan=vqgan, decoder=decoder, ranker=ranker)
 
     monkeypatch.setattr(presets, "small", smaller)
     monkeypatch.setattr(tokens, "SHARD", 16)
