@@ -31,7 +31,7 @@ from amused_lite.models.vqgan import VQGAN
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.clip import CLIPRecipe, train_clip
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
-from amused_lite.training.loop import TrainingRun, subset
+from amused_lite.training.loop import OTHER_MODEL, TrainingRun, subset
 from amused_lite.training.ranker import RankerRecipe, train_ranker
 from amused_lite.training.tokens import TokenPool, encode_pictures
 from amused_lite.training.uvit import Batches, UViTRecipe, initialize, initialize_text, train_uvit
@@ -183,7 +183,7 @@ class Build:
             text = self._source_part("text")
         elif before := parts[: parts.index(part)]:
             trained = nn.ModuleDict({"uvit": uvit, "text": text}) if text else uvit
-            trained.load_state_dict(self._weights(f"uvit{before[-1]}", "ema"))
+            self._fill(trained, f"uvit{before[-1]}", "ema")
         else:
             initialize(uvit)
             if text:
@@ -212,31 +212,39 @@ class Build:
         model = self._vqgan_as_trained()
         if self._steps("decoder"):
             finished = nn.ModuleList([model.post_quant, model.decoder])
-            finished.load_state_dict(self._weights("decoder", "ema"))
+            self._fill(finished, "decoder", "ema")
         return model
 
     def _vqgan_as_trained(self) -> VQGAN:
         if self.source:
             return convert_conv2d_weight_memory_format(self._source_part("vqgan"), torch.channels_last)
         model = convert_conv2d_weight_memory_format(VQGAN(self.config.vqgan), torch.channels_last)
-        model.load_state_dict(self._weights("vqgan"))
+        self._fill(model, "vqgan")
         return model.eval()
 
     def text_model(self) -> CLIPText:
         """The finished text tower: the U-ViT's where that has trained it, else the source's or CLIP's."""
         if not self.clip:
-            text = CLIPText(self.config.text)
-            text.load_state_dict(subset(self._weights(f"uvit{[*self.parts][-1]}", "ema"), "text"))
-            return text.eval()
+            return self._trained([*self.parts][-1])[1]
         if self.source:
             return self._source_part("text")
         return text_from_open_clip(self._weights("clip"), self.config.text, "clip run").eval()
+
+    def _trained(self, part: str) -> tuple[UViT, CLIPText]:
+        """The U-ViT as a part has left it, with averaged weights, and the text tower it goes with."""
+        uvit = UViT(self.config.uvit)
+        if self.clip:
+            self._fill(uvit, f"uvit{part}", "ema")
+            return uvit, self.text_model()
+        text = CLIPText(self.config.text)
+        self._fill(nn.ModuleDict({"uvit": uvit, "text": text}), f"uvit{part}", "ema")
+        return uvit, text.eval()
 
     def ranker_model(self) -> CLIPImage | None:
         """None where neither this build nor the model it goes on from has one."""
         if self._steps("ranker"):
             model = CLIPImage(self.config.text.projection_width)
-            model.load_state_dict(self._weights("ranker"))
+            self._fill(model, "ranker")
             return model.eval()
         return self._source_part("ranker") if self.source and self.source.config.ranker else None
 
@@ -249,16 +257,9 @@ class Build:
         part, ranker = [*self.parts][-1] if part is None else part, self.ranker_model()
         grid = self.parts[part].canvas // self.config.vqgan.downsample_factor
         networks = Networks(replace(self.config, ranker=ranker is not None, uvit=replace(self.config.uvit, grid=grid)))
-        weights = self._weights(f"uvit{part}", "ema")
-        if not self.clip:
-            networks.text.load_state_dict(subset(weights, "text"))
-            weights = subset(weights, "uvit")
-        else:
-            networks.text = self.text_model()
-        trained = UViT(self.config.uvit)
-        trained.load_state_dict(weights)
+        trained, networks.text = self._trained(part)
         positions = trained.token_side.positions_for(networks.config.uvit.inner_grid)
-        networks.uvit.load_state_dict(weights | {"token_side.positions": positions})
+        networks.uvit.load_state_dict(trained.state_dict() | {"token_side.positions": positions})
         networks.ranker = ranker
         networks.vqgan = convert_conv2d_weight_memory_format(self.vqgan_model(), torch.contiguous_format)
         return networks.eval()
@@ -276,6 +277,18 @@ class Build:
         saved = TrainingRun(self.folder / stage).load()
         assert saved is not None  # _made has seen the file
         return subset(saved[1], prefix)
+
+    def _fill(self, module: nn.Module, stage: str, prefix: str = "model") -> None:
+        """Load what a stage has trained.
+
+        Raises:
+            ValueError: it has trained something else.
+        """
+        weights = self._weights(stage, prefix)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{self.folder / stage} {OTHER_MODEL}") from error
 
     def _made(self, stage: str, name: str) -> Path:
         path = self.folder / name

@@ -181,6 +181,9 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
+OTHER_MODEL = "holds a training of another model; choose another folder, or delete it to begin anew"
+
+
 class Trainer(Protocol):
     """What `fit` needs of one kind of training. `ModuleTrainer` has `state` and `restore` for most."""
 
@@ -221,11 +224,17 @@ def fit(
 
     Returns:
         Why it ended, or None when it was stopped before.
+
+    Raises:
+        ValueError: the folder holds a training of something else.
     """
     first, losses, reason = 0, [], ""
     if saved := run.resume():
         first, tensors, numbers = saved
-        trainer.restore(tensors, numbers)
+        try:
+            trainer.restore(tensors, numbers)
+        except (RuntimeError, KeyError, ValueError) as error:  # other names, shapes or groups of parameters
+            raise ValueError(f"{run.folder} {OTHER_MODEL}") from error
         losses = [value for key, value in numbers.items() if key.startswith("losses.")]
         reason = numbers.get("reason", "")
     end = f"all {steps} steps are done"

@@ -1,5 +1,6 @@
 """A run's folder: full disks, files cut in half, and an impatient user."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from amused_lite import cli
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop import TrainingRun, fit
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
@@ -78,3 +79,50 @@ def test_too_little_memory_costs_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err.strip().splitlines() == [
         "amused-lite: error: not enough memory; close other programs or use a smaller model"
     ]
+
+
+class Counter:
+    """A trainer of one number."""
+
+    def __init__(self, name: str = "count") -> None:
+        self.name, self.count = name, torch.zeros(1)
+
+    def step(self, number: int) -> dict[str, float]:
+        self.count += number
+        return {"loss": float(number)}
+
+    def state(self) -> dict[str, object]:
+        return {self.name: self.count}
+
+    def restore(self, tensors: dict[str, torch.Tensor], numbers: dict[str, object]) -> None:
+        self.count = tensors[self.name]
+
+
+def steps_logged(folder: Path) -> list[tuple[int, float]]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def test_a_session_that_ends_early_keeps_the_losses_it_has_not_logged(tmp_path: Path) -> None:
+    trainer = Counter()
+    assert fit(TrainingRun(tmp_path), trainer, 10, log_every=4, mean=True, stop_after=3) is None
+    assert fit(TrainingRun(tmp_path), trainer := Counter(), 10, log_every=4, mean=True) == "all 10 steps are done"
+    assert trainer.count.item() == sum(range(10))
+    assert steps_logged(tmp_path) == [(0, 0.0), (4, 2.5), (8, 6.5), (9, 9.0)]  # means since the line before
+    assert fit(TrainingRun(tmp_path), Counter(), 10) == "all 10 steps are done" and len(steps_logged(tmp_path)) == 4
+
+
+def test_a_reason_ends_a_training_for_good(tmp_path: Path) -> None:
+    def enough(done: int) -> str:
+        return "enough" if done == 2 else ""
+
+    first = fit(TrainingRun(tmp_path), Counter(), 10, log_every=2, log_first=False, after_step=enough)
+    again = fit(TrainingRun(tmp_path), trainer := Counter(), 10)
+    assert first == again == "enough" and trainer.count.item() == 1
+    assert steps_logged(tmp_path) == [(1, 1.0)]
+
+
+def test_another_model_in_the_folder_costs_one_line(tmp_path: Path) -> None:
+    fit(TrainingRun(tmp_path), Counter(), 1)
+    with pytest.raises(ValueError, match="holds a training of another model; choose another folder"):
+        fit(TrainingRun(tmp_path), Counter("total"), 2)
