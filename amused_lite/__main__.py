@@ -1,7 +1,38 @@
-"""`python -m amused_lite`: the same as the `amused-lite` command."""
+"""`python -m amused_lite`, and the `amused-lite` command itself."""
 
+import os
+import signal
 import sys
+from types import FrameType
+from typing import Any
 
-from amused_lite.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command; Ctrl-C and SIGTERM are heard before anything else is imported, and not while Python ends."""
+    _listen(_end)
+    from amused_lite.cli import main as run
+
+    try:
+        return run()
+    finally:
+        _listen(signal.SIG_IGN)  # the exit code is settled; any other handler is taken off before libraries unload
+
+
+def _listen(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells' background jobs stay deaf to them
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End at once: nothing is begun yet."""
+    if number == signal.SIGINT:
+        try:
+            os.write(2, b"amused-lite: interrupted\n")
+        except OSError:
+            pass  # nobody listens
+    os._exit(128 + number)  # as shells report it
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,13 +21,15 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from amused_lite.config import ModelConfig
+from amused_lite.reading import check_version, convert, parse_object, read_text
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -38,39 +40,51 @@ QUANTIZED = "quantized.safetensors"  # in its place, in bundles for onnx and tor
 MODULES = ("encode_prompt", "unmask", "decode_image", "encode_image")
 RANKER_MODULES = ("embed_text", "embed_image")  # of models with a ranker
 TARGETS = ("onnx", "openvino", "coreml", "executorch")
-_KNOWN_TARGETS = (*TARGETS, "torch")  # what export writes, and what only `quantize` does
+Target = Annotated[str, Meta(pattern=f"^({'|'.join(TARGETS)}|torch)$")]  # what export writes, and what `quantize` does
 
 _REMEDY = "copy or download the bundle again"
 _REMEMBER_ABOVE = 256 * 2**20  # bytes; smaller bundles are hashed at every opening, which takes a tenth of a second
+
+Word = Annotated[str, Meta(max_length=100)]
+Name = Annotated[str, Meta(max_length=1000)]
+_Shape = Annotated[list[Annotated[int, Meta(ge=1, le=2**32)] | Word], Meta(max_length=8)]  # a word: a free axis
+ModuleInputs = Annotated[dict[Word, tuple[Word, _Shape]], Meta(max_length=100)]  # input -> (dtype, shape)
 
 
 @dataclass(frozen=True)
 class FileRecord:
     """One file of a bundle."""
 
-    sha256: str
-    size: int  # bytes
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    size: Annotated[int, Meta(ge=0, le=2**48)]  # bytes
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a bundle says about itself. `write_manifest` fills in `files`."""
 
-    name: str
-    preset: str
-    config: dict[str, Any]  # ModelConfig.to_dict()
+    name: Name
+    preset: Word
+    config: ModelConfig
     image_size: int  # side in pixels
-    precision: dict[str, str]  # module -> how its weights are stored, such as "float16"
-    inputs: dict[str, dict[str, list[Any]]]  # module -> input -> [dtype, shape]; a word in a shape is a free axis
-    target: str = "onnx"  # one of `TARGETS`: the format of the modules
+    precision: Annotated[dict[Word, Word], Meta(max_length=100)]  # module -> how its weights are stored: "float16"
+    inputs: Annotated[dict[Word, ModuleInputs], Meta(max_length=100)]  # of each module
+    target: Target = "onnx"  # the format of the modules
     options: dict[str, Any] = field(default_factory=dict)  # what the export was asked for: batch, opset, ...
-    files: dict[str, FileRecord] = field(default_factory=dict)
-    parity: dict[str, float] = field(default_factory=dict)  # figures of the export's own comparison
+    files: Annotated[dict[Name, FileRecord], Meta(max_length=10_000)] = field(default_factory=dict)
+    parity: Annotated[dict[Word, float], Meta(max_length=10_000)] = field(default_factory=dict)  # of the export
     defaults: dict[str, Any] = field(default_factory=dict)  # steps, guidance_scale, mask_temperature, ...
-    adapter: str | None = None  # name of the adapter that was merged in
-    weights_licence: str = ""
-    guidance: str = "pair"  # the unmask module takes (negative, prompt) rows together
+    adapter: Name | None = None  # name of the adapter that was merged in
+    weights_licence: Name = ""
+    guidance: Literal["pair"] = "pair"  # the unmask module takes (negative, prompt) rows together
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            if not _is_inside(name):
+                raise ValueError(f"files has {name[:40]!r}, expected a plain path inside the folder")
+        if self.config.image_size != self.image_size:
+            raise ValueError(f"image_size is {self.image_size}, its own config gives {self.config.image_size}")
 
     @property
     def model_hash(self) -> str:
@@ -87,7 +101,11 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
-    config: ModelConfig
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's."""
+        return self.manifest.config
 
     def path(self, name: str) -> Path:
         """A file of the bundle.
@@ -102,12 +120,15 @@ class Bundle:
 
     def colours(self) -> np.ndarray:
         """(K, 3) uint8: the mean colour of every codebook entry."""
-        table = np.load(self.path(COLOURS), allow_pickle=False)
-        expected = (self.config.uvit.codebook_size, 3)
+        path, expected = self.path(COLOURS), (self.config.uvit.codebook_size, 3)
+        try:
+            table = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that lies costs no memory
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is no colour table ({error}); export the bundle again") from error
         if table.shape != expected or table.dtype != np.uint8:
             got = f"{table.dtype} {table.shape}"
-            raise ValueError(f"{self.path(COLOURS)}: got {got}, expected uint8 {expected}; export the bundle again")
-        return table
+            raise ValueError(f"{path}: got {got}, expected uint8 {expected}; export the bundle again")
+        return np.array(table)
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
@@ -133,22 +154,14 @@ def open_bundle(path: str | Path) -> Bundle:
         ValueError: the manifest cannot be read or contradicts itself, or a file has another size or hash.
     """
     folder = Path(path)
-    try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f"{folder} is not a bundle: it has no {MANIFEST}; give a bundle folder") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{folder / MANIFEST} is not text: {error}; {_REMEDY}") from error
-    manifest = _parse(folder / MANIFEST, text)
-    try:
-        config = ModelConfig.from_dict(manifest.config)
-    except (ValueError, ArithmeticError, AttributeError) as error:
-        raise ValueError(f"{folder / MANIFEST}: {error}; {_REMEDY}") from error
-    if config.image_size != manifest.image_size:
-        sizes = f"image_size {manifest.image_size}, its own config gives {config.image_size}"
-        raise ValueError(f"{folder / MANIFEST} contradicts itself: {sizes}; export the bundle again")
+    where = folder / MANIFEST
+    if not os.path.lexists(where):
+        raise FileNotFoundError(f"{folder} is not a bundle: it has no {MANIFEST}; give a bundle folder")
+    values = parse_object(read_text(where, _REMEDY), str(where), _REMEDY)
+    check_version(values, "format_version", FORMAT_VERSION, str(where), _REMEDY)
+    manifest = convert(values, Manifest, str(where), _REMEDY)
     _verify(folder, manifest.files)
-    return Bundle(folder, manifest, config)
+    return Bundle(folder, manifest)
 
 
 def check_module(bundle: Bundle, module: str) -> None:
@@ -179,35 +192,6 @@ def check_inputs(manifest: Manifest, module: str, found: Specs, source: str) -> 
         if got_dtype != dtype or not same_shape:
             got = f"{got_dtype} {list(got_shape)}"
             raise ValueError(f"{source}: input {name} is {got}, the manifest says {dtype} {list(shape)}; {_REMEDY}")
-
-
-def _parse(path: Path, text: str) -> Manifest:
-    try:
-        values = json.loads(text)
-        version = values["format_version"]
-        if version != FORMAT_VERSION:
-            remedy = "update amused-lite" if isinstance(version, int) and version > FORMAT_VERSION else _REMEDY
-            raise ValueError(f"bundle format {version!r}, this version reads {FORMAT_VERSION}; {remedy}")
-        unknown = sorted(set(values) - {item.name for item in fields(Manifest)})
-        if unknown:
-            raise ValueError(f"unknown entries {unknown}; {_REMEDY}")
-        files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
-        manifest = Manifest(files=files, **values)
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} cannot be read as a manifest ({reason}); {_REMEDY}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if manifest.guidance != "pair":
-        raise ValueError(f"{path}: guidance layout {manifest.guidance!r}, expected 'pair'; export the bundle again")
-    if manifest.target not in _KNOWN_TARGETS:
-        raise ValueError(f"{path}: target {manifest.target!r}, expected one of {', '.join(_KNOWN_TARGETS)}; {_REMEDY}")
-    if not isinstance(manifest.options, dict):
-        raise ValueError(f"{path}: options {manifest.options!r}, expected a table; {_REMEDY}")
-    for name in files:
-        if not _is_inside(name):
-            raise ValueError(f"{path} lists {name!r}, which is not a plain path inside its folder; {_REMEDY}")
-    return manifest
 
 
 def _is_inside(name: str) -> bool:

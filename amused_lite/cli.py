@@ -8,10 +8,14 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from amused_lite import __version__
 from amused_lite.errors import BAD_INPUT, fail, guard
+
+EXIT_CODES = """\
+exit codes: 0 done; 1 verify found a difference; 2 bad input, or something is missing, full or broken: one line on
+stderr says what; 130 stopped by Ctrl-C, 143 by SIGTERM; what was being written is removed, training goes on later"""
 
 
 class Command(NamedTuple):
@@ -51,13 +55,22 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong, where to read more, and exit."""
         sys.exit(fail(f"{message}; see {self.prog} --help"))
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:  # argparse would make it []
+            self.error(f"argument {'/'.join(action.option_strings)}: expected a value, got '--'")
+        return super()._get_values(action, arg_strings)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse itself would not say that it cannot be written
+
 
 def _parser(chosen: str | None) -> Parser:
     """Every subcommand by name and summary; only the chosen one with its arguments."""
     parser = Parser(
         prog="amused-lite",
         description="Text to pictures by masked image modelling, on this machine.",
-        epilog="amused-lite COMMAND --help explains a command, with examples.",
+        epilog=f"amused-lite COMMAND --help explains a command, with examples.\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"amused-lite {__version__}")
@@ -101,5 +114,4 @@ def _run(words: list[str]) -> int:
     if unknown:
         _explain_unknown(parser, args.command, unknown)
     code: int = args.run(args)
-    sys.stdout.flush()
     return code

@@ -4,9 +4,24 @@ Sizes are those of the published `transformer/config.json`, `vqvae/config.json` 
 fields carry this project's names, and `models/checkpoint.py` holds the one table that translates them.
 """
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
+from msgspec import Meta
+
+# Far above any model of this kind, and far below what would fill a machine's memory before a weight was read.
+Width = Annotated[int, Meta(ge=1, le=16_384)]
+Layers = Annotated[int, Meta(ge=1, le=256)]
+Heads = Annotated[int, Meta(ge=1, le=256)]
+Entries = Annotated[int, Meta(ge=1, le=2**20)]  # of a vocabulary or a codebook
+TokenId = Annotated[int, Meta(ge=0, lt=2**20)]
+Epsilon = Annotated[float, Meta(gt=0, le=1)]
+Levels = Annotated[tuple[Width, ...], Meta(min_length=1, max_length=10)]
+Patch = Annotated[int, Meta(ge=1, le=64)]
+Guidance = Annotated[float, Meta(ge=0, le=100)]
+_LARGEST_LAW = 2**28  # numbers: one for each code at each token, drawn anew at every step
+_LARGEST_SIDE = 8192  # px
+MAX_SEED = 2**64 - 1  # the noise is keyed by a seed of 64 bits
 RANKER_SIDE = 128  # pixels of the square pictures that a ranker looks at; larger ones are averaged down to it
 
 
@@ -19,43 +34,44 @@ def _check(condition: bool, message: str) -> None:
 class TextConfig:
     """CLIP's text tower (Radford et al. 2021). Defaults are CLIP-L/14."""
 
-    vocab_size: int = 49408
-    context_length: int = 77
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    feedforward_width: int = 3072
-    projection_width: int = 768
+    vocab_size: Entries = 49408
+    context_length: Annotated[int, Meta(ge=3, le=4096)] = 77
+    width: Width = 768
+    layers: Annotated[int, Meta(ge=2, le=256)] = 12  # penultimate states need 2
+    heads: Heads = 12
+    feedforward_width: Annotated[int, Meta(ge=1, le=65_536)] = 3072
+    projection_width: Width = 768
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
-    norm_eps: float = 1e-5
-    start_token_id: int = 49406
-    end_token_id: int = 49407  # also pads: aMUSEd attends to all positions, so the padding id is part of the model
+    norm_eps: Epsilon = 1e-5
+    start_token_id: TokenId = 49406
+    end_token_id: TokenId = 49407  # also pads: aMUSEd attends to all positions, so the padding id is part of the model
 
     def __post_init__(self) -> None:
         _check(self.width % self.heads == 0, f"text width {self.width} is not divisible by {self.heads} heads")
-        _check(self.layers >= 2, f"the text tower needs 2 layers or more for penultimate states, got {self.layers}")
+        for name, token in (("start_token_id", self.start_token_id), ("end_token_id", self.end_token_id)):
+            _check(token < self.vocab_size, f"{name} is {token}, expected an id below vocab_size {self.vocab_size}")
 
 
 @dataclass(frozen=True)
 class UViTConfig:
     """The U-ViT masked transformer (aMUSEd, section 3). Defaults are amused-256's."""
 
-    grid: int = 16  # tokens per side of the square picture it was trained for
-    codebook_size: int = 8192
-    vocab_size: int = 8256  # codebook, padding to a multiple of 64, and the mask token as its last entry
-    token_width: int = 768
-    block_width: int = 768
-    block_heads: int = 12
-    res_blocks: int = 3  # in the down block and again in the up block
-    hidden_size: int = 1024
-    layers: int = 22
-    heads: int = 16
-    feedforward_width: int = 2816
-    text_width: int = 768
-    pooled_width: int = 768
-    micro_width: int = 256  # sinusoid width of each of the five micro-conditioning numbers
+    grid: Annotated[int, Meta(ge=1, le=256)] = 16  # tokens per side of the square picture it was trained for
+    codebook_size: Entries = 8192
+    vocab_size: Entries = 8256  # codebook, padding to a multiple of 64, and the mask token as its last entry
+    token_width: Width = 768
+    block_width: Width = 768
+    block_heads: Heads = 12
+    res_blocks: Annotated[int, Meta(ge=1, le=64)] = 3  # in the down block and again in the up block
+    hidden_size: Width = 1024
+    layers: Layers = 22
+    heads: Heads = 16
+    feedforward_width: Annotated[int, Meta(ge=1, le=65_536)] = 2816
+    text_width: Width = 768
+    pooled_width: Width = 768
+    micro_width: Width = 256  # sinusoid width of each of the five micro-conditioning numbers
     resample: bool = False  # halve the grid before the transformer, double it after (amused-512)
-    norm_eps: float = 1e-6
+    norm_eps: Epsilon = 1e-6
     learned_positions: bool = False  # not published; see docs/log.md for why the tiny preset has them
 
     def __post_init__(self) -> None:
@@ -64,6 +80,8 @@ class UViTConfig:
         _check(self.block_width % self.block_heads == 0, f"block_width {self.block_width} / {self.block_heads} heads")
         _check(self.micro_width % 2 == 0, f"micro_width must be even, got {self.micro_width}")
         _check(not (self.resample and self.grid % 2), f"a resampled grid must be even, got {self.grid}")
+        law = f"{self.num_tokens} tokens out of {self.codebook_size} codes"
+        _check(self.num_tokens * self.codebook_size <= _LARGEST_LAW, f"{law} are more than {_LARGEST_LAW} numbers")
 
     @property
     def mask_token_id(self) -> int:
@@ -83,19 +101,19 @@ class UViTConfig:
 class VQGANConfig:
     """The VQ-GAN tokenizer of pictures (Esser et al. 2021). Defaults are aMUSEd's f16, 8192 codes, no attention."""
 
-    channels: tuple[int, ...] = (128, 256, 256, 512, 768)  # one level each; every level but the last halves the side
-    layers_per_block: int = 2
-    latent_channels: int = 64
-    codebook_size: int = 8192
+    channels: Levels = (128, 256, 256, 512, 768)  # one level each; every level but the last halves the side
+    layers_per_block: Annotated[int, Meta(ge=1, le=64)] = 2
+    latent_channels: Width = 64
+    codebook_size: Entries = 8192
     norm: Literal["group", "none"] = "group"
-    norm_groups: int = 32
-    patch_size: int = 1  # pixels folded into channels before the first and after the last convolution
+    norm_groups: Annotated[int, Meta(ge=1, le=1024)] = 32
+    patch_size: Patch = 1  # pixels folded into channels before the first and after the last convolution
     spherical: bool = False  # latents and codes scaled to unit root mean square
     # 3x3 convolutions only at the encoder's first level, so that a token depends on little but its own pixels.
     local_encoder: bool = False
-    decoder_channels: tuple[int, ...] | None = None  # as `channels`, where the decoder's differ
+    decoder_channels: Levels | None = None  # as `channels`, where the decoder's differ
     # Widths of a draft decoder, as `channels`; it stands in for the model's own, which was as deep as the encoder.
-    draft: tuple[int, ...] | None = None
+    draft: Levels | None = None
 
     def __post_init__(self) -> None:
         for width in self.draft or ():
@@ -131,8 +149,8 @@ class ModelConfig:
     text: TextConfig = field(default_factory=TextConfig)
     uvit: UViTConfig = field(default_factory=UViTConfig)
     vqgan: VQGANConfig = field(default_factory=VQGANConfig)
-    guidance_scale: float = 10.0  # the preset's default; the user's choice goes into GenerateOptions
-    token_temperature: float = 1.0
+    guidance_scale: Guidance = 10.0  # the preset's default; the user's choice goes into GenerateOptions
+    token_temperature: Annotated[float, Meta(ge=0.01, le=10)] = 1.0
     ranker: bool = field(default=False, compare=False)  # an image tower comes along, which ranks and draws nothing
 
     def __post_init__(self) -> None:
@@ -143,34 +161,12 @@ class ModelConfig:
         )
         for left, a, right, b in pairs:
             _check(a == b, f"{left} is {a} but {right} is {b}; they must be equal")
+        _check(self.image_size <= _LARGEST_SIDE, f"pictures of {self.image_size} px a side, at most {_LARGEST_SIDE}")
 
     @property
     def image_size(self) -> int:
         """Side of the square picture in pixels."""
         return self.uvit.grid * self.vqgan.downsample_factor
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a key is unknown or two parts do not fit together.
-        """
-        try:
-            vqgan = dict(values["vqgan"])
-            vqgan["channels"] = tuple(vqgan["channels"])
-            for name in ("draft", "decoder_channels"):
-                vqgan[name] = vqgan.get(name) and tuple(vqgan[name])
-            rest = {key: value for key, value in values.items() if key not in ("text", "uvit", "vqgan")}
-            return cls(
-                text=TextConfig(**values["text"]), uvit=UViTConfig(**values["uvit"]), vqgan=VQGANConfig(**vqgan), **rest
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a model configuration of this version: {error}") from error
 
 
 _AMUSED_256 = ModelConfig(guidance_scale=4.5)  # 256 is best at 4 to 5 and collapses by 10 (open-muse's own sweep)

@@ -3,16 +3,34 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from msgspec import Meta, Struct
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
+
+from amused_lite.reading import convert, parse_object, read_json, read_text
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORD_END = "</w>"
 # The published pattern: contractions, runs of letters, single digits, runs of anything else that is visible.
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+_REMEDY = "get the model's tokenizer again"
+
+
+class _Model(Struct):
+    type: Literal["BPE"]
+    vocab: dict[str, int]
+    merges: Annotated[list[str | tuple[str, str]], Meta(max_length=2**20)]
+
+
+class _File(Struct):
+    """What is read of a `tokenizer.json`."""
+
+    model: _Model
 
 
 def _clip_rules(backend: Backend) -> Backend:
@@ -27,6 +45,24 @@ def _clip_rules(backend: Backend) -> Backend:
     )
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def _checked_bpe(vocab: dict[str, int], merges: Sequence[tuple[str, ...]], where: str) -> Backend:
+    """`_bpe` of what a file says.
+
+    Raises:
+        ValueError: ids are not 0, 1, 2 and so on, or a merge is not of two entries that make a third.
+    """
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        last = len(vocab) - 1
+        raise ValueError(f"{where}: vocab has {last + 1} entries, expected their ids to be 0 to {last}; {_REMEDY}")
+    if missing := [word for word in (START, END) if word not in vocab]:
+        raise ValueError(f"{where}: vocab has no {missing[0]}, expected a CLIP tokenizer; {_REMEDY}")
+    for number, pair in enumerate(merges):
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
+            said = f"merges.{number} is {' '.join(pair)[:40]!r}, expected two entries of vocab that make a third"
+            raise ValueError(f"{where}: {said}; {_REMEDY}")
+    return _bpe(vocab, [(left, right) for left, right in merges])
 
 
 def _bpe(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
@@ -59,17 +95,14 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path, context_length: int, start: int, end: int) -> Self:
-        """Read a `tokenizer.json`.
+        """Read the vocabulary and the merges of a `tokenizer.json`; the rules around them are always CLIP's.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing or not a tokenizer for these ids.
         """
-        text = _read(Path(path))
-        try:
-            backend = Backend.from_str(text)
-        except Exception as error:  # the library raises plain Exception for every unreadable file
-            raise ValueError(f"{path} is not a tokenizer: {error}; get the file again") from error
-        return cls(backend, context_length, start, end)
+        file = read_json(path, _File, _REMEDY, closed=False)
+        pairs = [tuple(pair.split(" ", 1)) if isinstance(pair, str) else pair for pair in file.model.merges]
+        return cls(_checked_bpe(file.model.vocab, pairs, str(path)), context_length, start, end)
 
     @classmethod
     def from_vocab_and_merges(
@@ -80,14 +113,12 @@ class Tokenizer:
         Raises:
             FileNotFoundError, ValueError: a file is missing or is not what its name says.
         """
-        for path in (vocab, merges):
-            _read(Path(path))  # for the clear message; the library's own names no file
-        try:
-            words, pairs = models.BPE.read_file(str(vocab), str(merges))
-            backend = _bpe(words, pairs)
-        except Exception as error:  # as above
-            raise ValueError(f"{vocab} and {merges} are not a CLIP tokenizer: {error}; get them again") from error
-        return cls(backend, context_length, start, end)
+        words = convert(
+            parse_object(read_text(vocab, _REMEDY), str(vocab), _REMEDY), dict[str, int], str(vocab), _REMEDY
+        )
+        lines = [line for line in read_text(merges, _REMEDY).splitlines() if line and not line.startswith("#version")]
+        pairs = [tuple(line.split(" ", 1)) for line in lines]
+        return cls(_checked_bpe(words, pairs, str(merges)), context_length, start, end)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 1024, context_length: int = 32) -> Self:
@@ -156,12 +187,3 @@ class Tokenizer:
         except UnicodeEncodeError as error:
             raise ValueError(f"the prompt is not valid UTF-8: {text!r}; type it again") from error
         return self._backend.encode(text, add_special_tokens=False)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is missing; the model's folder is not complete") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text: {error}; get the file again") from error

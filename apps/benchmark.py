@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from amused_lite import __version__
-from amused_lite.arguments import whole
+from amused_lite.arguments import path, threads, whole
 from amused_lite.extras import require_extra
 from amused_lite.runtimes.open import check_runtime, find_model
 
@@ -88,11 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", default=PROMPT, help="what to draw, with a number after it")
     add("--steps", type=whole(1), default=12, metavar="N", help="unmask steps (12)")
     add("--guidance-scale", type=float, metavar="G", help="the same for all (each model's own)")
-    add("--threads", type=whole(1), metavar="N", help="processor threads (the engine's choice)")
+    add("--threads", type=threads, metavar="N", help="processor threads (the engine's choice)")
     add("--memory", choices=["fast", "low"], default="fast", help="keep modules loaded, or release them (fast)")
     add("--repeat", type=whole(1), default=3, metavar="N", help="turns (3)")
     add("--pictures", type=whole(1), default=1, metavar="N", help="per turn, after the first (1)")
-    add("--out", type=Path, metavar="FILE", help="write the table (.md) or all figures (.json) there too")
+    add("--out", type=path, metavar="FILE", help="write the table (.md) or all figures (.json) there too")
 
 
 def run(args: argparse.Namespace) -> int:

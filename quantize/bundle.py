@@ -86,8 +86,9 @@ def float_bundle(model: Path, target: str, scratch: Path) -> Bundle:
 
     wanted = "onnx" if target == "torch" else target  # torch reads the weights of an ONNX bundle
     require_target(wanted)
+    source = open_source(model, scratch)
     print(f"amused-lite: {model} is no bundle for {wanted}; it is exported first, then made smaller", file=sys.stderr)
-    export_bundle(open_source(model, scratch), scratch / "bundle", ExportOptions(wanted))
+    export_bundle(source, scratch / "bundle", ExportOptions(wanted))
     return open_bundle(scratch / "bundle")
 
 
@@ -136,7 +137,7 @@ def _quantize(bundle: Bundle, folder: Path, options: QuantizeOptions, scratch: P
 def _measure(bundle: Bundle, folder: Path, manifest: Manifest, options: QuantizeOptions, extent: Extent) -> Manifest:
     """The manifest with its report, written; raises ValueError where the gate closes."""
     manifest = write_manifest(folder, manifest)
-    small = Bundle(folder, manifest, bundle.config)
+    small = Bundle(folder, manifest)
     prompts = prompts_for(bundle.config, options.prompts, measuring=True)
     leader, follower = _leader(bundle, options), engine_of(small)
     figures = likeness(leader, follower, tokenizer_of(bundle), tqdm(prompts, "comparing", disable=None, leave=False))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amused_lite.bundle import TOKENIZER, Bundle
+from amused_lite.bundle import TOKENIZER, Bundle, ModuleInputs
 from amused_lite.conditioning import Conditioning, stack_pair
 from amused_lite.evaluation.prompts import prompts_for
 from amused_lite.runtimes.open import open_engine
@@ -24,7 +24,7 @@ class Samples(NamedTuple):
 
     folder: Path
     prompts: list[str]
-    specs: dict[str, dict[str, list[Any]]]  # the manifest's inputs
+    specs: dict[str, ModuleInputs]  # the manifest's
     guidance_scale: float
 
     def of(self, module: str) -> Iterator[dict[str, np.ndarray]]:

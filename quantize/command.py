@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from amused_lite.arguments import check_other_folder
+from amused_lite.arguments import check_folder, check_other_folder, named, path, present, threads, whole
 
 EXAMPLES = """
 examples:
@@ -27,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `quantize`."""
     parser.description = "Write a bundle with 8-, 6- or 4-bit weights, and report what it costs and saves."
     parser.epilog = EXAMPLES
-    parser.add_argument("model", metavar="MODEL", help="tiny, a bundle folder, a diffusers folder or a hub id")
-    parser.add_argument("out", metavar="OUT", nargs="?", help="the bundle folder to make; replaces a bundle")
+    parser.add_argument(
+        "model", type=named, metavar="MODEL", help="tiny, a bundle folder, a diffusers folder or a hub id"
+    )
+    parser.add_argument("out", type=path, metavar="OUT", nargs="?", help="the bundle folder to make; replaces a bundle")
     parser.add_argument("--bits", type=int, default=8, metavar="N", help="8, 6 (coreml) or 4 (8)")
     parser.add_argument(
         "--to", dest="target", metavar="TARGET", help="onnx, openvino, coreml or torch (what MODEL was exported for)"
@@ -42,9 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="keep a result that agrees too little")
     parser.add_argument("--report", action="store_true", help="only print the report of a quantized bundle MODEL")
     parser.add_argument("--no-speed", action="store_true", help="leave seconds and memory unmeasured")
-    parser.add_argument("--judge", type=int, default=0, metavar="N", help="score both on N held-out prompts; slow")
-    parser.add_argument("--judge-weights", type=Path, metavar="FILE", help="the judge (that of amused-lite evaluate)")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads for the timing (all)")
+    parser.add_argument(
+        "--judge", type=whole(0, 100_000), default=0, metavar="N", help="score both on N held-out prompts; slow"
+    )
+    parser.add_argument(
+        "--judge-weights", type=present, metavar="FILE", help="the judge (that of amused-lite evaluate)"
+    )
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads for the timing (all)")
     parser.add_argument("--name", metavar="NAME", help="what the bundle calls itself (the model's name)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
@@ -60,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.out is None:
         raise ValueError("give the folder to make: amused-lite quantize MODEL OUT")
-    out = Path(args.out)
+    out = args.out
+    check_folder(out)
     check_other_folder(out, folder)
     target = args.target or (open_bundle(folder).manifest.target if (folder / MANIFEST).is_file() else "onnx")
     from .options import QuantizeOptions, require_method
@@ -74,8 +81,6 @@ def run(args: argparse.Namespace) -> int:
         keep=tuple(args.keep),
         force=args.force,
     )
-    if args.threads is not None and args.threads < 1:
-        raise ValueError(f"threads must be 1 or more, got {args.threads}; leave it out to use all")
     require_method(options)
     from .bundle import Extent, quantize_model
 
@@ -102,13 +107,19 @@ def _judge(args: argparse.Namespace) -> Path | None:
 
 
 def _print(args: argparse.Namespace, out: Path, manifest: Any) -> None:
+    from amused_lite.bundle import MANIFEST
+    from amused_lite.reading import convert
+
     record = manifest.options.get("quantization")
     if record is None:
         raise ValueError(f"{out} is not quantized and has no report; quantize it: amused-lite quantize {out} OUT")
+
+    from .report import Quantization, table
+
+    where = f"{out / MANIFEST}: options.quantization"
+    said = convert(record, Quantization, where, "quantize the model again", closed=False)
     if args.json:
         print(json.dumps({"bundle": str(out), "target": manifest.target, **record}))
         return
-    from .report import table
-
-    print(f"{out}  {manifest.target}  {record['bits']} bits, {record['method']}")
-    print(table(record))
+    print(f"{out}  {manifest.target}  {said.bits} bits, {said.method}")
+    print(table(said.report))

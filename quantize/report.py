@@ -1,10 +1,12 @@
 """What a quantized bundle costs and what it saves, measured beside the float one in the same run."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from amused_lite.bundle import COLOURS, TOKENIZER, Bundle, record_files
 from amused_lite.conditioning import Conditioning, stack_pair
@@ -153,21 +155,43 @@ def judge_score(folders: Sequence[Path], judge_path: Path, count: int) -> list[d
     return scores
 
 
-def table(record: dict[str, Any]) -> str:
+class Figures(Struct):
+    """What is printed of a report."""
+
+    bytes: dict[str, int]
+    bytes_of_float: dict[str, int]
+    agreement_of_steps: list[float]
+    agreement: float
+    logits_error: float | None
+    picture_psnr_db: float
+    measured: dict[str, float] = {}
+    measured_of_float: dict[str, float] = {}
+    judge: dict[str, tuple[int, int]] = {}
+    judge_of_float: dict[str, tuple[int, int]] = {}
+
+
+class Quantization(Struct):
+    """What is printed of a quantized bundle's record."""
+
+    bits: int
+    method: str
+    report: Figures
+
+
+def table(figures: Figures) -> str:
     """A bundle's report as lines."""
-    figures = record["report"]
-    size, before = figures["bytes"], figures["bytes_of_float"]
+    size, before = figures.bytes, figures.bytes_of_float
     lines = [f"{'bytes':<24}{'float':>14}{'quantized':>14}"]
     lines += [f"  {name:<22}{before.get(name, 0):>14,}{value:>14,}" for name, value in size.items()]
-    shares = " ".join(f"{100 * share:.1f}" for share in figures["agreement_of_steps"])
-    lines.append(f"tokens drawn alike, step by step: {shares} %; over all {100 * figures['agreement']:.1f} %")
-    if figures["logits_error"] is not None:
-        lines.append(f"logits: {100 * figures['logits_error']:.2f} % away (root mean square)")
-    lines.append(f"pictures of the same tokens: {figures['picture_psnr_db']:.1f} dB")
-    for name, fresh in figures.get("measured", {}).items():
-        old = figures["measured_of_float"][name]
+    shares = " ".join(f"{100 * share:.1f}" for share in figures.agreement_of_steps)
+    lines.append(f"tokens drawn alike, step by step: {shares} %; over all {100 * figures.agreement:.1f} %")
+    if figures.logits_error is not None:
+        lines.append(f"logits: {100 * figures.logits_error:.2f} % away (root mean square)")
+    lines.append(f"pictures of the same tokens: {figures.picture_psnr_db:.1f} dB")
+    for name, fresh in figures.measured.items():
+        old = figures.measured_of_float.get(name, math.nan)
         lines.append(f"  {name:<22}{old:>14.4g}{fresh:>14.4g}")
-    for name, (right, count) in figures.get("judge", {}).items():
-        old, _ = figures["judge_of_float"][name]
+    for name, (right, count) in figures.judge.items():
+        old, _ = figures.judge_of_float.get(name, (0, 0))
         lines.append(f"  judge: {name:<30}{old:>6}{right:>6} of {count}")
     return "\n".join(lines)

@@ -11,15 +11,27 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta, Struct
 
-from amused_lite.adapters.lora import TARGETS, Adapter, AdapterRecord, Pair, preset_of, shapes_of, target_shapes
+from amused_lite.adapters.lora import (
+    TARGETS,
+    Adapter,
+    AdapterRecord,
+    Alpha,
+    Pair,
+    Rank,
+    preset_of,
+    shapes_of,
+    target_shapes,
+)
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.files.safetensors import TensorFile, open_tensors, write_tensors
 from amused_lite.models.checkpoint_names import Published, published_names
 from amused_lite.models.networks import PARTS
+from amused_lite.reading import convert, parse_object, read_text
 
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _DIFFUSERS_METADATA = "lora_adapter_metadata"
@@ -32,6 +44,41 @@ _SIDES = {
     **{f"{old}{side}": side for old in ("lora.", "lora_", "lora_linear_layer.") for side in ("down", "up")},
 }
 _KEY = re.compile(rf"(?P<module>.+?)\.(?P<side>{'|'.join(map(re.escape, _SIDES))})(?:\.default)?\.weight")
+
+_REMEDY = "get the adapter again"
+Pattern = Annotated[str, Meta(min_length=1, max_length=200)]  # of module names, a regular expression
+_Patterns = Annotated[dict[Pattern, Alpha], Meta(max_length=4096)]
+
+
+class _Settings(Struct):
+    """What is read of a peft configuration, in a file of its own or in a header."""
+
+    peft_type: Literal["LORA"] = "LORA"
+    base_model_name_or_path: Annotated[str, Meta(max_length=1000)] | None = None
+    r: Rank | None = None
+    lora_alpha: Alpha | None = None
+    alpha_pattern: _Patterns | None = None
+    rank_pattern: Annotated[dict[Pattern, Rank], Meta(max_length=4096)] | None = None
+    use_dora: bool | None = None
+    use_rslora: bool | None = None
+
+    def __post_init__(self) -> None:
+        for pattern in self.alpha_pattern or ():
+            _check_pattern(pattern)
+
+
+def _check_pattern(pattern: str) -> None:
+    """Raise ValueError for a pattern that is none, or that can take for ever: at most two repetitions, none nested."""
+    plain = re.sub(r"\\[.dw]", "d", pattern)
+    repeated = sum(plain.count(sign) for sign in "*+")
+    strange = not re.fullmatch(r"[\w.\-|()^$\[\]*+]+", plain) or re.search(r"\)[*+]", plain)
+    if strange or repeated > 2 or plain.count("(") > 2:
+        said = "expected a module's name or a pattern with two repetitions or fewer, such as layers.[0-9]+.query"
+        raise ValueError(f"alpha_pattern has {pattern[:40]!r}, {said}")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"alpha_pattern has {pattern[:40]!r}, which is no pattern: {error}") from error
 
 
 def _table(config: ModelConfig, modules: Mapping[str, tuple[int, int]]) -> dict[str, Published]:
@@ -61,13 +108,13 @@ def read_foreign(path: str | Path, config: ModelConfig) -> tuple[Adapter, list[s
     if path.suffix in _PICKLES:
         raise ValueError(f"{path} is a pickle file, which can run code when read; get the .safetensors file instead")
     if path.is_dir():
-        settings, path = {"transformer": _peft_settings(path)}, path / PEFT_WEIGHTS
+        settings, path = {"transformer": _peft_settings(path / PEFT_CONFIG)}, path / PEFT_WEIGHTS
         file = open_tensors(path)
     else:
         file = open_tensors(path)
         settings = _diffusers_settings(file)
-    said = settings.get("transformer", {})
-    if said.get("use_dora") or any("lora_magnitude_vector" in key for key in file.entries):
+    said = settings.get("transformer", _Settings())
+    if said.use_dora or any("lora_magnitude_vector" in key for key in file.entries):
         raise ValueError(f"{path} is a DoRA adapter, which is not supported; train a plain low-rank one")
     known = shapes_of(config, TARGETS)
     ours = {
@@ -79,12 +126,15 @@ def read_foreign(path: str | Path, config: ModelConfig) -> tuple[Adapter, list[s
     _check_base(path, said, file, config)
     matrices = file.read(key for pair in found.values() for key in pair.values())
     raw = {
-        module: Pair(*(_flat(matrices[pair[side]]) for side in Pair._fields))
+        module: Pair(*(_flat(file, pair[side], matrices[pair[side]]) for side in Pair._fields))
         for module, pair in found.items()
         if len(pair) == 2
     }
+    _check_ranks(file, raw)
+    if not raw:
+        raise ValueError(f"{path} holds halves of low-rank pairs only; {_REMEDY}")
     unused += [key for pair in found.values() if len(pair) == 1 for key in pair.values()]
-    theirs = {module: (name, settings.get(source, {})) for name, (module, source) in ours.items()}
+    theirs = {module: (name, settings.get(source, _Settings())) for name, (module, source) in ours.items()}
     scales = {
         module: alphas.get(module, _alpha(*theirs[module], len(pair.down))) / len(pair.down)
         for module, pair in raw.items()
@@ -92,18 +142,19 @@ def read_foreign(path: str | Path, config: ModelConfig) -> tuple[Adapter, list[s
     pairs, rank, alpha = _one_scale(raw, scales)
     targets = tuple(target for target in TARGETS if target_shapes(config, target).keys() & pairs.keys())
     name = file.metadata.get("ss_output_name") or (path.parent.name if path.name == PEFT_WEIGHTS else path.stem)
-    record = AdapterRecord(
-        name=name,
-        rank=rank,
-        alpha=alpha,
-        targets=targets,
-        preset=preset_of(config),
-        base_model=str(said.get("base_model_name_or_path") or ""),
-        base_hash="",
-        trigger=file.metadata.get("modelspec.trigger_phrase", ""),
-        licence=file.metadata.get("modelspec.license", ""),
-    )
-    return Adapter(record, pairs), unused
+    record = {
+        "name": name,
+        "rank": rank,
+        "alpha": alpha,
+        "targets": targets,
+        "preset": preset_of(config),
+        "base_model": said.base_model_name_or_path or "",
+        "base_hash": "",
+        "trigger": file.metadata.get("modelspec.trigger_phrase", ""),
+        "licence": file.metadata.get("modelspec.license", ""),
+    }
+    called = {"name": "ss_output_name", "trigger": "modelspec.trigger_phrase", "licence": "modelspec.license"}
+    return Adapter(convert(record, AdapterRecord, str(path), _REMEDY, names=called), pairs), unused
 
 
 def _sort_keys(
@@ -125,23 +176,40 @@ def _sort_keys(
         elif match:
             found.setdefault(module, {})[_SIDES[match["side"]]] = key
         elif plain.endswith(".alpha"):
-            alphas[module] = float(file.read([key])[key].ravel()[0])
+            alphas[module] = _one_number(file, key)
         else:
             unused.append(key)
     return found, alphas, unused
 
 
-def _flat(matrix: np.ndarray) -> np.ndarray:
+def _one_number(file: TensorFile, key: str) -> float:
+    numbers = file.read([key])[key]
+    if numbers.size != 1 or not np.isfinite(numbers).all():
+        raise ValueError(f"{file.path}: {key[:60]} is {numbers.shape}, expected one finite number; {_REMEDY}")
+    return float(numbers.item())
+
+
+def _flat(file: TensorFile, key: str, matrix: np.ndarray) -> np.ndarray:
     """A linear layer may be a 1x1 convolution over there."""
+    if matrix.ndim not in (2, 4) or math.prod(matrix.shape[2:]) != 1 or not matrix.size:
+        raise ValueError(f"{file.path}: {key[:60]} has shape {matrix.shape}, expected a matrix; {_REMEDY}")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{file.path}: {key[:60]} holds values that are not finite; {_REMEDY}")
     return matrix.reshape(matrix.shape[:2]).astype(np.float32)
 
 
-def _alpha(name: str, settings: Mapping[str, Any], rank: int) -> float:
+def _check_ranks(file: TensorFile, pairs: Mapping[str, Pair]) -> None:
+    for module, (down, up) in pairs.items():
+        if down.shape[0] != up.shape[1]:
+            raise ValueError(f"{file.path}: {module} has ranks {down.shape[0]} and {up.shape[1]}; {_REMEDY}")
+
+
+def _alpha(name: str, settings: _Settings, rank: int) -> float:
     """A module's alpha: that of the first pattern it fits, the file's, or its rank where nothing is said."""
-    patterns = (settings.get("alpha_pattern") or {}).items()
+    patterns = (settings.alpha_pattern or {}).items()
     fitting = (value for pattern, value in patterns if re.fullmatch(rf"(.*\.)?({pattern})", name))
-    alpha = float(next(fitting, settings.get("lora_alpha", rank)))
-    return alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha
+    alpha = next(fitting, rank if settings.lora_alpha is None else settings.lora_alpha)
+    return alpha * math.sqrt(rank) if settings.use_rslora else alpha
 
 
 def _one_scale(raw: Mapping[str, Pair], scales: Mapping[str, float]) -> tuple[dict[str, Pair], int, float]:
@@ -156,36 +224,24 @@ def _one_scale(raw: Mapping[str, Pair], scales: Mapping[str, float]) -> tuple[di
     )
 
 
-def _peft_settings(folder: Path) -> dict[str, Any]:
-    path = folder / PEFT_CONFIG
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{path} is missing; give a peft folder with {PEFT_CONFIG} and {PEFT_WEIGHTS}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); get the adapter again") from error
-    kind = settings.get("peft_type") if isinstance(settings, dict) else None
-    if kind != "LORA":
-        raise ValueError(f"{path} describes a {kind} adapter, expected LORA; train a plain low-rank one")
-    return settings
+def _peft_settings(path: Path) -> _Settings:
+    remedy = f"give a peft folder with {PEFT_CONFIG} and {PEFT_WEIGHTS}"
+    values = {"peft_type": None} | parse_object(read_text(path, remedy), str(path), _REMEDY)
+    return convert(values, _Settings, str(path), "give a plain low-rank adapter", closed=False)
 
 
-def _diffusers_settings(file: TensorFile) -> dict[str, dict[str, Any]]:
+def _diffusers_settings(file: TensorFile) -> dict[str, _Settings]:
     """Source -> settings, from the header, where newer versions write them as source.name -> value."""
+    where = f"{file.path}: {_DIFFUSERS_METADATA}"
     settings: dict[str, dict[str, Any]] = {}
-    try:
-        for key, value in json.loads(file.metadata.get(_DIFFUSERS_METADATA, "{}")).items():
-            source, _, name = key.partition(".")
-            settings.setdefault(source, {})[name] = value
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{file.path}: its {_DIFFUSERS_METADATA} cannot be read ({error}); get it again") from error
-    return settings
+    for key, value in parse_object(file.metadata.get(_DIFFUSERS_METADATA, "{}"), where, _REMEDY).items():
+        source, _, name = key.partition(".")
+        settings.setdefault(source, {})[name] = value
+    return convert(settings, dict[str, _Settings], where, _REMEDY, closed=False)
 
 
-def _check_base(path: Path, settings: Mapping[str, Any], file: TensorFile, config: ModelConfig) -> None:
-    said = f"{settings.get('base_model_name_or_path')} {file.metadata.get('ss_base_model_version')}"
+def _check_base(path: Path, settings: _Settings, file: TensorFile, config: ModelConfig) -> None:
+    said = f"{settings.base_model_name_or_path} {file.metadata.get('ss_base_model_version')}"
     other = [name for name in PRESETS if name in said]
     if other and preset_of(config) not in other:
         raise ValueError(f"{path} was made for {other[0]}, this model is {preset_of(config)}; use its own base model")

@@ -9,14 +9,15 @@ Files of peft and diffusers are read by `adapters.convert`.
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from amused_lite.adapters.lora import KINDS, Adapter, AdapterRecord, Pair
+from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair
 from amused_lite.files.safetensors import TensorFile, open_tensors, write_tensors
+from amused_lite.reading import check_version, convert, parse_object
 
 FORMAT_VERSION = 1
 KEY = "amused_lite"
@@ -98,22 +99,8 @@ def _metadata(record: AdapterRecord) -> dict[str, str]:
 
 
 def _record(file: TensorFile) -> AdapterRecord:
-    try:
-        values = json.loads(file.metadata[KEY])
-        version = values.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(f"adapter format {version!r}, this version reads {FORMAT_VERSION}; update amused-lite")
-        if unknown := sorted(set(values) - {item.name for item in fields(AdapterRecord)}):
-            raise ValueError(f"unknown entries {unknown}; {_REMEDY}")
-        record = AdapterRecord(**values | {"targets": tuple(values["targets"])})
-        if record.kind not in KINDS:
-            raise ValueError(f"kind {record.kind!r}, expected one of {', '.join(KINDS)}; update amused-lite")
-        if not (record.rank >= 1 and np.isfinite(record.alpha) and isinstance(record.recipe, dict)):
-            raise ValueError(f"rank {record.rank} and alpha {record.alpha}; {_REMEDY}")
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{file.path}: its record cannot be read ({type(error).__name__}: {error}); {_REMEDY}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{file.path}: {error}") from error
-    return record
+    where = f"{file.path}: its header's {KEY}"
+    values = parse_object(file.metadata[KEY], where, _REMEDY)
+    check_version(values, "format_version", FORMAT_VERSION, where, _REMEDY)
+    del values["format_version"]
+    return convert(values, AdapterRecord, where, _REMEDY)

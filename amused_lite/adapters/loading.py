@@ -23,6 +23,7 @@ from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
 from amused_lite.files.safetensors import open_tensors
+from amused_lite.paths import as_path
 from amused_lite.quantization import SCALE, pack, restore_blocks, restore_dense, round_blocks, round_dense, unpack
 
 _PARTS = {  # what each module holds
@@ -56,7 +57,7 @@ def open_adapters(wanted: Sequence[Wanted], config: ModelConfig, base: str = "")
     chosen, remarks = [], []
     for choice in wanted:
         path, weight = parse_choice(str(choice)) if isinstance(choice, str | Path) else choice
-        adapter, said = read_adapter(Path(path).expanduser(), config)
+        adapter, said = read_adapter(as_path(path), config)
         chosen.append(Chosen(adapter, weight))
         remarks += [*said, *check_adapter(adapter, config, base)]
     return Adapting(tuple(chosen), tuple(remarks))

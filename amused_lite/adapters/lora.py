@@ -13,9 +13,10 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 
 from amused_lite.config import PRESETS, ModelConfig
 
@@ -23,6 +24,9 @@ KINDS = ("low_rank", "bottleneck")
 TARGETS = ("attention", "block_attention", "feedforward", "blocks", "head", "embedding", "text", "decoder")
 DEFAULT_TARGETS = ("attention",)
 WEIGHT_RANGE = (-1.0, 2.0)
+Rank = Annotated[int, Meta(ge=1, le=16_384)]
+Alpha = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Words = Annotated[str, Meta(max_length=1000)]
 # Small weights that every export keeps in float: their values name the base, however its matrices are stored.
 FINGERPRINT = tuple(f"uvit.token_side.{name}_norm.weight" for name in ("embedding", "in", "out", "head"))
 
@@ -31,18 +35,18 @@ FINGERPRINT = tuple(f"uvit.token_side.{name}_norm.weight" for name in ("embeddin
 class AdapterRecord:
     """What an adapter says about itself."""
 
-    name: str
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    preset: str  # the base's, see `preset_of`
-    base_model: str  # what the base called itself
-    base_hash: str  # see `base_hash`; "" when it is not known
-    kind: str = "low_rank"
-    trigger: str = ""  # what a prompt should say, such as "in stained glass style"
-    licence: str = ""
-    recipe: dict[str, Any] = field(default_factory=dict)  # how it was trained
-    thumbnail: str = ""  # a PNG, base64
+    name: Words
+    rank: Rank
+    alpha: Alpha
+    targets: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=100)]
+    preset: Words  # the base's, see `preset_of`
+    base_model: Words  # what the base called itself
+    base_hash: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]  # see `base_hash`; "" when it is not known
+    kind: Annotated[str, Meta(pattern=f"^({'|'.join(KINDS)})$")] = "low_rank"
+    trigger: Words = ""  # what a prompt should say, such as "in stained glass style"
+    licence: Words = ""
+    recipe: Annotated[dict[str, Any], Meta(max_length=1000)] = field(default_factory=dict)  # how it was trained
+    thumbnail: Annotated[str, Meta(max_length=2**20)] = ""  # a PNG, base64
 
     @property
     def scale(self) -> float:

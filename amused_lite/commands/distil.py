@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import check_other_folder, whole
+from amused_lite.arguments import check_folder, check_other_folder, named, path, present, threads, whole
 from amused_lite.bundle import TARGETS
 from amused_lite.extras import require_extra
 
@@ -32,38 +32,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `distil`."""
     parser.description = "Teach a small decoder to paint a model's tokens, and write a bundle that drafts with it."
     parser.epilog = _EXAMPLES
-    parser.add_argument("model", metavar="MODEL", help="tiny, an ONNX bundle, a diffusers folder or a hub id")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the bundle folder to make; replaces a bundle")
+    parser.add_argument(
+        "model", type=named, metavar="MODEL", help="tiny, an ONNX bundle, a diffusers folder or a hub id"
+    )
+    parser.add_argument("out", metavar="OUT", type=path, help="the bundle folder to make; replaces a bundle")
     parser.add_argument("--to", dest="target", default="onnx", metavar="TARGET", help=f"{', '.join(TARGETS)} (onnx)")
     parser.add_argument("--precision", default="float16", metavar="NAME", help="float16 or float32 (float16)")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="what to draw, a prompt in a line, in turn")
-    parser.add_argument("--pictures", type=whole(1), default=96, metavar="N", help="of the model's own to learn (96)")
+    parser.add_argument("--prompts", type=present, metavar="FILE", help="what to draw, a prompt in a line, in turn")
+    parser.add_argument(
+        "--pictures", type=whole(16, 100_000), default=96, metavar="N", help="of the model's own to learn (96)"
+    )
     parser.add_argument("--steps", type=whole(1), default=1500, metavar="N", help="of training (1500)")
-    parser.add_argument("--widths", default="32,64", metavar="A,B", help="of the decoder, finest level first (32,64)")
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    parser.add_argument(
+        "--widths", type=_widths, default="32,64", metavar="A,B", help="of the decoder, finest level first (32,64)"
+    )
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw, teach, measure, export."""
     require_extra("export", "teach a draft decoder", "torch", "safetensors")
-    from amused_lite.export.bundle import check_out, export_bundle
     from amused_lite.export.options import ExportOptions, require_target
-    from amused_lite.export.weights import open_source
     from amused_lite.runtimes.open import find_model
+
+    options = ExportOptions(target=args.target, precision=args.precision)
+    require_target(args.target)
+    check_folder(args.out)
+    lines = _lines(args.prompts)
+    folder = find_model(args.model)
+    check_other_folder(args.out, folder)
+    from amused_lite.export.bundle import check_out, export_bundle
+    from amused_lite.export.weights import open_source
     from amused_lite.training.base_model import Base
     from amused_lite.training.distill import DraftRecipe, DraftWeights, fidelity, lessons, teach, with_draft
     from amused_lite.training.loop import use_threads
 
-    options = ExportOptions(target=args.target, precision=args.precision)
-    require_target(args.target)
     check_out(args.out)
-    recipe = DraftRecipe(widths=_widths(args.widths), pictures=args.pictures, steps=args.steps)
+    recipe = DraftRecipe(widths=args.widths, pictures=args.pictures, steps=args.steps)
     use_threads(args.threads)
-    folder = find_model(args.model)
-    check_other_folder(args.out, folder)
     base = Base.open(folder, args.threads)
     with_draft(base.networks.config.vqgan, recipe.widths)  # says what is wrong with them before any work
-    prompts = _prompts(args.prompts, base, recipe.pictures)
+    prompts = _prompts(lines, base, recipe.pictures)
     work = args.out.with_name(f"{args.out.name}.work")
     work.mkdir(parents=True, exist_ok=True)
     shown = lessons(base, prompts, work)
@@ -83,20 +92,39 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _widths(text: str) -> tuple[int, ...]:
+    width = whole(1, 16_384)
     try:
-        return tuple(int(width) for width in text.split(","))
-    except ValueError:
-        raise ValueError(f"--widths must be numbers with commas between them, such as 32,64; got {text!r}") from None
+        return tuple(width(part) for part in text.split(","))
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"are numbers with commas between them, such as 32,64: {error}") from None
 
 
-def _prompts(file: Path | None, base: "Base", count: int) -> list[str]:
+def _lines(file: Path | None) -> list[str]:
+    """The prompts of a file, one in each line; none without a file.
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be read, or holds no prompt.
+    """
+    if file is None:
+        return []
+    from amused_lite.pipeline import check_prompts
+    from amused_lite.reading import read_text
+
+    remedy = "write a prompt in each line"
+    lines = [line.strip() for line in read_text(file, remedy).splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{file} holds no prompt; {remedy}")
+    for line in lines:
+        check_prompts(line)
+    return lines
+
+
+def _prompts(lines: list[str], base: "Base", count: int) -> list[str]:
     """So many prompts: the file's, or ours for this kind of model, over and over."""
     from amused_lite.training.base_model import scene_captions
 
-    if file is not None:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if not lines:
-            raise ValueError(f"{file} holds no prompt; write one in each line")
+    if lines:
+        pass
     elif base.preset == "tiny":
         lines = scene_captions(count)
     else:

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from amused_lite.commands.flags import add_engine_flags, add_sampling_flags, keeps_loaded
+from amused_lite.arguments import named, present, whole
+from amused_lite.commands.flags import add_engine_flags, add_sampling_flags, check_output, keeps_loaded
 from amused_lite.extras import require_extra
 
 EXAMPLES = """
@@ -18,9 +18,13 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `evaluate`."""
     parser.epilog = EXAMPLES
-    parser.add_argument("--count", type=int, default=300, help="how many held-out prompts (default: %(default)s)")
-    parser.add_argument("--sheet", type=Path, help="write the first 24 pictures, with their prompts, to this PNG")
-    parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about 8 minutes, if absent")
+    parser.add_argument(
+        "--count", type=whole(1, 100_000), default=300, help="how many held-out prompts (default: %(default)s)"
+    )
+    parser.add_argument("--sheet", type=named, help="write the first 24 pictures, with their prompts, to this PNG")
+    parser.add_argument(
+        "--judge", type=present, help="the judge's weights (in the cache; taught once, in about 8 minutes)"
+    )
     parser.add_argument("--calibrate", action="store_true", help="also print what the judge says of known pictures")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     add_sampling_flags(parser)
@@ -29,9 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, judge and print."""
-    if args.count < 1:
-        raise ValueError(f"--count must be 1 or more, got {args.count}")
     require_extra("train", "evaluate", "torch", "skia")
+    from amused_lite.sampling.settings import GenerateOptions
+
+    chosen = {name: getattr(args, name, None) for name in GenerateOptions.__dataclass_fields__}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    GenerateOptions(**options)  # says what is wrong with them before a judge is taught
+    sheet = None
+    if args.sheet is not None:
+        folder, name = check_output(args.sheet)
+        if not name:
+            raise ValueError(f"--sheet {args.sheet} must be a file that ends in .png")
+        sheet = folder / name
     from tqdm import tqdm
 
     from amused_lite.evaluation import evaluate
@@ -39,20 +52,18 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.evaluation.judge_training import default_judge_path, train_judge
     from amused_lite.evaluation.metrics import calibrate, table
     from amused_lite.pipeline import Amused
-    from amused_lite.sampling.settings import GenerateOptions
     from amused_lite.training.scenes import heldout_prompts
 
     keep = keeps_loaded(args, True)
     amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+    GenerateOptions(**options).complete(amused.runtime.config)
     judge_path = args.judge or default_judge_path()
     judge = Judge.load(judge_path) if judge_path.exists() else train_judge(path=judge_path)
     prompts = heldout_prompts()[: args.count]
-    chosen = {name: getattr(args, name, None) for name in GenerateOptions.__dataclass_fields__}
-    options = {name: value for name, value in chosen.items() if value is not None}
     drawn = tqdm(evaluate.draw_prompts(amused, prompts, **options), total=len(prompts), unit="picture")
     pictures = list(drawn)
-    if args.sheet:
-        evaluate.sheet_of(prompts, pictures, args.sheet)
+    if sheet is not None:
+        evaluate.sheet_of(prompts, pictures, sheet)
     columns = {amused.info.name: evaluate.judge_pictures(judge, prompts, pictures)}
     if args.calibrate:
         columns |= calibrate(judge, prompts, evaluate.reconstruction(amused))

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import check_other_folder
+from amused_lite.arguments import check_folder, check_other_folder, named, path
 from amused_lite.bundle import TARGETS
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `export`."""
     parser.description = "Write a model as a bundle for ONNX Runtime, OpenVINO, Core ML or ExecuTorch, and prove it."
     parser.epilog = EXAMPLES
-    parser.add_argument("model", metavar="MODEL", help="tiny, a bundle folder, a diffusers folder or a hub id")
-    parser.add_argument("out", metavar="OUT", help="the bundle folder to make; replaces a bundle")
+    parser.add_argument(
+        "model", type=named, metavar="MODEL", help="tiny, a bundle folder, a diffusers folder or a hub id"
+    )
+    parser.add_argument("out", type=path, metavar="OUT", help="the bundle folder to make; replaces a bundle")
     parser.add_argument("--to", dest="target", required=True, metavar="TARGET", help=", ".join(TARGETS))
     add_options(parser)
 
@@ -73,14 +75,16 @@ def run(args: argparse.Namespace) -> int:
         log_probs=not args.no_log_probs,
     )
     require_target(options.target)
-    from amused_lite.export.bundle import check_out, export_bundle
-    from amused_lite.export.weights import open_source, with_adapters
+    out = path(args.out)  # from optimum a word
+    check_folder(out)
     from amused_lite.runtimes.open import find_model
 
-    out = Path(args.out)
-    check_out(out)
     folder = find_model(args.model)
     check_other_folder(out, folder)
+    from amused_lite.export.bundle import check_out, export_bundle
+    from amused_lite.export.weights import open_source, with_adapters
+
+    check_out(out)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         source, remarks = with_adapters(open_source(folder, Path(scratch)), args.adapter)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import whole
+from amused_lite.arguments import check_folder, named, threads, whole
+from amused_lite.paths import as_path
 
 if TYPE_CHECKING:
     from amused_lite.pipeline import Amused
@@ -21,7 +22,11 @@ def add_seed_flags(parser: argparse.ArgumentParser) -> None:
     """Which of all pictures that a prompt can give."""
     parser.add_argument("-s", "--seed", type=int, default=-1, metavar="N", help="repeats a picture; -1: random (-1)")
     parser.add_argument(
-        "--picture", type=whole(0), default=0, metavar="K", help="number of the first picture within its seed (0)"
+        "--picture",
+        type=whole(0, 2**32 - 1),
+        default=0,
+        metavar="K",
+        help="number of the first picture within its seed (0)",
     )
 
 
@@ -75,12 +80,14 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     engine.add_argument(
         "-m",
         "--model",
+        type=named,
         default="tiny",
         metavar="MODEL",
         help="tiny (bundled), a bundle folder, a diffusers folder or a hub id (tiny)",
     )
     engine.add_argument(
         "--adapter",
+        type=named,
         action="append",
         default=[],
         metavar="FILE[:WEIGHT]",
@@ -91,11 +98,12 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument(
         "--runtime",
+        type=named,
         default="auto",
         metavar="NAME",
         help="auto, onnx, openvino, coreml, executorch or torch; torch:bfloat16 or openvino:auto is faster (auto)",
     )
-    engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    engine.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
     engine.add_argument(
         "--memory",
         choices=["low", "fast"],
@@ -115,7 +123,9 @@ def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Where pictures go and what is printed."""
     report = parser.add_argument_group("output")
-    report.add_argument("-o", "--output", default="outputs", metavar="PATH", help="a .png file, or a folder (outputs)")
+    report.add_argument(
+        "-o", "--output", type=named, default="outputs", metavar="PATH", help="a .png file, or a folder (outputs)"
+    )
     report.add_argument("--no-metadata", action="store_true", help="leave the recipe out of the PNG")
     report.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     report.add_argument("-q", "--quiet", action="store_true", help="no progress, and only paths are printed")
@@ -146,7 +156,7 @@ def check_output(output: str, *suffixes: str) -> tuple[Path, str]:
     Raises:
         ValueError: it can be neither such a file nor a folder, or may not be written.
     """
-    target = Path(output).expanduser()
+    target = as_path(output)
     suffixes = suffixes or (".png",)
     if target.is_dir() or output.endswith(("/", os.sep)) or not target.suffix:
         folder, name = target, ""
@@ -154,13 +164,7 @@ def check_output(output: str, *suffixes: str) -> tuple[Path, str]:
         folder, name = target.parent, target.name
     else:
         raise ValueError(f"output {output} must end in {' or '.join(suffixes)} or be a folder, got {target.suffix}")
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ValueError(f"output {output} cannot be made: {existing} is a file; choose another place with -o")
-    if not os.access(existing, os.W_OK):
-        raise ValueError(f"output {output}: {existing} may not be written; choose another place with -o")
+    check_folder(folder)
     return folder, name
 
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import whole
+from amused_lite.arguments import named, whole
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_output_flags,
@@ -21,7 +21,7 @@ from amused_lite.commands.flags import (
     warn_dropped,
     watched,
 )
-from amused_lite.commands.provenance import open_recorded, printable, read_recorded
+from amused_lite.commands.provenance import open_recorded, read_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to draw, in quotes")
     parser.add_argument("-n", "--negative-prompt", metavar="TEXT", help="what to keep away from")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="take settings from a picture; flags override")
+    parser.add_argument(
+        "--from", dest="source", type=named, metavar="FILE", help="take settings from a picture; flags override"
+    )
     parser.add_argument("--count", type=whole(1), default=1, metavar="N", help="how many pictures (1)")
     parser.add_argument("-W", "--width", type=int, metavar="PX", help="only the model's own size is possible")
     parser.add_argument("-H", "--height", type=int, metavar="PX", help="likewise")
@@ -76,10 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     best.add_argument("--best-of", type=whole(1), default=1, metavar="N", help="make N and keep the best (1)")
     best.add_argument("--draft-steps", type=whole(1), metavar="N", help="make drafts of N steps, and finish the best")
     best.add_argument("--grid", action="store_true", help="write one picture of all candidates instead of the best")
-    best.add_argument("--ranker", metavar="ARCH:FILE", help="an open_clip architecture and its safetensors weights")
+    best.add_argument(
+        "--ranker", type=named, metavar="ARCH:FILE", help="an open_clip architecture and its safetensors weights"
+    )
     look = parser.add_argument_group("a look inside (docs/pictures.md)")
-    look.add_argument("--maps", metavar="FOLDER", help="write when and how surely each token was fixed, and what else")
-    look.add_argument("--film", metavar="FILE", help="write the steps as a .gif, or as a strip into a .png")
+    look.add_argument(
+        "--maps", type=named, metavar="FOLDER", help="write when and how surely each token was fixed, and what else"
+    )
+    look.add_argument("--film", type=named, metavar="FILE", help="write the steps as a .gif, or as a strip into a .png")
     look.add_argument("--quick-film", action="store_true", help="frames from the colour table, which cost nothing")
     add_engine_flags(parser)
     add_output_flags(parser)
@@ -160,7 +166,7 @@ def _warn_incomplete(recipe: "Recipe", args: argparse.Namespace) -> None:
     if recipe.adapters and not args.adapter:
         remarks.append(f"it was made with the adapters {', '.join(recipe.adapters)}; give their files with --adapter")
     for remark in remarks:
-        print(f"amused-lite: warning: {args.source}: {printable(remark)}", file=sys.stderr)
+        print(f"amused-lite: warning: {args.source}: {remark}", file=sys.stderr)
 
 
 def _recorded_options(recipe: "Recipe | None") -> dict[str, Any]:

@@ -65,10 +65,3 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
         return Amused.open(chosen, runtime, args.threads, keep_loaded, *styles)
     except (MissingExtraError, ValueError):  # that runtime is unknown, not installed here, or does not run this model
         return Amused.open(chosen, "auto", args.threads, keep_loaded, *styles)
-
-
-def printable(text: str) -> str:
-    """Text out of a file, safe for a terminal: what could steer it comes escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )

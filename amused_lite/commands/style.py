@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import whole
+from amused_lite.arguments import named, number, path, present, threads, whole
 from amused_lite.commands.flags import slug
 from amused_lite.extras import require_extra
 from amused_lite.style.config import recipe_of, sample_prompts
+from amused_lite.terminal import printable, shortened
 
 if TYPE_CHECKING:
     from amused_lite.style.config import StyleRecipe
@@ -35,22 +36,22 @@ examples:
 
 
 _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "steps": (whole(1), "steps of training"),
-    "batch": (whole(1), "pictures in a step"),
-    "learning-rate": (float, "rate of AdamW"),
-    "rank": (whole(1), "rank of the matrices: more holds more, in a larger file"),
-    "alpha": (float, "their scale is alpha / rank"),
+    "steps": (whole(1, 10**7), "steps of training"),
+    "batch": (whole(1, 4096), "pictures in a step"),
+    "learning-rate": (number(1e-9, 1), "rate of AdamW"),
+    "rank": (whole(1, 4096), "rank of the matrices: more holds more, in a larger file"),
+    "alpha": (number(1e-6, 1e6), "their scale is alpha / rank"),
     "kind": (str, "low_rank, or bottleneck (StyleDrop's; torch runtime only)"),
     "optimizer": (str, "adamw, or adamw8bit (needs bitsandbytes)"),
-    "crops": (whole(2), "crops of all pictures together"),
-    "label-smoothing": (float, "of the loss"),
-    "prompt-dropout": (float, "share of captions that are left empty"),
-    "prior-share": (float, "share of the base's own pictures, see --prior-prompt"),
-    "guessed-share": (float, "for the decoder: share of those pictures with the style guessed onto them"),
-    "smallest-mask": (float, "share of tokens that is hidden at least"),
+    "crops": (whole(2, 10_000), "crops of all pictures together"),
+    "label-smoothing": (number(0, 1), "of the loss"),
+    "prompt-dropout": (number(0, 1), "share of captions that are left empty"),
+    "prior-share": (number(0, 1), "share of the base's own pictures, see --prior-prompt"),
+    "guessed-share": (number(0, 1), "for the decoder: share of those pictures with the style guessed onto them"),
+    "smallest-mask": (number(0, 1), "share of tokens that is hidden at least"),
     "precision": (str, "float32 or bfloat16 arithmetic"),
     "sample-every": (whole(1), "steps between samples"),
-    "seed": (whole(0), "of everything random"),
+    "seed": (whole(0, 2**63 - 1), "of everything random"),
 }
 
 
@@ -63,39 +64,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train = commands.add_parser("train", help="learn a style", formatter_class=raw, epilog=EXAMPLES)
     _add_pictures(train)
     train.add_argument("--style", required=True, metavar="TEXT", help='its name: "melting golden 3d"')
-    train.add_argument("--out", type=Path, metavar="FILE", help="the file to make (the style's name)")
+    train.add_argument("--out", type=path, metavar="FILE", help="the file to make (the style's name)")
     propose = "what a picture may show (to be repeated): the model's CLIP chooses for each"
     train.add_argument("--propose", action="append", metavar="TEXT", help=propose)
     train.add_argument("--ranker", metavar="ARCH:FILE", help="an open_clip model that chooses instead")
     _add_training(train)
     feedback = commands.add_parser("feedback", help="draw candidates and learn from the best", epilog=EXAMPLES)
-    feedback.add_argument("adapter", type=Path, metavar="ADAPTER", help="from style train")
+    feedback.add_argument("adapter", type=present, metavar="ADAPTER", help="from style train")
     _add_pictures(feedback)
-    feedback.add_argument("--out", type=Path, required=True, metavar="FILE", help="the adapter to make")
+    feedback.add_argument("--out", type=path, required=True, metavar="FILE", help="the adapter to make")
     feedback.add_argument("--candidates", type=whole(2), default=24, metavar="N", help="how many to draw (24)")
     feedback.add_argument("--prompt", action="append", metavar="TEXT", help="what they show (may be repeated)")
     feedback.add_argument("--pick", type=_numbers, metavar="1,4,7", help="learn from these")
     feedback.add_argument("--best", type=whole(1), metavar="N", help="learn from the N with the best scores")
     _add_training(feedback)
     show = commands.add_parser("show", help="print what an adapter file says about itself")
-    show.add_argument("adapter", type=Path, metavar="ADAPTER")
+    show.add_argument("adapter", type=present, metavar="ADAPTER")
     convert = commands.add_parser("convert", help="adapters of diffusers and peft to ours, and back")
-    convert.add_argument("source", type=Path, metavar="SOURCE", help="a .safetensors file or a peft folder")
-    convert.add_argument("out", type=Path, metavar="OUT", help="the file, or for peft the folder, to make")
+    convert.add_argument("source", type=present, metavar="SOURCE", help="a .safetensors file or a peft folder")
+    convert.add_argument("out", type=path, metavar="OUT", help="the file, or for peft the folder, to make")
     convert.add_argument("--to", choices=("ours", "diffusers", "peft"), default="ours", help="its form (%(default)s)")
     convert.add_argument("--base", choices=("amused-256", "amused-512"), default="amused-512", help="(%(default)s)")
 
 
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="files, or a folder")
+    parser.add_argument("pictures", type=present, nargs="+", metavar="PICTURE", help="files, or a folder")
     parser.add_argument("--caption", action="append", metavar="TEXT", help='what they show: "a boat"; one, or one each')
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without pictures that cannot be used")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", metavar="MODEL", help="the model that learns, as for generate (tiny)")
+    parser.add_argument(
+        "-m", "--model", type=named, metavar="MODEL", help="the model that learns, as for generate (tiny)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
     parser.add_argument("--licence", default="", metavar="TEXT", help="of the adapter")
     parser.add_argument("--sample-prompt", action="append", metavar="TEXT", help="what samples show (may be repeated)")
     parser.add_argument("--prior-prompt", action="append", metavar="TEXT", help="what the base's own pictures show")
@@ -269,7 +272,7 @@ def _show(args: argparse.Namespace) -> int:
         "sha256": adapter.sha256,
     }
     for name, value in facts.items():
-        print(f"{name:<8} {''.join(c if c.isprintable() else '?' for c in value)}")
+        print(f"{name:<8} {shortened(printable(value), 1000)}")
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amused_lite.arguments import named, threads
 from amused_lite.commands.flags import check_output
 from amused_lite.commands.provenance import is_tokens_file, open_recorded, read_recorded
 
@@ -27,10 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Turn a picture that amused-lite made into a .tokens file, or such a file into the picture."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="a PNG with a recipe, or a .tokens file")
-    parser.add_argument("-o", "--output", metavar="PATH", help="what to write (beside FILE, with the other suffix)")
-    parser.add_argument("-m", "--model", metavar="MODEL", help="decode by this model instead of the one that is named")
-    parser.add_argument("--runtime", metavar="NAME", help="decode on this runtime")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (all)")
+    parser.add_argument(
+        "-o", "--output", type=named, metavar="PATH", help="what to write (beside FILE, with the other suffix)"
+    )
+    parser.add_argument(
+        "-m", "--model", type=named, metavar="MODEL", help="decode by this model instead of the one that is named"
+    )
+    parser.add_argument("--runtime", type=named, metavar="NAME", help="decode on this runtime")
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
 
 
 def run(args: argparse.Namespace) -> int:

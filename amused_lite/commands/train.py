@@ -1,10 +1,9 @@
 """`amused-lite train`: a model from nothing, stage by stage."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import whole
+from amused_lite.arguments import check_folder, named, path, threads, whole
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:
@@ -38,21 +37,24 @@ BUNDLE = "bundle"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `train`."""
     parser.epilog = EXAMPLES
-    parser.add_argument("folder", type=Path, help="where the drawings and the runs live, for example runs/storybook")
+    parser.add_argument("folder", type=path, help="where the drawings and the runs live, for example runs/storybook")
     parser.add_argument("--stage", action="append", metavar="STAGE", help="run only this stage (may be repeated)")
     parser.add_argument(
         "--world", choices=("storybook", "scenes"), default="storybook", help="what it learns from (%(default)s)"
     )
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
     parser.add_argument("--stop-after", type=whole(1), metavar="STEPS", help="end this session of a U-ViT early")
     parser.add_argument("--steps", type=whole(1), help="of the last uvit stage in all (the preset's)")
-    parser.add_argument("--from", dest="source", metavar="MODEL", help="go on from a bundle's weights, such as tiny")
+    parser.add_argument(
+        "--from", dest="source", type=named, metavar="MODEL", help="go on from a bundle's weights, such as tiny"
+    )
     parser.add_argument("--small", action="store_true", help="minutes instead of hours, to see that everything works")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the stages asked for."""
     require_extra("train", "train", "torch", "skia", "resvg_py", "open_clip", "matplotlib")
+    check_folder(args.folder)
     from amused_lite.training.loop import use_threads
 
     use_threads(args.threads)
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> "Build":
     from dataclasses import replace
 
-    from amused_lite.bundle import open_bundle
+    from amused_lite.bundle import WEIGHTS, open_bundle
     from amused_lite.runtimes.open import find_model
     from amused_lite.training.presets import WORLDS, small
 
@@ -81,7 +83,9 @@ def _build(args: argparse.Namespace) -> "Build":
     if args.small:
         build = small(build)
     if args.source:
-        build = replace(build, source=open_bundle(find_model(args.source)))
+        source = open_bundle(find_model(args.source))
+        source.path(WEIGHTS)  # says that it has none
+        build = replace(build, source=source)
         build.check_source()
     if args.steps:
         *_, last = build.parts

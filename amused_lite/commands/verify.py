@@ -5,7 +5,9 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from amused_lite.commands.provenance import open_recorded, printable, read_recorded
+from amused_lite.arguments import named, threads
+from amused_lite.commands.provenance import open_recorded, read_recorded
+from amused_lite.terminal import printable
 
 if TYPE_CHECKING:
     from amused_lite.analysis.verify import Verdict
@@ -28,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Make a picture again from the recipe in its file, and compare tokens and pixels."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="a PNG or .tokens file that amused-lite made")
-    parser.add_argument("-m", "--model", metavar="MODEL", help="instead of the model that the recipe names")
+    parser.add_argument("-m", "--model", type=named, metavar="MODEL", help="instead of the model that the recipe names")
     parser.add_argument(
-        "--adapter", action="append", default=[], metavar="FILE[:WEIGHT]", help="a style it was made with"
+        "--adapter", type=named, action="append", default=[], metavar="FILE[:WEIGHT]", help="a style it was made with"
     )
     parser.add_argument("--style-scale", type=float, metavar="A", help="that it was made with")
-    parser.add_argument("--runtime", metavar="NAME", help="instead of the runtime that the recipe names")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (all)")
+    parser.add_argument("--runtime", type=named, metavar="NAME", help="instead of the runtime that the recipe names")
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 
+from amused_lite.arguments import named
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_sampling_flags,
@@ -48,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling_flags(parser)
     add_engine_flags(parser)
     report = parser.add_argument_group("output")
-    report.add_argument("-o", "--output", default="outputs", metavar="PATH", help=".gif, .mp4, or a folder (outputs)")
+    report.add_argument(
+        "-o", "--output", type=named, default="outputs", metavar="PATH", help=".gif, .mp4, or a folder (outputs)"
+    )
     report.add_argument("--rate", type=float, default=8.0, metavar="N", help="frames in a second (8)")
     report.add_argument("--no-metadata", action="store_true", help="leave the settings out of the file")
     report.add_argument("--json", action="store_true", help="print one JSON object")

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amused_lite.models.networks import check_shapes
 from amused_lite.training.scenes import BACKDROPS, COLOURS, KINDS, SIZE
 
 INPUT = 128  # px
@@ -24,6 +26,7 @@ STRIDE = SIZE // GRID  # px of a 512 px picture per cell
 # Two centres nearer than this (px of a 512 px picture) are one thing: the smallest thing of the scenes is 112 wide.
 SAME_THING = 72
 CONFIDENT = 0.3
+_REMEDY = "give a judge's weights, or leave --judge out"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,11 @@ class Judge:
             weights = load_file(path)
         except FileNotFoundError:
             raise FileNotFoundError(f"no judge at {path}: train one with train_judge(path=path)") from None
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or not safetensors ({error}); give a judge's weights") from error
         detector = Detector()
+        expected = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
+        check_shapes(expected, {name: tuple(value.shape) for name, value in weights.items()}, str(path), _REMEDY)
         detector.load_state_dict(weights)
         return cls(detector)
 

@@ -71,7 +71,7 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
         manifest = Manifest(
             name=name or source.name or (preset if preset in PRESETS else out.name),
             preset=preset,
-            config=weights.config.to_dict(),
+            config=weights.config,
             image_size=weights.config.image_size,
             precision={module: options.precision_of(module) for module in inputs},
             inputs=input_specs(inputs, options.flexible, options.free_rows),
@@ -82,7 +82,7 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
             adapter=source.adapter,
             weights_licence=source.licence,
         )
-        parity |= _agreement(source, Bundle(folder, manifest, weights.config), inputs, options, bar)
+        parity |= _agreement(source, Bundle(folder, manifest), inputs, options, bar)
         manifest = write_manifest(folder, replace(manifest, parity=parity))
         open_bundle(folder)
     return manifest

@@ -245,12 +245,12 @@ def free_axes(inputs: dict[str, Tensor], flexible: bool = False) -> dict[str, di
 
 def input_specs(
     inputs: dict[str, dict[str, Tensor]], flexible: bool = False, free_rows: bool = True
-) -> dict[str, dict[str, list]]:
-    """As the manifest writes them: module -> input name -> [dtype, shape]; a word in a shape is a free axis."""
+) -> dict[str, dict[str, tuple[str, list[int | str]]]]:
+    """As the manifest has them: module -> input name -> (dtype, shape); a word in a shape is a free axis."""
 
-    def spec(name: str, array: Tensor) -> list[Any]:
+    def spec(name: str, array: Tensor) -> tuple[str, list[int | str]]:
         first = (free_axis(name, flexible) if free_rows else None) or array.shape[0]
-        return [str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]]
+        return str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]
 
     return {module: {name: spec(name, array) for name, array in arrays.items()} for module, arrays in inputs.items()}
 

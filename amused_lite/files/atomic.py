@@ -46,6 +46,10 @@ def unfinished(target: Path) -> Iterator[Path]:
     partial = target.parent / f".amused-{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix}"
     try:
         yield partial
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == partial:
+            error.filename = str(target)  # the name that was asked for; nobody knows the other
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

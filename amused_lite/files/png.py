@@ -6,19 +6,20 @@ IPTC has it, that the picture was made by a trained model.
 """
 
 import base64
-import binascii
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from amused_lite import __version__
+from amused_lite.config import MAX_SEED
 from amused_lite.files.atomic import write_new
+from amused_lite.reading import check_version, convert, parse_object
 
 SCHEMA = 1
 KEY = "amused_lite"
@@ -32,16 +33,29 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  Iptc4xmpExt:DigitalSourceType="{kind}"/>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
-_MAX_CODEBOOK = 2**24
-_LARGEST = 1e9  # of any number in a recipe
+MAX_CODEBOOK = 2**24
+MAX_STEPS = 2**20
+_REMEDY = "get the file again"
+
+Text = Annotated[str, Meta(max_length=10_000)]
+Word = Annotated[str, Meta(max_length=100)]
+Count = Annotated[int, Meta(ge=0, le=2**32)]
+Steps = Annotated[int, Meta(ge=1, le=MAX_STEPS)]
+Side = Annotated[int, Meta(ge=1, le=2**20)]  # px
+Number = Annotated[float, Meta(ge=-1e9, le=1e9)] | Annotated[int, Meta(ge=-(10**9), le=10**9)]  # whole ones stay so
+Scalar = str | bool | None | Annotated[float, Meta(ge=-1e9, le=1e9)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+if TYPE_CHECKING:
+    EditSettings = dict[str, Any]  # each operation knows the types of its own
+else:
+    EditSettings = Annotated[dict[Word, Scalar | list[Scalar]], Meta(max_length=100)]
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
     """What was done to an earlier picture, and to which tokens: enough to do it again."""
 
-    operation: str  # as the command is called: "vary", "inpaint", "outpaint", "edit", "reroll"
-    settings: dict[str, Any]  # the operation's own numbers, such as strength
+    operation: Word  # as the command is called: "vary", "inpaint", "outpaint", "edit", "reroll"
+    settings: EditSettings  # such as strength
     tokens: np.ndarray  # (N,) the earlier picture's
 
 
@@ -53,34 +67,40 @@ _RARE = {"guidance_every": 1, "stopped_after": None}
 class Recipe:
     """Everything that made a picture. The fields from `steps` to `micro_conditioning` are those of `Settings`."""
 
-    prompt: str
-    negative_prompt: str
-    picture: int  # number of the picture within its seed
-    steps: int
-    guidance_scale: float
-    guidance_schedule: str
-    guidance_interval: tuple[float, float]
-    mask_temperature: tuple[float, float]
-    mask_schedule: str
-    order: str
-    token_temperature: float
-    top_k: int | None
-    top_p: float | None
-    refine: int
-    seed: int
-    micro_conditioning: tuple[float, ...]  # width, height, crop_top, crop_left, aesthetic_score
-    width: int  # pixels
-    height: int
-    model: str
-    model_hash: str
-    runtime: str
-    codebook_size: int
+    prompt: Text
+    negative_prompt: Text
+    picture: Count  # number of the picture within its seed
+    steps: Steps
+    guidance_scale: Number
+    guidance_schedule: Word
+    guidance_interval: tuple[Number, Number]
+    mask_temperature: tuple[Number, Number]
+    mask_schedule: Word
+    order: Word
+    token_temperature: Number
+    top_k: Annotated[int, Meta(ge=1, le=MAX_CODEBOOK)] | None
+    top_p: Number | None
+    refine: Count
+    seed: Annotated[int, Meta(ge=0)]  # at most config.MAX_SEED, which msgspec cannot say
+    # width, height, crop_top, crop_left, aesthetic_score
+    micro_conditioning: Annotated[tuple[Number, ...], Meta(max_length=100)]
+    width: Side
+    height: Side
+    model: Text
+    model_hash: Text
+    runtime: Word
+    codebook_size: Annotated[int, Meta(ge=1, le=MAX_CODEBOOK)]
     tokens: np.ndarray  # (N,) integers below codebook_size
     edit: Edit | None = None
-    adapters: tuple[str, ...] = ()  # such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256
-    guidance_every: int = 1
-    stopped_after: int | None = None  # steps run, where someone stopped early and that step's guess became the picture
-    version: str = __version__
+    # Such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256.
+    adapters: Annotated[tuple[Text, ...], Meta(max_length=1000)] = ()
+    guidance_every: Steps = 1
+    stopped_after: Count | None = None  # steps, where someone stopped early and that step's guess became the picture
+    version: Word = __version__
+
+    def __post_init__(self) -> None:
+        if self.seed > MAX_SEED:
+            raise ValueError(f"seed is {str(self.seed)[:40]}, expected at most {MAX_SEED}")
 
     def parameters(self) -> str:
         """The A1111 text: prompt, negative prompt, and one line of settings."""
@@ -117,28 +137,14 @@ class Recipe:
         Raises:
             ValueError: the text is of another schema or not whole, or a value has not the type it should have.
         """
-        try:
-            values: dict[str, Any] = json.loads(text)
-            schema = values.pop("schema")
-            if schema != SCHEMA:
-                raise ValueError(f"recipe schema {schema!r}, this version reads {SCHEMA}; update amused-lite")
-            codebook_size = values["codebook_size"]
-            values["tokens"] = _from_text(values["tokens"], codebook_size) if tokens is None else tokens
-            if values["edit"] is not None:
-                earlier = _from_text(values["edit"].pop("tokens"), codebook_size)
-                values["edit"] = Edit(**values["edit"], tokens=earlier)
-                _check_edit(values["edit"])
-            for name in ("guidance_interval", "mask_temperature", "micro_conditioning", "adapters"):
-                values[name] = tuple(values.get(name, ()))
-            recipe = cls(**values)
-        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, binascii.Error) as error:
-            raise ValueError(f"the recipe is not whole ({type(error).__name__}: {error})") from error
-        for item in fields(recipe):
-            value = getattr(recipe, item.name)
-            if not _fits(value, item.type):
-                shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
-                raise ValueError(f"the recipe's {item.name} is {shown}, expected {_said(item.type)}")
-        return recipe
+        values = parse_object(text, "the recipe", _REMEDY)
+        check_version(values, "schema", SCHEMA, "the recipe", _REMEDY)
+        del values["schema"]
+        codebook_size = values.get("codebook_size")
+        values["tokens"] = _from_text(values.get("tokens"), codebook_size) if tokens is None else tokens
+        if isinstance(edit := values.get("edit"), dict):
+            values["edit"] = edit | {"tokens": _from_text(edit.get("tokens"), codebook_size)}
+        return convert(values, cls, "the recipe", _REMEDY)
 
 
 def save_png(image: Image.Image, path: str | Path, recipe: Recipe | None, metadata: bool = True) -> Path:
@@ -223,42 +229,22 @@ def unpack_tokens(data: bytes, count: int, codebook_size: int) -> np.ndarray:
 
 
 def _bits(codebook_size: int) -> int:
-    if not 1 <= codebook_size <= _MAX_CODEBOOK:
-        raise ValueError(f"codebook_size must be 1 to {_MAX_CODEBOOK}, got {codebook_size}")
+    if not 1 <= codebook_size <= MAX_CODEBOOK:
+        raise ValueError(f"codebook_size must be 1 to {MAX_CODEBOOK}, got {codebook_size}")
     return max(1, (codebook_size - 1).bit_length())
-
-
-def _check_edit(edit: Edit) -> None:
-    """Raise ValueError unless an edit out of JSON says words, numbers and lists of them, and nothing deeper."""
-    for value in (edit.operation, *edit.settings.values()):
-        parts = value if isinstance(value, list) else [value]
-        if not all(part is None or _fits(part, str | bool | int | float) for part in parts):
-            raise ValueError(f"the recipe's edit says {str(value)[:40]!r}, expected words, numbers or lists of them")
 
 
 def _to_text(tokens: np.ndarray, codebook_size: int) -> str:
     return f"{len(tokens)}:{base64.b64encode(pack_tokens(tokens, codebook_size)).decode()}"
 
 
-def _from_text(text: str, codebook_size: int) -> np.ndarray:
+def _from_text(text: Any, codebook_size: Any) -> np.ndarray:
+    """The inverse of `_to_text`, of values out of a file."""
+    if not isinstance(text, str) or type(codebook_size) is not int:
+        got = f"{type(text).__name__} and {type(codebook_size).__name__}"
+        raise ValueError(f"the recipe: tokens and codebook_size are {got}, expected str and int; {_REMEDY}")
     count, _, data = text.partition(":")
-    return unpack_tokens(base64.b64decode(data, validate=True), int(count), codebook_size)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value out of JSON is of a field's type; numbers must be finite, and true is no number."""
-    if isinstance(kind, UnionType):
-        return any(_fits(value, part) for part in get_args(kind))
-    if get_origin(kind) is tuple:
-        parts = get_args(kind)
-        parts = parts[:1] * len(value) if parts[-1] is ... else parts
-        return len(value) == len(parts) and all(map(_fits, value, parts))
-    if kind is float:
-        return type(value) in (int, float) and abs(value) < _LARGEST  # written so that NaN fails
-    if kind is int:
-        return type(value) is int and abs(value) < 2**64
-    return isinstance(value, kind)
-
-
-def _said(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    try:
+        return unpack_tokens(base64.b64decode(data, validate=True), int(count), codebook_size)
+    except ValueError as error:
+        raise ValueError(f"the recipe: tokens are damaged ({str(error)[:100]}); {_REMEDY}") from error

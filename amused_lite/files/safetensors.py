@@ -6,14 +6,17 @@ The core reads and writes adapters with it, and reads single weights of a bundle
 import json
 import math
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta, Struct
+
+from amused_lite.files.atomic import unfinished
+from amused_lite.reading import convert, parse_object
 
 _DTYPES = {
     "F32": np.dtype("<f4"),
@@ -37,6 +40,22 @@ class Entry:
     shape: tuple[int, ...]
     offset: int  # bytes from the start of the file
     size: int  # bytes
+
+
+_Bytes = Annotated[int, Meta(ge=0, le=2**48)]
+
+
+class _Place(Struct):
+    """An entry as the header has it."""
+
+    dtype: Literal["F32", "F16", "BF16", "I64", "I32", "I8", "U8"]
+    shape: Annotated[list[_Bytes], Meta(max_length=8)]
+    data_offsets: tuple[_Bytes, _Bytes]  # from the end of the header
+
+    def entry(self, data: int) -> Entry:
+        """As the file has it, where its arrays start at byte `data`."""
+        first, last = self.data_offsets
+        return Entry(self.dtype, tuple(self.shape), data + first, last - first)
 
 
 @dataclass(frozen=True)
@@ -83,27 +102,16 @@ def open_tensors(path: str | Path) -> TensorFile:
         if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
             raise ValueError(f"{path} is not a safetensors file, or is cut short; {_REMEDY}")
         text = file.read(length)
-    try:
-        header = json.loads(text)
-        metadata = header.pop("__metadata__", {})
-        entries = {name: _entry(name, values, 8 + length, size) for name, values in header.items()}
-        if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its metadata holds something other than text")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged or not a safetensors file ({reason}); {_REMEDY}") from error
-    return TensorFile(path, entries, metadata)
-
-
-def _entry(name: str, values: dict[str, Any], data: int, end: int) -> Entry:
-    dtype, shape, (first, last) = values["dtype"], tuple(values["shape"]), values["data_offsets"]
-    if dtype not in _DTYPES:
-        raise ValueError(f"{name} is {dtype}, expected one of {', '.join(_DTYPES)}")
-    if any(not isinstance(number, int) or number < 0 for number in (*shape, first, last)):
-        raise ValueError(f"{name} has the shape {shape} at {first} to {last}")
-    if last - first != math.prod(shape) * _DTYPES[dtype].itemsize or data + last > end:
-        raise ValueError(f"{name} of shape {shape} does not fit its place, {first} to {last}")
-    return Entry(dtype, shape, data + first, last - first)
+    header = parse_object(text, f"{path}: its header", _REMEDY)
+    metadata = convert(header.pop("__metadata__", {}), dict[str, str], f"{path}: __metadata__", _REMEDY)
+    places = convert(header, dict[str, _Place], str(path), _REMEDY, closed=False)
+    end = size - 8 - length  # of the arrays
+    for name, place in places.items():
+        first, last = place.data_offsets
+        if last - first != math.prod(place.shape) * _DTYPES[place.dtype].itemsize or last > end:
+            said = f"{name[:60]} of shape {place.shape} does not fit its place, {first} to {last}"
+            raise ValueError(f"{path} is damaged or cut short: {said}; {_REMEDY}")
+    return TensorFile(path, {name: place.entry(8 + length) for name, place in places.items()}, metadata)
 
 
 def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -122,9 +130,7 @@ def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: 
         place = end
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays start at a whole word
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.part"
-    try:
+    with unfinished(path) as partial:
         with partial.open("xb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for array in arrays.values():
@@ -132,5 +138,3 @@ def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: 
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

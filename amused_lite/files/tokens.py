@@ -15,6 +15,7 @@ import numpy as np
 
 from amused_lite.files.atomic import write_new
 from amused_lite.files.png import Recipe, pack_tokens, unpack_tokens
+from amused_lite.reading import parse_object, read_small
 
 SUFFIX = ".tokens"
 LIMIT = 2048  # bytes; a recipe that would make the file longer is left out
@@ -99,10 +100,9 @@ def load_tokens(path: str | Path) -> TokenFile:
         FileNotFoundError: there is no such file.
         ValueError: it is no tokens file, of a later version, cut short or damaged.
     """
-    with Path(path).open("rb") as file:
-        data = file.read(_LARGEST + 1)
+    data = read_small(path, "give a file that amused-lite wrote", _LARGEST)
     start = _HEAD.size + _CHECK.size
-    if len(data) < start or not data.startswith(_MAGIC) or len(data) > _LARGEST:
+    if len(data) < start or not data.startswith(_MAGIC):
         raise ValueError(f"{path} is not a tokens file; give one that amused-lite wrote")
     head, (check,), rest = data[: _HEAD.size], _CHECK.unpack_from(data, _HEAD.size), data[start:]
     _, version, codebook_size, count, width, height, sha256, length = _HEAD.unpack(head)
@@ -133,9 +133,6 @@ def _long_recipe(text: bytes, tokens: np.ndarray, known: dict[str, Any]) -> Reci
     short = decompressor.decompress(text, _LARGEST)
     if not decompressor.eof:
         raise ValueError("its recipe is not whole")
-    try:
-        values = {**json.loads(short.decode("utf-8", "surrogatepass"))}
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"its recipe is no JSON object ({error})") from error
+    values = parse_object(short.decode("utf-8", "surrogatepass"), "its recipe", "copy it again")
     whole = {**_USUAL, **values, **known}
     return Recipe.from_json(json.dumps(whole), tokens)

@@ -12,9 +12,10 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta, Struct
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from amused_lite.models.networks import (
     read_tensors,
     tensor_shapes,
 )
+from amused_lite.reading import parse_object, read_json, read_text
 
 _STEMS = {
     "transformer": "diffusion_pytorch_model",
@@ -40,6 +42,12 @@ _STEMS = {
 _PUBLISHED = tuple(part for part in PARTS if part != "ranker")  # which is this project's own
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 _DOWNLOAD = "download the whole model again, with every *.json, *.txt and *.safetensors file"
+
+
+class _Index(Struct):
+    """What is read of the list of shards."""
+
+    weight_map: Annotated[dict[str, Annotated[str, Meta(max_length=255)]], Meta(min_length=1, max_length=100_000)]
 
 
 class PublishedWeights:
@@ -103,15 +111,7 @@ class PublishedWeights:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is missing; {_DOWNLOAD}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); {_DOWNLOAD}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds {type(values).__name__}, expected a JSON object; {_DOWNLOAD}")
-    return values
+    return parse_object(read_text(path, _DOWNLOAD), str(path), _DOWNLOAD)
 
 
 def _read(paths: Mapping[str, Path]) -> Iterable[tuple[str, Tensor]]:
@@ -139,10 +139,7 @@ def _weight_files(folder: Path, stem: str, variant: str | None) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    table = _read_json(index).get("weight_map")
-    if not isinstance(table, dict) or not table:
-        raise ValueError(f"{index} has no weight_map; {_DOWNLOAD}")
-    names = sorted({str(name) for name in table.values()})
+    names = sorted(set(read_json(index, _Index, _DOWNLOAD, closed=False).weight_map.values()))
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise ValueError(f"{index} names {name!r}, expected a .safetensors file beside it; {_DOWNLOAD}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from amused_lite.config import PRESETS, ModelConfig, TextConfig, UViTConfig, VQGANConfig
+from amused_lite.reading import Kind, convert
 
 # Our field -> (published key, the library's own default where a file leaves the key out).
 _UVIT: dict[str, tuple[str, Any]] = {
@@ -25,6 +26,7 @@ _UVIT: dict[str, tuple[str, Any]] = {
     "norm_eps": ("layer_norm_eps", 1e-6),
 }
 _VQGAN: dict[str, tuple[str, Any]] = {
+    "channels": ("block_out_channels", [64]),
     "layers_per_block": ("layers_per_block", 1),
     "latent_channels": ("latent_channels", 3),
     "codebook_size": ("num_vq_embeddings", 256),
@@ -39,7 +41,9 @@ _TEXT: dict[str, tuple[str, Any]] = {
     "feedforward_width": ("intermediate_size", 2048),
     "projection_width": ("projection_dim", 512),
     "norm_eps": ("layer_norm_eps", 1e-5),
+    "activation": ("hidden_act", "quick_gelu"),
 }
+_RENAMED = {"start_token_id": "bos_token_id", "end_token_id": "eos_token_id"}
 _LEGACY_END = 2  # OpenAI's files say 2; every reader takes the largest id instead
 
 
@@ -54,20 +58,13 @@ class _Reader:
         got = self.values.get(key, default)
         if got != expected:
             remedy = "amused-lite runs networks built like the published aMUSEd only"
-            raise ValueError(f"{self.where}: {key} is {got!r}, expected {expected!r}; {remedy}")
+            raise ValueError(f"{self.where}: {key} is {repr(got)[:40]}, expected {repr(expected)[:60]}; {remedy}")
 
-    def take(self, key: str, default: Any) -> Any:
-        got = self.values.get(key, default)
-        if isinstance(default, float) and type(got) is int:
-            got = float(got)
-        if type(got) is not type(default):
-            raise ValueError(f"{self.where}: {key} is {got!r}, expected a value such as {default!r}; check the file")
-        if type(got) is int and got < 1:
-            raise ValueError(f"{self.where}: {key} is {got}, expected 1 or more; check the file")
-        return got
-
-    def fields(self, table: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
-        return {ours: self.take(key, default) for ours, (key, default) in table.items()}
+    def build(self, kind: type[Kind], table: Mapping[str, tuple[str, Any]], **more: Any) -> Kind:
+        """One of our configurations, by the table of its fields; its own types and ranges decide."""
+        taken = {ours: self.values.get(key, default) for ours, (key, default) in table.items()}
+        names = {ours: key for ours, (key, _) in table.items()} | _RENAMED
+        return convert(taken | more, kind, self.where, "check the file", names=names)
 
 
 def read_uvit(values: Mapping[str, Any], where: str) -> UViTConfig:
@@ -78,11 +75,12 @@ def read_uvit(values: Mapping[str, Any], where: str) -> UViTConfig:
     """
     reader = _Reader(values, where)
     reader.require("_class_name", "UVit2DModel", "UVit2DModel")
+    config = reader.build(UViTConfig, _UVIT)
     reader.require("use_bias", False, False)
     reader.require("ln_elementwise_affine", True, True)
     reader.require("upsample", values.get("downsample", False), False)
-    reader.require("micro_cond_embed_dim", 5 * reader.take("micro_cond_encode_dim", 256), 1280)
-    return _build(UViTConfig, reader.fields(_UVIT), where)
+    reader.require("micro_cond_embed_dim", 5 * config.micro_width, 1280)
+    return config
 
 
 def read_vqgan(values: Mapping[str, Any], where: str) -> VQGANConfig:
@@ -92,20 +90,19 @@ def read_vqgan(values: Mapping[str, Any], where: str) -> VQGANConfig:
         ValueError: a value is not one that our VQ-GAN can have.
     """
     reader = _Reader(values, where)
-    channels = reader.take("block_out_channels", [64])
-    if not channels or any(type(width) is not int or width < 1 for width in channels):
-        raise ValueError(f"{where}: block_out_channels is {channels!r}, expected a list of widths; check the file")
+    config = reader.build(VQGANConfig, _VQGAN)
+    levels = len(config.channels)
     reader.require("_class_name", "VQModel", "VQModel")
     reader.require("in_channels", 3, 3)
     reader.require("out_channels", 3, 3)
     reader.require("act_fn", "silu", "silu")
     reader.require("norm_type", "group", "group")
     reader.require("mid_block_add_attention", False, True)
-    reader.require("down_block_types", ["DownEncoderBlock2D"] * len(channels), ["DownEncoderBlock2D"])
-    reader.require("up_block_types", ["UpDecoderBlock2D"] * len(channels), ["UpDecoderBlock2D"])
+    reader.require("down_block_types", ["DownEncoderBlock2D"] * levels, ["DownEncoderBlock2D"])
+    reader.require("up_block_types", ["UpDecoderBlock2D"] * levels, ["UpDecoderBlock2D"])
     if values.get("vq_embed_dim") is not None:
-        reader.require("vq_embed_dim", reader.take("latent_channels", 3), None)
-    return _build(VQGANConfig, {"channels": tuple(channels), **reader.fields(_VQGAN)}, where)
+        reader.require("vq_embed_dim", config.latent_channels, None)
+    return config
 
 
 def read_text(values: Mapping[str, Any], where: str) -> TextConfig:
@@ -116,24 +113,11 @@ def read_text(values: Mapping[str, Any], where: str) -> TextConfig:
     """
     reader = _Reader(values, where)
     reader.require("architectures", ["CLIPTextModelWithProjection"], ["CLIPTextModelWithProjection"])
-    activation = reader.take("hidden_act", "quick_gelu")
-    if activation not in ("quick_gelu", "gelu"):
-        raise ValueError(f"{where}: hidden_act is {activation!r}, expected 'quick_gelu' or 'gelu'")
-    found = reader.fields(_TEXT)
     start, end = values.get("bos_token_id", 49406), values.get("eos_token_id", 49407)
-    if end == _LEGACY_END:
-        start, end = found["vocab_size"] - 2, found["vocab_size"] - 1
-    for key, token in (("bos_token_id", start), ("eos_token_id", end)):
-        if type(token) is not int or not 0 <= token < found["vocab_size"]:
-            raise ValueError(f"{where}: {key} is {token!r}, expected an id below vocab_size {found['vocab_size']}")
-    return _build(TextConfig, {**found, "activation": activation, "start_token_id": start, "end_token_id": end}, where)
-
-
-def _build(kind: Any, values: dict[str, Any], where: str) -> Any:
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    size = values.get("vocab_size", _TEXT["vocab_size"][1])
+    if end == _LEGACY_END and type(size) is int:
+        start, end = size - 2, size - 1
+    return reader.build(TextConfig, _TEXT, start_token_id=start, end_token_id=end)
 
 
 def check_scheduler(values: Mapping[str, Any], uvit: UViTConfig, where: str) -> None:
@@ -184,15 +168,16 @@ def published_configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
         | {key: getattr(config.uvit, ours) for ours, (key, _) in _UVIT.items()}
         | {"upsample": config.uvit.resample, "micro_cond_embed_dim": 5 * config.uvit.micro_width}
         | {"use_bias": False, "ln_elementwise_affine": True, "hidden_dropout": 0.0, "attention_dropout": 0.0},
-        "vqvae/config.json": {"_class_name": "VQModel", **diffusers, "block_out_channels": list(config.vqgan.channels)}
+        "vqvae/config.json": {"_class_name": "VQModel", **diffusers}
         | {key: getattr(config.vqgan, ours) for ours, (key, _) in _VQGAN.items()}
+        | {"block_out_channels": list(config.vqgan.channels)}
         | {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
         | {"in_channels": 3, "out_channels": 3, "act_fn": "silu", "norm_type": "group", "vq_embed_dim": None}
         | {"mid_block_add_attention": False, "lookup_from_codebook": True, "force_upcast": True}
         | {"sample_size": 32, "scaling_factor": 0.18215},
         "text_encoder/config.json": {"architectures": ["CLIPTextModelWithProjection"], "model_type": "clip_text_model"}
         | {key: getattr(config.text, ours) for ours, (key, _) in _TEXT.items()}
-        | {"hidden_act": config.text.activation, "attention_dropout": 0.0, "dtype": "float32"}
+        | {"attention_dropout": 0.0, "dtype": "float32"}
         | {"bos_token_id": config.text.start_token_id, "eos_token_id": config.text.end_token_id}
         | {"pad_token_id": config.text.end_token_id},
         "scheduler/scheduler_config.json": {"_class_name": "AmusedScheduler", **diffusers}

@@ -1,13 +1,13 @@
 """Any open_clip model as a ranker, for models that have none of their own. Weights are local safetensors files."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
 from amused_lite.extras import require_extra
+from amused_lite.paths import as_path
 
 
 class OpenClipRanker:
@@ -26,7 +26,7 @@ class OpenClipRanker:
             MissingExtraError: open_clip is not installed.
         """
         name, colon, weights = spec.partition(":")
-        path = Path(weights).expanduser()
+        path = as_path(weights)
         if not colon or not weights:
             raise ValueError(f"ranker {spec!r} must be an architecture and its weights: ViT-B-32:weights.safetensors")
         if path.suffix != ".safetensors":

@@ -141,8 +141,8 @@ class GraphRuntime(ABC):
         A graph that was fixed at two rows gets the same one twice: guided away from itself, a prompt stays as it is.
         """
         rows = list(range(row, len(conditioning.block_text), len(tokens)))
-        _, shape = self._bundle.manifest.inputs["unmask"]["block_text"]
-        if shape[0] == 2 and len(rows) == 1:
+        _, shape = self._bundle.manifest.inputs.get("unmask", {}).get("block_text", ("", []))
+        if shape[:1] == [2] and len(rows) == 1:
             rows *= 2
         return {
             "tokens": tokens[row : row + 1],

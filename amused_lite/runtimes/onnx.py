@@ -18,7 +18,7 @@ from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, check_inputs
 from amused_lite.memory import allocate_for, let_go
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
 
-_ERRORS_ONLY = 3  # ONNX Runtime's log level
+_FATAL_ONLY = 4  # ONNX Runtime's log level: its errors come as exceptions, and need no log in colours beside them
 _DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
 _CPU = "CPUExecutionProvider"
 _LARGE = 256 * 2**20  # bytes of weights, from which on memory is worth a few hundredths of the time
@@ -46,10 +46,10 @@ def load_session(
     Raises:
         ValueError: ONNX Runtime cannot load it.
     """
-    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     # Threads that wait sleep: spinning ones took 15 s instead of 9 for a picture on a machine busy with other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Products with rounded weights keep float activations, unless a graph itself says otherwise.
@@ -64,7 +64,7 @@ def load_session(
     except MemoryError:
         raise
     except Exception as error:  # ONNX Runtime's own exceptions share no other base
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise ValueError(f"{path}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
 
 

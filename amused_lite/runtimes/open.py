@@ -11,6 +11,7 @@ from amused_lite.adapters.lora import Chosen
 from amused_lite.bundle import MANIFEST, QUANTIZED, TOKENIZER, WEIGHTS, Bundle, open_bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
+from amused_lite.paths import as_path
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
 from amused_lite.tokenizer import Tokenizer
@@ -51,8 +52,8 @@ def open_model(
         ConnectionError: it is not on this machine and the hub cannot be reached.
     """
     check_runtime(runtime)
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be 1 or more, got {threads}; leave it out to use all")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise ValueError(f"threads must be 1 to 1024, got {threads}; leave it out to use all")
     if style_scale is not None:
         return _open_twice(model, runtime, threads, adapters, style_scale)
     if _is_hub_id(model):
@@ -107,7 +108,7 @@ def find_model(model: str | Path) -> Path:
         if not (folder / MANIFEST).is_file():
             raise FileNotFoundError(f"the bundled model is missing from {folder}; install amused-lite again")
         return folder
-    path = Path(model).expanduser()
+    path = as_path(model)
     if path.is_dir():
         return path
     if path.suffix in _PICKLES:

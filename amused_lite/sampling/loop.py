@@ -90,16 +90,25 @@ def unmask_tokens(
             reused = settings.guidance_every > 1 and scale != 1
             if settings.law.is_plain and not look and not reused:
                 tokens, guess = runtime.unmask(tokens, rows, steering, step_noise)
+                _check_drawn(tokens, config, index + 1 == steps)
                 yield Step(index, steps, tokens, guess)
             else:
                 drawn = tokens == config.uvit.mask_token_id
                 asked = tokens, rows, scale
                 log_probs = guidance.predict(runtime, *asked) if reused else runtime.predict(*asked)
                 tokens, guess = _draw_here(config, tokens, log_probs, steering, step_noise, settings.law)
+                _check_drawn(tokens, config, index + 1 == steps)
                 yield Step(index, steps, tokens, guess, *((log_probs, drawn) if look else ()))
             if sparing() and index + 1 < steps:  # one array of 33 MB at a time
                 del step_noise, drawing
                 drawing = pool.submit(draw, index + 1, tokens == config.uvit.mask_token_id)
+
+
+def _check_drawn(tokens: np.ndarray, config: ModelConfig, last: bool) -> None:
+    """Raise ValueError where the last step left tokens masked, as it does when the network gives no numbers."""
+    if last and (tokens == config.uvit.mask_token_id).any():
+        cause = "its weights, or an adapter's, hold nan or numbers that are too large"
+        raise ValueError(f"the model's predictions are no numbers: {cause}; get the model or the adapter again")
 
 
 def sureness(runtime: Runtime, conditioning: Conditioning, tokens: np.ndarray, guidance_scale: float) -> np.ndarray:

@@ -6,8 +6,9 @@ of a batch equals the same picture made alone, and the same seed means the same 
 
 import numpy as np
 
+from amused_lite.config import MAX_SEED
+
 TOKEN_STREAM, ORDER_STREAM, MASK_STREAM = 0, 1, 2
-MAX_SEED = 2**64 - 1
 _MAX_PICTURE, _MAX_STEP = 2**32 - 1, 2**31 - 1
 _CHUNK = 2**18  # numbers that go through all passes together, while they are in the cache of one core
 

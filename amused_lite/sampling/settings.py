@@ -8,7 +8,7 @@ import numpy as np
 
 from amused_lite.conditioning import MicroConditioning
 from amused_lite.config import ModelConfig
-from amused_lite.files.png import Recipe
+from amused_lite.files.png import MAX_CODEBOOK, MAX_STEPS, Recipe
 from amused_lite.sampling import noise
 from amused_lite.sampling.distribution import ORDERS, Law
 from amused_lite.sampling.schedule import SCHEDULES
@@ -55,10 +55,10 @@ class GenerateOptions:
         if self.guidance_interval[0] > self.guidance_interval[1]:
             first, last = self.guidance_interval
             raise ValueError(f"guidance_interval must rise, got {first:g} to {last:g}")
-        if self.guidance_every < 1:
-            raise ValueError(f"guidance_every must be 1 or more, got {self.guidance_every}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be 1 or more, got {self.top_k}")
+        if not 1 <= self.guidance_every <= MAX_STEPS:
+            raise ValueError(f"guidance_every must be 1 to {MAX_STEPS}, got {self.guidance_every}")
+        if self.top_k is not None and not 1 <= self.top_k <= MAX_CODEBOOK:
+            raise ValueError(f"top_k must be 1 to {MAX_CODEBOOK}, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
         if not 0 <= self.refine <= 1000:

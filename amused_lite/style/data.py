@@ -1,26 +1,39 @@
 """A style's pictures: found with their captions, cropped, turned into tokens once and kept. Knows no adapter."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from msgspec import Meta, Struct
+from PIL import Image
 
 from amused_lite.analysis.ranking import Ranker
+from amused_lite.files import images as picture_files
 from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.vqgan import VQGAN
+from amused_lite.reading import convert, parse_object, read_text
 from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.loop import step_generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST = 100  # pictures: a style is learned from one to ten; a data set wants another trainer
 SMALLEST_SHARE = 4  # the short side must be at least 1 / 4 of the model's pictures
 METADATA = "metadata.jsonl"
-_LARGEST = 200_000_000  # pixels of a picture
+
+
+_LONGEST = 10_000  # bytes of a caption
+
+
+class _Caption(Struct):
+    """A line of `metadata.jsonl`."""
+
+    file_name: str
+    text: Annotated[str, Meta(max_length=_LONGEST)]
 
 
 @dataclass(frozen=True)
@@ -73,19 +86,16 @@ def _files(path: Path) -> list[Path]:
 def _caption_beside(file: Path) -> str:
     table = file.parent / METADATA
     if table.is_file():
-        for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line)
-                if values["file_name"] == file.name:
-                    return str(values["text"])
-            except (ValueError, KeyError, TypeError) as error:
-                form = '{"file_name": "a.png", "text": "a boat"}'
-                raise ValueError(f"{table}, line {number}: {line[:60]!r} is not of the form {form}") from error
+        form = 'write lines like {"file_name": "a.png", "text": "a boat"}'
+        for number, line in enumerate(read_text(table, form).splitlines(), 1):
+            if line.strip():
+                where = f"{table}, line {number}"
+                said = convert(parse_object(line, where, form), _Caption, where, form, closed=False)
+                if said.file_name == file.name:
+                    return said.text
     for text in (file.with_suffix(".txt"), file.with_name(f"{file.name}.txt")):
         if text.is_file():
-            return text.read_text(encoding="utf-8")
+            return read_text(text, "write what the picture shows", _LONGEST)
     return ""
 
 
@@ -106,16 +116,10 @@ def open_picture(path: Path, image_size: int) -> Image.Image:
         ValueError: it cannot be read, or is too small for a model that draws `image_size`.
     """
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > _LARGEST:
-                raise ValueError(f"it has {opened.width}x{opened.height} pixels; make it smaller")
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "it is no picture, or damaged" if isinstance(error, OSError | SyntaxError) else str(error)
+        image = picture_files.open_picture(path).image
+    except (ValueError, OSError) as error:
+        said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        reason = f"it{said.removeprefix(str(path))}" if said.startswith(f"{path} ") else said
         raise ValueError(f"{path} cannot be used: {reason}") from error
     least = image_size // SMALLEST_SHARE
     if min(image.size) < least:
@@ -159,6 +163,14 @@ def proposed(
     fits = np.array([ranker.scores(text, images) for text in proposals])  # (proposals, pictures)
     best = [int(column.argmax()) for column in fits.T]
     return [StylePicture(picture.path, proposals[index]) for picture, index in zip(pictures, best, strict=True)]
+
+
+def in_turn(count: int, batch: int, seed: int, step: int) -> list[int]:
+    """Which of `count` things the rows of a step show: all in a new order, again and again."""
+    rows = range(step * batch, (step + 1) * batch)
+    orders = {row // count: None for row in rows}
+    drawn = {n: torch.randperm(count, generator=step_generator(seed, n, 1)).tolist() for n in orders}
+    return [drawn[row // count][row % count] for row in rows]
 
 
 def crop(image: Image.Image, index: int, image_size: int, seed: int) -> tuple[Image.Image, tuple[float, ...]]:

@@ -8,15 +8,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.files.atomic import replace_text
 from amused_lite.files.images import open_picture
 from amused_lite.pipeline import Amused
+from amused_lite.reading import read_json
 from amused_lite.style.monitor import Sample, text_scores
 from amused_lite.style.score import Look, Picture
 
@@ -33,6 +35,21 @@ class StyleCandidate:
     path: Path
     distance: float  # from the style's pictures; less is better
     text: float  # see `text_scores`; more is better
+
+
+class _Row(Struct):
+    """A candidate as the table has it."""
+
+    number: int
+    caption: str
+    path: Annotated[str, Meta(pattern=r"^[\w.-]+$")]  # in the table's folder
+    distance: float
+    text: float
+
+
+class _Table(Struct):
+    of: str  # key of what was drawn
+    candidates: Annotated[list[_Row], Meta(max_length=100_000)]
 
 
 def draw_candidates(
@@ -53,7 +70,7 @@ def draw_candidates(
     key = hashlib.sha256(json.dumps([amused.info.model_hash, amused.info.styles, trigger, said]).encode()).hexdigest()
     table = folder / TABLE
     if kept := _kept(table, key):
-        return [StyleCandidate(**row | {"path": folder / row["path"]}) for row in kept]
+        return [StyleCandidate(row.number, row.caption, folder / row.path, row.distance, row.text) for row in kept]
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for number, caption in enumerate(tqdm(said, "drawing candidates", leave=False, disable=None), 1):
@@ -71,13 +88,13 @@ def draw_candidates(
     return candidates
 
 
-def _kept(table: Path, key: str) -> list[dict[str, Any]]:
+def _kept(table: Path, key: str) -> list[_Row]:
     """The rows of a table of this key, else none."""
     try:
-        values = json.loads(table.read_text(encoding="utf-8"))
-        return values["candidates"] if values["of"] == key else []
-    except (OSError, ValueError, KeyError, TypeError):  # none, a damaged one, or one of an earlier version
+        kept = read_json(table, _Table, "draw them again")
+    except (OSError, ValueError):  # none, a damaged one, or one of an earlier version
         return []
+    return kept.candidates if kept.of == key else []
 
 
 def _place(folder: Path, number: int, key: str) -> Path:

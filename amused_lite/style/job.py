@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from PIL import Image
 
 from amused_lite.adapters.file import load_adapter, save_adapter
 from amused_lite.adapters.lora import Adapter, AdapterRecord, shapes_of
 from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.files.atomic import replace_text
+from amused_lite.reading import read_json
 from amused_lite.style.augment import StyleGuess
 from amused_lite.style.config import StyleRecipe, recipe_of
 from amused_lite.style.cost import Estimate, checkpointed, estimate
@@ -30,6 +32,21 @@ from amused_lite.training.quadrants import Paired
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
 _THUMBNAIL = 96  # px; some 15 kB of a file of megabytes
+
+
+_Words = Annotated[list[str], Meta(max_length=100_000)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a work folder was made for."""
+
+    base: str  # the model's hash
+    style: str
+    pictures: _Words  # sha256 of each
+    captions: _Words
+    recipe: dict[str, Any]  # the StyleRecipe, without what may change
+    prior: _Words  # prompts of the base's own pictures
 
 
 class OtherTrainingError(ValueError):
@@ -234,11 +251,12 @@ def _check_plan(
     plan = json.loads(json.dumps(plan | {"recipe": fixed, "prior": list(prior)}))
     path = folder / PLAN
     if path.is_file():
+        remedy = f"remove {folder} to start anew, or change --out"
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = asdict(read_json(path, Plan, remedy))
         except ValueError as error:
-            raise OtherTrainingError(f"{path} is damaged; remove {folder} to start anew, or change --out") from error
-        if changed := [key for key in plan if plan[key] != before.get(key)]:
+            raise OtherTrainingError(str(error)) from error
+        if changed := [key for key in plan if plan[key] != before[key]]:
             what = " and ".join(changed)
             raise OtherTrainingError(
                 f"{folder} holds a training with other {what}; remove it to start anew, or change --out"

@@ -4,19 +4,29 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta, Struct
 from PIL import Image
 
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.files.atomic import replace_text
 from amused_lite.pipeline import Amused
+from amused_lite.reading import read_json
 from amused_lite.sampling import noise
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.style.score import Look, Picture
 
 SCORES = "scores.json"
 HIDDEN = 0.6  # of the tokens, where the text score asks how likely they are
+
+
+class _Scores(Struct):
+    """What is kept of a training that was stopped."""
+
+    prompts: Annotated[list[str], Meta(max_length=1000)]
+    history: Annotated[list[tuple[Annotated[int, Meta(ge=0)], float, float]], Meta(max_length=100_000)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +130,9 @@ class StyleWatch:
         """Scores of the same prompts, from before this training was stopped."""
         if not (self.folder / SCORES).is_file():
             return []
-        values = json.loads((self.folder / SCORES).read_text(encoding="utf-8"))
-        return (
-            [(s, style, text) for s, style, text in values["history"]] if values["prompts"] == [*self.prompts] else []
-        )
+        remedy = f"remove {self.folder} to start anew"
+        kept = read_json(self.folder / SCORES, _Scores, remedy)
+        return kept.history if kept.prompts == [*self.prompts] else []
 
     def _reason(self) -> str:
         if not self.patience or len(self.history) < 2:

@@ -16,10 +16,10 @@ from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.networks import Networks
 from amused_lite.style.config import StyleRecipe
 from amused_lite.style.cost import checkpointed, quantize_base
-from amused_lite.style.data import styled
+from amused_lite.style.data import in_turn, styled
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.base_model import StyleTokens
-from amused_lite.training.loop import TrainingRun, fit, in_turn, optimizer_state, step_generator, subset
+from amused_lite.training.loop import TrainingRun, fit, optimizer_state, step_generator, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from amused_lite.models.vqgan import VQGAN
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.clip import CLIPRecipe, train_clip
 from amused_lite.training.decoder import DecoderRecipe, train_decoder
-from amused_lite.training.loop import OTHER_MODEL, TrainingRun, subset
+from amused_lite.training.loop import TrainingRun, subset
 from amused_lite.training.ranker import RankerRecipe, train_ranker
 from amused_lite.training.tokens import TokenPool, encode_pictures
 from amused_lite.training.uvit import Batches, UViTRecipe, initialize, initialize_text, train_uvit
@@ -285,10 +285,8 @@ class Build:
             ValueError: it has trained something else.
         """
         weights = self._weights(stage, prefix)
-        try:
+        with TrainingRun(self.folder / stage).restoring():
             module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"{self.folder / stage} {OTHER_MODEL}") from error
 
     def _made(self, stage: str, name: str) -> Path:
         path = self.folder / name

@@ -12,15 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from amused_lite.reading import convert, parse_object
 
 
 def use_threads(count: int | None) -> None:
@@ -35,14 +40,6 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
 
 
-def in_turn(count: int, batch: int, seed: int, step: int) -> list[int]:
-    """Which of `count` things the rows of a step show: all in a new order, again and again."""
-    rows = range(step * batch, (step + 1) * batch)
-    orders = {row // count: None for row in rows}
-    drawn = {n: torch.randperm(count, generator=step_generator(seed, n, 1)).tolist() for n in orders}
-    return [drawn[row // count][row % count] for row in rows]
-
-
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts and lists to one dict with dotted keys."""
     if isinstance(tree, dict):
@@ -52,6 +49,10 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     else:
         return {prefix[:-1]: tree}
     return {k: v for key, value in items for k, v in flatten(value, f"{prefix}{key}.").items()}
+
+
+class _Step(Struct):
+    step: Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class TrainingRun:
@@ -136,10 +137,33 @@ class TrainingRun:
         """(step, tensors, numbers) of the last checkpoint, or None at the start of a run."""
         if not self.checkpoint.exists():
             return None
-        with safe_open(self.checkpoint, "pt") as file:
-            numbers = json.loads(file.metadata()["numbers"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-        return numbers.pop("step"), tensors, numbers
+        where, remedy = f"{self.checkpoint}: numbers", self._remedy
+        try:
+            with safe_open(self.checkpoint, "pt") as file:
+                values = parse_object((file.metadata() or {}).get("numbers", ""), where, remedy)
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{self.checkpoint} is damaged or cut short ({error}); {remedy}") from error
+        step = convert(values, _Step, where, remedy, closed=False).step
+        numbers = convert(values, dict[str, bool | int | float | str | None], where, remedy)
+        return step, tensors, {key: value for key, value in numbers.items() if key != "step"}
+
+    @property
+    def _remedy(self) -> str:
+        return f"remove {self.folder} to start anew"
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """What a checkpoint holds is taken over in here: what does not fit is the file's fault, and said so.
+
+        Raises:
+            ValueError: the checkpoint is of another training.
+        """
+        try:
+            yield
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{self.checkpoint} does not fit this training ({reason}); {self._remedy}") from error
 
     def resume(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """As `load`, for a trainer that goes on: log lines of steps that will run again are dropped."""
@@ -176,12 +200,9 @@ class TrainingRun:
 def _step_of(line: str) -> float:
     """Of a line of the log; infinity where it was cut off by a kill or a full disk."""
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return msgspec.json.decode(line, type=_Step).step
+    except msgspec.MsgspecError:
         return math.inf
-
-
-OTHER_MODEL = "holds a training of another model; choose another folder, or delete it to begin anew"
 
 
 class Trainer(Protocol):
@@ -189,15 +210,12 @@ class Trainer(Protocol):
 
     def step(self, number: int) -> dict[str, float]:
         """Update the weights once; figures for the log, `loss` among them. Every draw follows from `number`."""
-        ...
 
     def state(self) -> dict[str, Any]:
         """Nested dicts of tensors and numbers: all that a training that goes on needs."""
-        ...
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Take the state back, flat as `TrainingRun.load` returns it."""
-        ...
 
 
 def fit(
@@ -214,7 +232,6 @@ def fit(
 
     Args:
         run: keeps the log and the checkpoints.
-        trainer: what is trained.
         steps: of the whole training.
         log_every: steps between lines of the log; the last step has one as well.
         log_first: the lines are those of steps 0, n, 2n ... instead of n - 1, 2n - 1 ...
@@ -226,15 +243,13 @@ def fit(
         Why it ended, or None when it was stopped before.
 
     Raises:
-        ValueError: the folder holds a training of something else.
+        ValueError: the folder holds another training, or a damaged one.
     """
     first, losses, reason = 0, [], ""
     if saved := run.resume():
         first, tensors, numbers = saved
-        try:
+        with run.restoring():
             trainer.restore(tensors, numbers)
-        except (RuntimeError, KeyError, ValueError) as error:  # other names, shapes or groups of parameters
-            raise ValueError(f"{run.folder} {OTHER_MODEL}") from error
         losses = [value for key, value in numbers.items() if key.startswith("losses.")]
         reason = numbers.get("reason", "")
     end = f"all {steps} steps are done"

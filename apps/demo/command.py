@@ -8,6 +8,8 @@ import threading
 import webbrowser
 from pathlib import Path
 
+from amused_lite.arguments import number, path
+
 from ..server.command import access_of, add_server_flags, announce, await_model, check_server_flags, make_engine
 
 _EXAMPLES = """\
@@ -35,10 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-history", action="store_true", help="write nothing to the disk: no pictures, and no styles are learned"
     )
-    parser.add_argument("--styles", type=Path, metavar="FOLDER", help="where trained styles go (in your data folder)")
+    parser.add_argument("--styles", type=path, metavar="FOLDER", help="where trained styles go (in your data folder)")
     unfit = parser.add_argument_group("responsible use")
     unfit.add_argument("--filter", metavar="ARCH:FILE", help="an open_clip model that blurs unfit pictures (off)")
-    unfit.add_argument("--filter-threshold", type=float, default=0.5, metavar="T", help="blur from this score on (0.5)")
+    unfit.add_argument(
+        "--filter-threshold", type=number(0, 1), default=0.5, metavar="T", help="blur from this score on (0.5)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

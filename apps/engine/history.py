@@ -21,6 +21,7 @@ from typing import Any
 from amused_lite.files.atomic import write_new
 from amused_lite.files.images import Source, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
+from amused_lite.paths import as_path
 from amused_lite.pipeline import Picture
 
 INDEX = "index.jsonl"
@@ -69,7 +70,7 @@ class History:
         Raises:
             OSError: `folder` is a file, or may not be read.
         """
-        self.folder = Path(folder).expanduser()
+        self.folder = as_path(folder)
         self._lock = threading.RLock()
         self._entries: dict[str, Entry] = {}
         if self.folder.exists() and not self.folder.is_dir():

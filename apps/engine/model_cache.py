@@ -11,6 +11,7 @@ import numpy as np
 
 from amused_lite.adapters.lora import parse_choice
 from amused_lite.bundle import MANIFEST, open_bundle
+from amused_lite.paths import as_path
 from amused_lite.pipeline import Amused
 from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model
 
@@ -58,8 +59,8 @@ class Shelf:
         Raises:
             ValueError: another model has this name.
         """
-        is_folder = isinstance(model, Path) or Path(model).expanduser().is_dir()
-        name = name or (Path(model).expanduser().resolve().name if is_folder and model != BUNDLED else str(model))
+        is_folder = isinstance(model, Path) or as_path(model).is_dir()
+        name = name or (as_path(model).resolve().name if is_folder and model != BUNDLED else str(model))
         _claim(self.models, name, model, "model")
         return name
 
@@ -70,7 +71,7 @@ class Shelf:
             FileNotFoundError: there is no such file.
             ValueError: another adapter has this name.
         """
-        place = Path(path).expanduser().resolve()
+        place = as_path(path).resolve()
         if not place.exists():
             raise FileNotFoundError(f"adapter {place} is not there; give a file that amused-lite style wrote")
         name = name or place.stem

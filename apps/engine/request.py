@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
+from amused_lite.config import MAX_SEED
 from amused_lite.editing.operations import Editable
 from amused_lite.pipeline import check_prompts
-from amused_lite.sampling.noise import MAX_SEED
 from amused_lite.sampling.settings import GenerateOptions
 
 # Each operation's own settings; `docs/editing.md` says what they do.

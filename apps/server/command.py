@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import whole
+from amused_lite.arguments import named, threads, whole
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -48,17 +48,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_server_flags(parser: argparse.ArgumentParser) -> None:
     """What `serve` and `demo` have in common: where, which models, and who may."""
     parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address to listen at (127.0.0.1)")
-    parser.add_argument("--port", type=whole(0), default=7860, metavar="N", help="0 takes any that is free (7860)")
+    parser.add_argument(
+        "--port", type=whole(0, 65_535), default=7860, metavar="N", help="0 takes any that is free (7860)"
+    )
     parser.add_argument("--queue", type=whole(1), default=32, metavar="N", help="requests that may wait (32)")
     engine = parser.add_argument_group("models and engine")
     engine.add_argument(
-        "-m", "--model", action="append", metavar="MODEL", help="what may be asked for; may be repeated (tiny)"
+        "-m",
+        "--model",
+        type=named,
+        action="append",
+        metavar="MODEL",
+        help="what may be asked for; may be repeated (tiny)",
     )
-    engine.add_argument("--adapter", action="append", default=[], metavar="FILE", help="a style; may be repeated")
     engine.add_argument(
-        "--runtime", default="auto", metavar="NAME", help="as of generate, where none is asked for (auto)"
+        "--adapter", type=named, action="append", default=[], metavar="FILE", help="a style; may be repeated"
     )
-    engine.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all)")
+    engine.add_argument(
+        "--runtime", type=named, default="auto", metavar="NAME", help="as of generate, where none is asked for (auto)"
+    )
+    engine.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
     engine.add_argument("--models-open", type=whole(1), default=2, metavar="N", help="models kept in memory (2)")
     safety = parser.add_argument_group("who may use it")
     safety.add_argument("--token", metavar="TEXT", help="every request must bring it (made for you with another host)")
@@ -81,8 +90,6 @@ def check_server_flags(args: argparse.Namespace) -> None:
     """Raise ValueError where flags contradict each other or are out of range."""
     if args.history is not None and args.no_history:
         raise ValueError("--history and --no-history exclude each other; leave one out")
-    if args.port > 65535:
-        raise ValueError(f"port must be 0 to 65535, got {args.port}")
 
 
 def access_of(args: argparse.Namespace) -> "Access":

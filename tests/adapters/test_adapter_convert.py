@@ -212,7 +212,7 @@ def test_keys_without_a_place_are_listed_and_wrong_ones_refused(base: Path, tmp_
     with pytest.raises(FileNotFoundError, match=r"adapter_config.json is missing"):
         read_foreign(tmp_path, config)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
-    with pytest.raises(ValueError, match="describes a IA3 adapter, expected LORA"):
+    with pytest.raises(ValueError, match='peft_type is "IA3", expected one of LORA; give a plain low-rank'):
         read_foreign(tmp_path, config)
     for write in (write_peft, write_diffusers):
         with pytest.raises(ValueError, match="changes the decoder, which diffusers' loaders leave alone"):

@@ -176,10 +176,7 @@ def test_what_does_not_go_together_is_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    try:
-        code = main(["generate", PROMPT, *flags])
-    except SystemExit as stop:
-        code = stop.code
+    code = main(["generate", PROMPT, *flags])
     assert code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line and list(tmp_path.iterdir()) == []

@@ -108,7 +108,7 @@ def test_pictures_to_adapter_to_picture(
     assert "holds a training with other recipe; remove it to start anew" in one_line(capsys)
     (job.work_folder(out) / job.PLAN).write_text("")
     assert train(pictures, out, *targets) == 2
-    assert "plan.json is damaged; remove " in one_line(capsys)
+    assert "plan.json is not JSON " in one_line(capsys)
 
 
 def test_a_full_disk_loses_nothing(
@@ -165,14 +165,20 @@ def test_feedback_draws_lets_choose_and_learns_again(
 
 
 MISTAKES: list[tuple[list[str], str]] = [
-    (["{folder}/nowhere"], "nowhere is missing; give pictures, or a folder of pictures"),
+    (["{folder}/nowhere"], "nowhere is missing; give a file or folder that is there"),
     (["{folder}/empty"], "no picture in"),
-    (["{folder}/bad.png", "--caption", "a"], "bad.png cannot be used: it is no picture, or damaged"),
-    (["{folder}/small.png", "--caption", "a"], "small.png is 10x10 pixels, at least 128 a side are needed"),
+    (["{folder}/bad.png", "--caption", "a"], "bad.png cannot be used: it is no picture that can be read"),
+    (
+        ["{folder}/small.png", "--caption", "a"],
+        "small.png cannot be used: it has 10x10 px, at least 16 a side are needed",
+    ),
     (["{folder}/small.png"], "no caption for small.png"),
     (["{folder}/small.png", "--caption", "a", "--out", "x.png"], "--out x.png must end in .safetensors"),
     (["{folder}/small.png", "--caption", "a", "--targets", "hair"], "target 'hair' is unknown"),
-    (["{folder}/small.png", "--caption", "a", "--learning-rate", "nan"], "learning_rate must be above 0, got nan"),
+    (
+        ["{folder}/small.png", "--caption", "a", "--learning-rate", "nan"],
+        "--learning-rate: must be 1e-09 to 1, got nan",
+    ),
     (["{folder}/small.png", "--caption", "a", "--optimizer", "sgd"], "optimizer 'sgd' is unknown"),
     (["{folder}/small.png", "--caption", "a", "--checkpointing"], "--checkpointing is for learning tokens"),
     (["{folder}/small.png", "--caption", "a", "--device", "abacus"], "device 'abacus' cannot be used here"),
@@ -189,10 +195,7 @@ def test_mistakes_cost_one_line(
     (tmp_path / "bad.png").write_text("hello")
     Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
     words = ["style", "train", *(word.format(folder=tmp_path) for word in words), "--style", "gold"]
-    try:
-        code = main(words)
-    except SystemExit as exit:
-        code = exit.code
+    code = main(words)
     assert code == 2
     assert message in one_line(capsys)
     assert not (tmp_path / "gold.safetensors").exists()
@@ -213,9 +216,6 @@ def test_proposals_and_guesses(pictures: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit:
-        main(["style", "train", "--help"])
-    assert exit.value.code == 0 and "--prompt-dropout" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as exit:
-        main(["style"])
-    assert exit.value.code == 2
+    assert main(["style", "train", "--help"]) == 0
+    assert "--prompt-dropout" in capsys.readouterr().out
+    assert main(["style"]) == 2

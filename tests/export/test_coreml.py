@@ -287,7 +287,7 @@ def test_packages_that_are_not_as_promised(half: Bundle, tmp_path: Path) -> None
     path.write_text(json.dumps(values))
     (tmp_path / "bundle" / "decode_image.mlpackage" / SPECIFICATION).write_bytes(b"\xff" * 50)
     bundle = open_bundle(half.folder)
-    broken = Bundle(tmp_path / "bundle", write_manifest(tmp_path / "bundle", bundle.manifest), bundle.config)
+    broken = Bundle(tmp_path / "bundle", write_manifest(tmp_path / "bundle", bundle.manifest))
     with pytest.raises(ValueError, match=r"model\.mlmodel is damaged"):
         InterpretedRuntime(broken).decode_image(tokens)
 

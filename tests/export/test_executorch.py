@@ -40,13 +40,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     manifest = Manifest(
         name="test",
         preset="custom",
-        config=weights.config.to_dict(),
+        config=weights.config,
         image_size=weights.config.image_size,
         precision={"decode_image": "float32"},
         inputs=input_specs(inputs, free_rows=False),
         target="executorch",
     )
-    return Bundle(folder, write_manifest(folder, manifest), weights.config)
+    return Bundle(folder, write_manifest(folder, manifest))
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def test_the_decoder_equals_torch_and_says_nothing_of_this_machine(bundle: Bundl
 
 def test_wrong_bundles_are_explained(bundle: Bundle, tmp_path: Path) -> None:
     tokens = np.zeros((1, 256), np.int32)
-    specs = {**bundle.manifest.inputs, "decode_image": {"tokens": ["int32", [1, 64]]}}
+    specs = {**bundle.manifest.inputs, "decode_image": {"tokens": ("int32", [1, 64])}}
     lying = replace(bundle, manifest=replace(bundle.manifest, inputs=specs))
     with pytest.raises(ValueError, match=r"input tokens is int32 \[1, 256\], the manifest says int32 \[1, 64\]"):
         ExecuTorchRuntime(lying).decode_image(tokens)
@@ -74,7 +74,7 @@ def test_wrong_bundles_are_explained(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"decode_image.pte: ExecuTorch cannot load it \(.+\); export the bundle again"
     ):
-        ExecuTorchRuntime(Bundle(tmp_path, bundle.manifest, bundle.config)).decode_image(tokens)
+        ExecuTorchRuntime(Bundle(tmp_path, bundle.manifest)).decode_image(tokens)
     with pytest.raises(ValueError, match="was exported for executorch, which onnx cannot run"):
         open_model(bundle.folder, "onnx")
 

@@ -142,10 +142,10 @@ def test_manifest_says_what_the_graphs_take(bundle: Bundle) -> None:
         graph = onnx.load(bundle.folder / f"{module}.onnx", load_external_data=False).graph
         kinds = {onnx.TensorProto.INT32: "int32", onnx.TensorProto.FLOAT: "float32"}
         found = {
-            item.name: [
+            item.name: (
                 kinds[item.type.tensor_type.elem_type],
                 [axis.dim_param or axis.dim_value for axis in item.type.tensor_type.shape.dim],
-            ]
+            )
             for item in graph.input
         }
         assert found == manifest.inputs[module]

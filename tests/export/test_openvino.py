@@ -111,7 +111,7 @@ def test_a_manifest_that_promises_other_inputs(bundle: Bundle, inputs: dict, mes
 def test_a_graph_that_is_none(tmp_path: Path, bundle: Bundle) -> None:
     (tmp_path / "decode_image.xml").write_text("<net/>")
     (tmp_path / "decode_image.bin").write_bytes(b"")
-    lost = Bundle(tmp_path, bundle.manifest, bundle.config)
+    lost = Bundle(tmp_path, bundle.manifest)
     with pytest.raises(ValueError, match=r"decode_image.xml: OpenVINO cannot load it \(.+\); export the bundle again"):
         OpenVINORuntime(lost).decode_image(np.zeros((1, 256), np.int32))
 

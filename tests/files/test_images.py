@@ -125,7 +125,8 @@ def test_a_recipe_that_cannot_be_read_is_no_reason_to_refuse_the_picture(tmp_pat
     RGB.save(tmp_path / "a.png", pnginfo=texts)
     source = open_picture(tmp_path / "a.png")
     assert source.recipe is None
-    assert source.notes == ("its recipe is not used: recipe schema 99, this version reads 1; update amused-lite",)
+    said = "its recipe is not used: the recipe: schema is 99, this version reads 1; update amused-lite"
+    assert source.notes == (said,)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from diffusers import AmusedPipeline, UVit2DModel, VQModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from amused_lite.config import PRESETS, ModelConfig
+from amused_lite.config import PRESETS
 from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
 from amused_lite.models.networks import PARTS, Networks, SavedWeights, load_networks, save_networks
@@ -178,17 +179,19 @@ def test_wrong_weights_are_named(
     [
         ("transformer", {"use_bias": True}, "use_bias is True, expected False"),
         ("transformer", {"upsample": True}, "upsample is True, expected False"),
-        ("transformer", {"block_out_channels": [36]}, r"block_out_channels is \[36\]"),
+        ("transformer", {"block_out_channels": [36]}, "block_out_channels is a list of 1, expected int"),
         ("transformer", {"block_num_heads": 5}, "block_width 36 / 5 heads"),
-        ("transformer", {"hidden_size": 0}, "hidden_size is 0, expected 1 or more"),
+        ("transformer", {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000, expected int <= 256"),
+        ("text_encoder", {"max_position_embeddings": 10**9}, "max_position_embeddings is 1000000000, expected int <="),
+        ("transformer", {"hidden_size": 0}, "hidden_size is 0, expected int >= 1"),
         ("transformer", {"_class_name": "UNet2DModel"}, "expected 'UVit2DModel'"),
         ("transformer", {"encoder_hidden_size": 25}, "text.width is 24 but uvit.text_width is 25"),
         ("vqvae", {"mid_block_add_attention": True}, "mid_block_add_attention is True, expected False"),
         ("vqvae", {"norm_type": "spatial"}, "norm_type is 'spatial', expected 'group'"),
         ("vqvae", {"vq_embed_dim": 3}, "vq_embed_dim is 3, expected 6"),
         ("vqvae", {"block_out_channels": [12, 21]}, "21 channels do not split into 4 groups"),
-        ("text_encoder", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
-        ("text_encoder", {"eos_token_id": 49407}, "eos_token_id is 49407, expected an id below vocab_size 99"),
+        ("text_encoder", {"hidden_act": "relu"}, 'hidden_act is "relu", expected one of gelu, quick_gelu'),
+        ("text_encoder", {"eos_token_id": 49407}, "end_token_id is 49407, expected an id below vocab_size 99"),
         ("text_encoder", {"architectures": ["CLIPModel"]}, "architectures is"),
         ("scheduler", {"masking_schedule": "linear"}, "masking_schedule is 'linear', expected 'cosine'"),
         ("scheduler", {"mask_token_id": 8255}, "mask_token_id is 8255, expected 71"),
@@ -259,9 +262,8 @@ def test_tokenizer_folders_are_copied(saved: tuple[PublishedWeights, Path, Path]
 )
 def test_what_diffusers_does_not_have_is_refused(part: str, change: dict, message: str, tmp_path: Path) -> None:
     published.save(tmp_path / "original")
-    values = PublishedWeights(tmp_path / "original").config.to_dict()
-    values[part] |= change
-    networks = Networks(ModelConfig.from_dict(values))
+    config = PublishedWeights(tmp_path / "original").config
+    networks = Networks(replace(config, **{part: replace(getattr(config, part), **change)}))
     with pytest.raises(ValueError, match=message):
         save_diffusers(networks, tmp_path / "out", tmp_path / "tokenizer.json")
     assert not (tmp_path / "out").exists()

@@ -20,7 +20,10 @@ WRONG = [
     (["tiny"], "give the folder to make"),
     (["tiny", "--report"], "is not quantized and has no report"),
     (["nowhere", "OUT"], "model 'nowhere' not found"),
-    (["tiny", "OUT", "--judge", "5", "--judge-weights", "nothing.safetensors"], "no judge at nothing.safetensors"),
+    (
+        ["tiny", "OUT", "--judge", "5", "--judge-weights", "nothing.safetensors"],
+        "--judge-weights: nothing.safetensors is missing",
+    ),
 ]
 
 

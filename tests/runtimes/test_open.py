@@ -52,7 +52,7 @@ def test_a_runtime_that_does_not_fit(tmp_path: Path) -> None:
         open_model(tmp_path, "onnx")
     with pytest.raises(ValueError, match="runtime 'gpu' is unknown"):
         open_model("tiny", "gpu")
-    with pytest.raises(ValueError, match="threads must be 1 or more"):
+    with pytest.raises(ValueError, match="threads must be 1 to 1024"):
         open_model("tiny", threads=0)
 
 

@@ -180,7 +180,7 @@ def test_sureness_hides_every_token_once_and_judges_it_from_the_rest(amused: Amu
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 0}, "top_k must be 1 or more, got 0"),
+        ({"top_k": 0}, "top_k must be 1 to 16777216, got 0"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0"),
         ({"top_p": float("nan")}, "top_p must be above 0"),
         ({"order": "random"}, "order 'random' is unknown; choose one of confidence, halton"),

@@ -60,7 +60,7 @@ def test_what_is_wrong_with_the_pictures_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no caption for 001.png, 002.png, 003.png and 1 more; .* or in 001.png.txt"):
         find_pictures(paths[:5])
     (tmp_path / METADATA).write_text('{"file_name": "000.png"')
-    with pytest.raises(ValueError, match=r"metadata.jsonl, line 1: .* is not of the form"):
+    with pytest.raises(ValueError, match=r"metadata.jsonl, line 1 is not JSON .*; write lines like"):
         find_pictures(paths[:1])
 
 
@@ -69,17 +69,19 @@ def test_one_bad_picture_among_ten_is_named_and_nothing_starts(
 ) -> None:
     pictures = [StylePicture(picture(tmp_path / f"{k}.png", seed=k), "a cup") for k in range(10)]
     pictures[6].path.write_bytes(pictures[6].path.read_bytes()[:500])  # cut in the middle of its pixels
-    with pytest.raises(ValueError, match=r"6.png cannot be used: .*damaged \(1 of 10 .*; --skip-unreadable goes on"):
+    with pytest.raises(
+        ValueError, match=r"6.png cannot be used: it is damaged .* \(1 of 10 .*; --skip-unreadable goes on"
+    ):
         readable(pictures, 64, skip=False)
     good = readable(pictures, 64, skip=True)
     assert [p.path.name for p in good] == [f"{k}.png" for k in range(10) if k != 6]
     assert "6.png cannot be used" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"6.png cannot be used: it is no picture, or damaged$"):
+    with pytest.raises(ValueError, match=r"6.png cannot be used: it is damaged"):
         readable([pictures[6]], 64, skip=True)  # none would be left
 
 
 def test_pictures_that_are_too_small_or_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is 10x10 pixels, at least 128 a side are needed"):
+    with pytest.raises(ValueError, match="it has 10x10 px, at least 16 a side are needed"):
         open_picture(picture(tmp_path / "a.png", (10, 10)), 512)
     (tmp_path / "b.png").write_text("hello")
     (tmp_path / "c.png").mkdir()
@@ -88,7 +90,7 @@ def test_pictures_that_are_too_small_or_none_are_refused(tmp_path: Path) -> None
             open_picture(tmp_path / name, 512)
     bomb = Image.new("1", (20_000, 20_000))
     bomb.save(tmp_path / "e.png")
-    with pytest.raises(ValueError, match=r"e.png cannot be used: (it has 20000x20000 pixels|.*decompression bomb)"):
+    with pytest.raises(ValueError, match=r"e.png cannot be used: it has (20000x20000|far too many) px"):
         open_picture(tmp_path / "e.png", 512)
 
 

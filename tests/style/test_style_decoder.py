@@ -9,9 +9,10 @@ import torch
 from style_models import CONFIG, RECIPE, model, record
 
 from amused_lite.style.config import RECIPES, StyleRecipe, recipe_of
+from amused_lite.style.data import in_turn
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import prepare, train_style
-from amused_lite.training.loop import TrainingRun, in_turn
+from amused_lite.training.loop import TrainingRun
 from amused_lite.training.quadrants import Paired
 
 DECODER = replace(RECIPE, targets=("decoder",), guessed_share=0.5)

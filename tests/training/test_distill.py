@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
 from amused_lite.models.checkpoint_config import published_configs
 from amused_lite.pipeline import Amused
+from amused_lite.reading import convert
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training import distill as module
@@ -102,7 +103,7 @@ def test_own_pictures_go_on_where_they_were_stopped(base: Base, tmp_path: Path) 
 
 def test_a_draft_is_another_decoder_of_the_same_model(base: Base) -> None:
     drafted = DraftWeights(base.networks, untaught(base.networks.vqgan, (8, 12)))
-    assert ModelConfig.from_dict(drafted.config.to_dict()) == drafted.config != CONFIG
+    assert convert(asdict(drafted.config), ModelConfig, "config", "") == drafted.config != CONFIG
     assert drafted.part("uvit.token_side") is base.networks.part("uvit.token_side")
     tiny = replace(PRESETS["tiny"], vqgan=replace(PRESETS["tiny"].vqgan, draft=(32, 64)))
     assert preset_of(tiny) == "tiny"  # adapters of the U-ViT fit, those of the decoder have other shapes
@@ -146,9 +147,12 @@ def test_from_a_bundle_to_a_drafting_bundle(tmp_path: Path, capsys: pytest.Captu
 
 
 WRONG = [
-    (["--widths", "a"], "--widths must be numbers with commas between them, such as 32,64; got 'a'"),
-    (["--widths", "0"], "a draft decoder's widths must be 1 or more, got 0"),
-    (["--pictures", "15"], "got 15 pictures; a draft decoder needs 16 or more"),
+    (
+        ["--widths", "a"],
+        "--widths: are numbers with commas between them, such as 32,64: must be a whole number, got 'a'",
+    ),
+    (["--widths", "0"], "such as 32,64: must be 1 or more, got 0"),
+    (["--pictures", "15"], "--pictures: must be 16 or more, got 15"),
     (["--prompts", "nowhere.txt"], "nowhere.txt"),
     (["--to", "paper"], "'paper' is unknown"),
 ]

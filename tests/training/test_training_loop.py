@@ -124,5 +124,5 @@ def test_a_reason_ends_a_training_for_good(tmp_path: Path) -> None:
 
 def test_another_model_in_the_folder_costs_one_line(tmp_path: Path) -> None:
     fit(TrainingRun(tmp_path), Counter(), 1)
-    with pytest.raises(ValueError, match="holds a training of another model; choose another folder"):
+    with pytest.raises(ValueError, match="does not fit this training"):
         fit(TrainingRun(tmp_path), Counter("total"), 2)

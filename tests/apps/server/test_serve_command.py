@@ -39,7 +39,7 @@ def test_help_teaches() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--port", "70000"), "port must be"),
+        (("--port", "70000"), "--port: must be at most 65535"),
         (("--host", "nowhere.invalid"), "not known"),
         (("--host", "0.0.0.0", "--token", "short"), "16 or more"),
         (("--cors", "*"), "origin"),
