@@ -206,16 +206,16 @@ def _step_of(line: str) -> float:
 
 
 class Trainer(Protocol):
-    """What `fit` needs of one kind of training. `ModuleTrainer` has `state` and `restore` for most."""
+    """What `fit` needs of one kind of training; `ModuleTrainer` has `state` and `restore` for most.
 
-    def step(self, number: int) -> dict[str, float]:
-        """Update the weights once; figures for the log, `loss` among them. Every draw follows from `number`."""
+    `step` updates the weights once and returns figures for the log, `loss` among them; every draw follows from its
+    number. `state` gives nested dicts of tensors and numbers: all that a training that goes on needs. `restore` takes
+    them back, flat as `TrainingRun.load` returns them.
+    """
 
-    def state(self) -> dict[str, Any]:
-        """Nested dicts of tensors and numbers: all that a training that goes on needs."""
-
-    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Take the state back, flat as `TrainingRun.load` returns it."""
+    def step(self, number: int) -> dict[str, float]: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None: ...
 
 
 def fit(

@@ -24,33 +24,43 @@ class World(Protocol):
 
     def fetch(self, folder: Path) -> None:
         """Bring into the folder what pictures are drawn from; what is there is not fetched again."""
+        ...
 
     def use(self, folder: Path) -> None:
         """Draw from what was fetched into this folder."""
+        ...
 
     def scene(self, seed: int, index: int, split: Split = "train", canvas: int = 512) -> Any:
         """Scene number `index` of the stream `seed`, for a picture of `canvas` px."""
+        ...
 
     def draw(self, scene: Any) -> np.ndarray:
         """Its picture: uint8 (canvas, canvas, 3), RGB."""
+        ...
 
     def thumbnail(self, scene: Any, side: int) -> np.ndarray:
         """Its picture at another size: uint8 (side, side, 3), RGB."""
+        ...
 
     def spoiled(self, scene: Any, rng: random.Random) -> np.ndarray:
         """A picture that fails its caption as generated ones do, as the ranker sees it: uint8 (S, S, 3)."""
+        ...
 
     def caption(self, scene: Any, rng: random.Random) -> str:
         """One of the ways to say it."""
+        ...
 
     def hard_negatives(self, scene: Any, rng: random.Random) -> list[str]:
         """Captions that are wrong in exactly one respect."""
+        ...
 
     def micro(self, scene: Any) -> MicroConditioning:
         """Size, crop and score of its picture."""
+        ...
 
     def is_scored(self, scene: Any) -> bool:
         """Whether it means the same as a prompt that models are scored on: the U-ViT must not learn from it."""
+        ...
 
 
 class WorldSource:
