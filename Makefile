@@ -3,11 +3,13 @@
 #   make generate PROMPT="a red balloon above a blue house"    a picture; ARGS="--seed 7" passes any other flag
 #   make test                                                  everything CI checks; ARGS="-k noise" goes to pytest
 #
+# and one for in between: make check, format, lint, types, layers and the tests of what changed (CONTRIBUTING.md).
+#
 # Each has its own environment: .venv holds the core only (no torch, under 300 MB), .venv-test everything.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help generate test clean
+.PHONY: help generate check check-types check-tests test clean
 
 # As typed, with every $ in it: the shell gets it as a variable and never reads it as code.
 override PROMPT := $(value PROMPT)
@@ -19,7 +21,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 
 help:
 	@echo 'make generate PROMPT="a red balloon above a blue house"   a picture from a prompt'
+	@echo 'make check                                                format, lint, types, layers, tests of what changed'
 	@echo 'make test                                                 every check and test'
+	@echo 'make clean                                                removes both environments'
 
 generate: .venv/installed
 	@if [ -z "$$PROMPT" ]; then echo 'no prompt: make generate PROMPT="a red balloon above a blue house"' >&2; exit 2; fi
@@ -30,6 +34,21 @@ test: .venv-test/installed
 	.venv-test/bin/pyright --pythonpath .venv-test/bin/python
 	.venv-test/bin/lint-imports
 	.venv-test/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# Types and tests side by side, since each keeps one core busy. BASE=REVISION names another base than main.
+check: .venv-test/installed
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/ruff check .
+	.venv-test/bin/lint-imports
+	@$(MAKE) --no-print-directory -j 2 check-types check-tests
+
+check-types:
+	@.venv-test/bin/pyright --pythonpath .venv-test/bin/python
+
+check-tests:
+	@tests=$$(.venv-test/bin/python tests/changed.py $(BASE)) || exit 1; \
+	if [ -z "$$tests" ]; then echo 'no test belongs to what changed'; \
+	else .venv-test/bin/python -m pytest -q $(ARGS) $$tests; fi
 
 clean:
 	rm -rf .venv .venv-test build *.egg-info

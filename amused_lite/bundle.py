@@ -28,6 +28,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
+from amused_lite import folders
 from amused_lite.config import ModelConfig
 from amused_lite.reading import check_version, convert, parse_object, read_text
 
@@ -37,8 +38,14 @@ TOKENIZER = "tokenizer.json"
 COLOURS = "colours.npy"
 WEIGHTS = "weights.safetensors"
 QUANTIZED = "quantized.safetensors"  # in its place, in bundles for onnx and torch that `quantize` made
-MODULES = ("encode_prompt", "unmask", "decode_image", "encode_image")
-RANKER_MODULES = ("embed_text", "embed_image")  # of models with a ranker
+# Module -> how the names of its weights begin. The codebook belongs to both halves of the VQ-GAN.
+MODULES = {
+    "encode_prompt": ("text.", "uvit.prompt_side."),
+    "unmask": ("uvit.token_side.",),
+    "decode_image": ("vqgan.codebook", "vqgan.post_quant.", "vqgan.decoder."),
+    "encode_image": ("vqgan.encoder.", "vqgan.pre_quant.", "vqgan.codebook"),
+}
+RANKER_MODULES = {"embed_text": ("text.",), "embed_image": ("ranker.",)}  # of models with a ranker
 TARGETS = ("onnx", "openvino", "coreml", "executorch")
 Target = Annotated[str, Meta(pattern=f"^({'|'.join(TARGETS)}|torch)$")]  # what export writes, and what `quantize` does
 
@@ -70,10 +77,9 @@ class Manifest:
     precision: Annotated[dict[Word, Word], Meta(max_length=100)]  # module -> how its weights are stored: "float16"
     inputs: Annotated[dict[Word, ModuleInputs], Meta(max_length=100)]  # of each module
     target: Target = "onnx"  # the format of the modules
-    options: dict[str, Any] = field(default_factory=dict)  # what the export was asked for: batch, opset, ...
+    options: dict[str, Any] = field(default_factory=dict)  # what the export was asked for: opset, ...
     files: Annotated[dict[Name, FileRecord], Meta(max_length=10_000)] = field(default_factory=dict)
     parity: Annotated[dict[Word, float], Meta(max_length=10_000)] = field(default_factory=dict)  # of the export
-    defaults: dict[str, Any] = field(default_factory=dict)  # steps, guidance_scale, mask_temperature, ...
     adapter: Name | None = None  # name of the adapter that was merged in
     weights_licence: Name = ""
     guidance: Literal["pair"] = "pair"  # the unmask module takes (negative, prompt) rows together
@@ -159,6 +165,7 @@ def open_bundle(path: str | Path) -> Bundle:
         raise FileNotFoundError(f"{folder} is not a bundle: it has no {MANIFEST}; give a bundle folder")
     values = parse_object(read_text(where, _REMEDY), str(where), _REMEDY)
     check_version(values, "format_version", FORMAT_VERSION, str(where), _REMEDY)
+    values.pop("defaults", None)  # the first version wrote them, and nothing read them
     manifest = convert(values, Manifest, str(where), _REMEDY)
     _verify(folder, manifest.files)
     return Bundle(folder, manifest)
@@ -235,5 +242,4 @@ def _verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 def _stamp(states: list[list[Any]]) -> Path:
     """An empty file whose name says that exactly these files, sizes and times were hashed and found right."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "amused-lite" / "verified"
-    return cache / hashlib.sha256(json.dumps(states).encode()).hexdigest()
+    return folders.cache("verified", hashlib.sha256(json.dumps(states).encode()).hexdigest())

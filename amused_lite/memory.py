@@ -40,6 +40,7 @@ def peak_memory() -> int | None:
 
     None where the system keeps none, as Windows.
     """
+    # psutil, besides being no part of the core, knows the peak on Windows alone.
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would begin with that of the process that started this one
         line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)

@@ -9,6 +9,8 @@ float16, and integers are chosen for the scale as it is stored.
                      the earlier one in the lower half; and scales (rows, blocks)
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 LARGEST = {8: 127, 4: 7}
@@ -41,6 +43,35 @@ def rescale(weight: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """`round_dense` for a changed weight, with scales shared over the same axes as these."""
     axes = tuple(axis for axis, length in enumerate(scale.shape) if length == 1)
     return round_dense(weight, axes)
+
+
+def requantize(
+    stored: np.ndarray, scale: np.ndarray, change: Callable[[np.ndarray], np.ndarray], bits: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """A quantized weight with other values: widened, changed, and rounded again with new scales, shared as these are.
+
+    Args:
+        stored: dense int8 in the weight's shape, or packed uint8 (rows, blocks, bytes).
+        scale: of a dense weight, broadcasts against it; of a packed one (rows, blocks), or (rows, 1) for one a row.
+        change: from the float32 weight, packed ones as a matrix (rows, length), to another of its shape.
+        bits: of a packed weight.
+
+    Returns:
+        Both as they were given; the very same arrays where `change` returned its argument.
+    """
+    if stored.dtype != np.uint8:
+        widened = restore_dense(stored, scale)
+        changed = change(widened)
+        return (stored, scale) if changed is widened else rescale(changed, scale)
+    integers, one_a_row = unpack(stored, bits).reshape(len(stored), -1), scale.shape[1] < stored.shape[1]
+    blocks = integers.reshape(*scale.shape, -1)
+    widened = restore_dense(integers, scale) if one_a_row else restore_blocks(blocks, scale)
+    changed = change(widened)
+    if changed is widened:
+        return stored, scale
+    block = widened.shape[1] // scale.shape[1]
+    integers, new = rescale(changed, scale) if one_a_row else round_blocks(changed, bits, block)
+    return pack(integers, bits).reshape(stored.shape), new
 
 
 def round_blocks(matrix: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:

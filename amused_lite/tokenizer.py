@@ -105,14 +105,19 @@ class Tokenizer:
         return cls(_checked_bpe(file.model.vocab, pairs, str(path)), context_length, start, end)
 
     @classmethod
-    def from_vocab_and_merges(
-        cls, vocab: str | Path, merges: str | Path, context_length: int = 77, start: int = 49406, end: int = 49407
-    ) -> Self:
-        """Read the published layout, `vocab.json` and `merges.txt`; the defaults are CLIP-L/14's.
+    def from_folder(cls, folder: str | Path, context_length: int = 77, start: int = 49406, end: int = 49407) -> Self:
+        """Read a tokenizer's folder in a published model; the defaults are CLIP-L/14's.
+
+        transformers writes `vocab.json` and `merges.txt` up to version 4, and `tokenizer.json` alone since 5. Words are
+        split by our own rules either way, so that truncation and special tokens saved along count for nothing.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or is not what its name says.
         """
+        folder = Path(folder)
+        vocab, merges, whole = (folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
+        if whole.exists() and not vocab.exists():
+            return cls.from_file(whole, context_length, start, end)
         words = convert(
             parse_object(read_text(vocab, _REMEDY), str(vocab), _REMEDY), dict[str, int], str(vocab), _REMEDY
         )

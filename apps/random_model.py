@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from amused_lite import folders
 from amused_lite.config import PRESETS
 from amused_lite.models.checkpoint import save_diffusers
 from amused_lite.models.networks import Networks
@@ -30,8 +31,7 @@ def random_model(preset: str, folder: Path | None = None) -> Path:
     published = [name for name, config in PRESETS.items() if config.vqgan.norm == "group"]
     if preset not in published:
         raise ValueError(f"no published preset {preset!r} to make random weights for; choose {' or '.join(published)}")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = folder or cache / "amused-lite" / "random" / preset
+    folder = folder or folders.cache("random", preset)
     if (folder / "model_index.json").is_file():
         return folder
     config = PRESETS[preset]

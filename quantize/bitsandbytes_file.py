@@ -8,23 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
+from amused_lite.bundle import MODULES, QUANTIZED, RANKER_MODULES, WEIGHTS, Bundle
 from amused_lite.files.safetensors import write_tensors
 from amused_lite.models.networks import PARTS, SavedWeights
 from amused_lite.quantization import SCALE, pack, round_blocks, round_dense
 from amused_lite.runtimes.bitsandbytes import ROW_SCALE, import_bitsandbytes
 
-from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, QuantizationScheme
 
 _KINDS = {nn.Linear: LINEAR, nn.Embedding: TABLE, nn.Conv2d: CONVOLUTION, nn.ConvTranspose2d: TRANSPOSED}
 NF4_BLOCK = 64  # numbers that share a scale; rows that are no multiple of it take 8 bits
-_ENCODER = ("encoder.", "pre_quant.")  # of the VQ-GAN: what `encode_image` alone needs
 
 
 @torch.no_grad()
-def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe) -> None:
+def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, scheme: QuantizationScheme) -> None:
     """Write `quantized.safetensors`. One part is in memory as float at a time, and all small weights at once."""
     weights = SavedWeights(bundle.path(WEIGHTS), bundle.config)
+    held = tuple(start for module in modules for start in (MODULES | RANKER_MODULES)[module])
     stored: dict[str, np.ndarray] = {}
     for part in PARTS:
         if part == "ranker" and not bundle.config.ranker:
@@ -32,9 +32,8 @@ def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: R
         network = weights.part(part)
         kinds = {f"{path}.weight": _kind_of(layer) for path, layer in network.named_modules()}
         for name, tensor in network.state_dict().items():
-            if part == "vqgan" and "encode_image" not in modules and name.startswith(_ENCODER):
-                continue
-            stored |= _round(part, f"{part}.{name}", kinds.get(name), tensor, recipe)
+            if f"{part}.{name}".startswith(held):
+                stored |= _round(part, f"{part}.{name}", kinds.get(name), tensor, scheme)
         del network
     write_tensors(folder / QUANTIZED, stored, {"format": "pt"})
 
@@ -43,8 +42,8 @@ def _kind_of(layer: nn.Module) -> str | None:
     return next((kind for known, kind in _KINDS.items() if isinstance(layer, known)), None)
 
 
-def _round(part: str, name: str, kind: str | None, tensor: Tensor, recipe: Recipe) -> dict[str, np.ndarray]:
-    form = recipe.form(part, name, kind, tuple(tensor.shape), NF4_BLOCK) if kind else None
+def _round(part: str, name: str, kind: str | None, tensor: Tensor, scheme: QuantizationScheme) -> dict[str, np.ndarray]:
+    form = scheme.form(part, name, kind, tuple(tensor.shape), NF4_BLOCK) if kind else None
     if form is None:
         return {name: tensor.numpy().astype(np.float16)}
     if kind == LINEAR:

@@ -22,8 +22,8 @@ from amused_lite.tokenizer import Tokenizer
 
 from .options import QuantizeOptions, require_method
 from .probe import probe
-from .report import Likeness, judge_score, likeness, sizes
-from .scheme import Recipe
+from .report import StepAgreement, judge_score, likeness, sizes
+from .scheme import QuantizationScheme
 
 _FLOAT = ".float"  # of the folder beside the bundle where an export that is needed first lives
 
@@ -98,28 +98,28 @@ def _quantize(bundle: Bundle, folder: Path, options: QuantizeOptions, scratch: P
     shutil.copyfile(bundle.path(COLOURS), folder / COLOURS)
     words = json.loads(bundle.path(TOKENIZER).read_text(encoding="utf-8"))  # 2 MB less without the blanks
     (folder / TOKENIZER).write_text(json.dumps(words, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
-    recipe = Recipe(options)
+    scheme = QuantizationScheme(options)
     extra: dict[str, Any] = {}
     match options.target:
         case "onnx":
             from .onnx_graphs import quantize_modules
 
-            quantize_modules(bundle, modules, folder, recipe)
+            quantize_modules(bundle, modules, folder, scheme)
         case "openvino":
             from .openvino_graphs import quantize_modules
 
-            extra = quantize_modules(bundle, modules, folder, recipe, scratch)
+            extra = quantize_modules(bundle, modules, folder, scheme, scratch)
         case "coreml":
             from .coreml_packages import quantize_modules
 
-            quantize_modules(bundle, modules, folder, recipe)
+            quantize_modules(bundle, modules, folder, scheme)
         case "torch":
             from .bitsandbytes_file import quantize_modules
 
-            quantize_modules(bundle, modules, folder, recipe)
+            quantize_modules(bundle, modules, folder, scheme)
     manifest = bundle.manifest
     parents = {"name": manifest.name, "model_hash": manifest.model_hash}
-    record = {**options.record(), "recipe": recipe.record(), "made_from": parents, **extra}
+    record = {**options.record(), "recipe": scheme.record(), "made_from": parents, **extra}
     kept = {key: value for key, value in manifest.options.items() if key != "single_file"}
     stored = "int8 weights and activations" if options.method == "full" else f"int{options.bits}"
     return replace(
@@ -165,7 +165,7 @@ def _measure(bundle: Bundle, folder: Path, manifest: Manifest, options: Quantize
     return manifest
 
 
-def check_likeness(figures: Likeness, options: QuantizeOptions) -> None:
+def check_likeness(figures: StepAgreement, options: QuantizeOptions) -> None:
     """Raise ValueError when too few tokens agree, unless that is wanted."""
     if not (figures.overall >= options.bound or options.force):  # written so that NaN fails
         got = f"only {figures.overall:.1%} of the tokens are drawn as the float model draws them"

@@ -12,28 +12,28 @@ from amused_lite.export.coreml.convert import merge_functions
 from amused_lite.models.networks import PARTS, empty_part
 from amused_lite.runtimes.coreml import SPECIFICATION, import_coremltools, inputs_of, read_specification, silenced
 
-from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Recipe
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, QuantizationScheme
 
 _KINDS = {"linear": LINEAR, "gather": TABLE, "conv": CONVOLUTION, "conv_transpose": TRANSPOSED}
 _GROUP = 16  # rows that share a palette, from iOS18 on; before, a whole weight shares one
 _UNIFORM = 8  # bits from which on palettes are evenly spaced: 256 values found by k-means take long and win nothing
 
 
-def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe) -> None:
+def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, scheme: QuantizationScheme) -> None:
     """Write the packages of these modules, one function in memory at a time."""
     names = _names(bundle.config)
     for module in modules:
         source, package = (place / f"{module}.mlpackage" for place in (bundle.folder, folder))
         functions = list(inputs_of(read_specification(source)))
         if functions == ["main"]:
-            _compress(module, source, package, recipe, names)
+            _compress(module, source, package, scheme, names)
             continue
         parts = {function: folder / f".{function}.mlpackage" for function in functions}
         try:
             for number, (function, part) in enumerate(parts.items()):
                 single = folder / ".single.mlpackage"
                 _take_out(source, function, single)
-                _compress(module, single, part, recipe, names, remember=number == 0)
+                _compress(module, single, part, scheme, names, remember=number == 0)
                 shutil.rmtree(single)
             merge_functions(parts, package)
         finally:
@@ -69,7 +69,7 @@ def _take_out(package: Path, function: str, single: Path) -> None:
 
 
 def _compress(
-    module: str, source: Path, package: Path, recipe: Recipe, names: dict[str, str], remember: bool = True
+    module: str, source: Path, package: Path, scheme: QuantizationScheme, names: dict[str, str], remember: bool = True
 ) -> None:
     ct = import_coremltools()
     optimize = _optimizer()
@@ -78,8 +78,8 @@ def _compress(
         grouped = model.get_spec().specificationVersion >= ct.target.iOS18
         linear: dict[str, Any] = {}
         palettes: dict[str, Any] = {}
-        for weight, bits in _chosen(module, model, recipe, names, remember):
-            if recipe.options.method == "palette" and bits == recipe.options.bits:
+        for weight, bits in _chosen(module, model, scheme, names, remember):
+            if scheme.options.method == "palette" and bits == scheme.options.bits:
                 palettes[weight] = _palette(optimize, bits, grouped)
             else:
                 linear[weight] = optimize.OpLinearQuantizerConfig(
@@ -108,15 +108,15 @@ def _palette(optimize: Any, bits: int, grouped: bool) -> Any:
 
 
 def _chosen(
-    module: str, model: Any, recipe: Recipe, names: dict[str, str], remember: bool
+    module: str, model: Any, scheme: QuantizationScheme, names: dict[str, str], remember: bool
 ) -> Iterator[tuple[str, int]]:
-    """The weights of a package that the recipe rounds: coremltools' name, bits."""
+    """The weights of a package that the scheme rounds: coremltools' name, bits."""
     for weight, metadata in _optimizer().get_weights_metadata(model, weight_threshold=1).items():
         plain = weight.removeprefix("p_").removesuffix("_to_fp16")
         kinds = {_KINDS.get(operation.op_type) for operation in metadata.child_ops}
         kind = kinds.pop() if len(kinds) == 1 else None
         if kind is None or plain not in names or metadata.val.ndim < 2:
             continue
-        form = recipe.form(module, names[plain], kind, tuple(metadata.val.shape), remember=remember)
+        form = scheme.form(module, names[plain], kind, tuple(metadata.val.shape), remember=remember)
         if form is not None:
             yield weight, form.bits

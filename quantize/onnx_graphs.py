@@ -16,7 +16,7 @@ from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
 from amused_lite.files.safetensors import TensorFile, open_tensors, write_tensors
 from amused_lite.quantization import SCALE, block_of, pack, round_blocks, round_dense
 
-from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, Recipe
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, QuantizationScheme
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CONTRIB = "com.microsoft"
@@ -28,21 +28,21 @@ _FLOAT_ACTIVATIONS = 1  # and here it does not
 _WIDEST_BLOCK = 256
 
 
-class Use(NamedTuple):
+class OnnxWeightUse(NamedTuple):
     """Where a graph uses a weight: the one node, and what it is to it."""
 
     kind: str
     node: onnx.NodeProto
 
 
-def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe) -> None:
+def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, scheme: QuantizationScheme) -> None:
     """Write `quantized.safetensors` and the graphs of these modules. All small weights are in memory at once."""
     stored: dict[str, np.ndarray] = {}
     graphs = {}
     weights = open_tensors(bundle.path(WEIGHTS)) if WEIGHTS in bundle.manifest.files else None
     for name in modules:
         model = onnx.load(str(bundle.path(f"{name}.onnx")), load_external_data=False)
-        graphs[name] = _Rewriter(name, model, weights, recipe, stored).rewrite()
+        graphs[name] = _Rewriter(name, model, weights, scheme, stored).rewrite()
     write_tensors(folder / QUANTIZED, stored, {"format": "np"})
     stored.clear()
     slices = open_tensors(folder / QUANTIZED)
@@ -57,17 +57,17 @@ class _Rewriter:
     """One graph on its way to another."""
 
     def __init__(
-        self, module: str, model: onnx.ModelProto, weights: TensorFile | None, recipe: Recipe, stored: dict
+        self, module: str, model: onnx.ModelProto, weights: TensorFile | None, scheme: QuantizationScheme, stored: dict
     ) -> None:
         self.module, self.model, self.graph = module, model, model.graph
-        self.weights, self.recipe, self.stored = weights, recipe, stored
+        self.weights, self.scheme, self.stored = weights, scheme, stored
         self.first: list[onnx.NodeProto] = []  # go before everything else
         self.initializers: list[onnx.TensorProto] = []
         self.rounded: dict[str, tuple[str, str]] = {}  # activation -> its integers, and the step of each row
         self.instead: dict[int, list[onnx.NodeProto]] = {}  # id of a node -> what takes its place
 
     def rewrite(self) -> onnx.ModelProto:
-        """Round what the recipe says; what it leaves is stored as it was."""
+        """Round what the scheme says; what it leaves is stored as it was."""
         del self.graph.value_info[:]  # stale shapes, which ONNX Runtime would believe
         self._gather_users()
         users: dict[str, list[onnx.NodeProto]] = {}
@@ -80,7 +80,7 @@ class _Rewriter:
                 continue
             use, shape = _use_of(initializer.name, users), tuple(initializer.dims)
             kind = CONVOLUTION if use and use.kind == _KERNEL else use.kind if use else ""
-            form = self.recipe.form(self.module, initializer.name, kind, shape) if use else None
+            form = self.scheme.form(self.module, initializer.name, kind, shape) if use else None
             if use and use.kind == _KERNEL and form and form.block:
                 form = Form(8)  # kernels that the graph works on are widened as a whole
             if use is None or form is None:
@@ -150,7 +150,7 @@ class _Rewriter:
         self.first.append(helper.make_node("Cast", [stored], [f"{stored}/float32"], f"cast/{stored}", to=1))
         return f"{stored}/float32"
 
-    def _replace(self, name: str, use: Use, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+    def _replace(self, name: str, use: OnnxWeightUse, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
         """The nodes that do with a rounded weight what `use.node` did with the float one."""
         match use.kind:
             case "linear" if form.block or (block_of(weight.shape[1], _WIDEST_BLOCK) and not self._rounds(name)):
@@ -171,7 +171,7 @@ class _Rewriter:
 
     def _rounds(self, name: str) -> bool:
         """Whether what a weight is multiplied with is rounded as it comes."""
-        return self.recipe.options.method == "dynamic" and self.recipe.rounds_activations(name)
+        return self.scheme.options.method == "dynamic" and self.scheme.rounds_activations(name)
 
     def _dynamic(self, name: str, node: onnx.NodeProto, weight: np.ndarray) -> list[onnx.NodeProto]:
         integers, scale = round_dense(weight.T, (0,))
@@ -309,7 +309,7 @@ class _Rewriter:
         return [copy]
 
 
-def _use_of(name: str, users: dict[str, list[onnx.NodeProto]]) -> Use | None:
+def _use_of(name: str, users: dict[str, list[onnx.NodeProto]]) -> OnnxWeightUse | None:
     """What one weight is used for, through its Cast and Transpose; None where that is no single, known use."""
     value, transposed = name, False
     while True:
@@ -318,7 +318,7 @@ def _use_of(name: str, users: dict[str, list[onnx.NodeProto]]) -> Use | None:
             if value == name or users[name][0].op_type != "Cast" or value != users[name][0].output[0]:
                 return None
             known = bool(found) and {node.op_type for node in found} <= _USERS_OF_KERNELS
-            return Use(_KERNEL, users[name][0]) if known and name.endswith(".weight") else None
+            return OnnxWeightUse(_KERNEL, users[name][0]) if known and name.endswith(".weight") else None
         (node,) = found
         if node.op_type == "Cast":
             value = node.output[0]
@@ -329,15 +329,15 @@ def _use_of(name: str, users: dict[str, list[onnx.NodeProto]]) -> Use | None:
     place = list(node.input).index(value)
     match node.op_type, place:
         case "MatMul", 1 if transposed:
-            return Use(LINEAR, node)
+            return OnnxWeightUse(LINEAR, node)
         case "Gemm", 1 if not transposed and _values(node).get("transB") == 1:
-            return Use(LINEAR, node)
+            return OnnxWeightUse(LINEAR, node)
         case "Gather", 0 if not transposed and not _values(node).get("axis"):
-            return Use(TABLE, node)
+            return OnnxWeightUse(TABLE, node)
         case "Conv", 1:
-            return Use(CONVOLUTION, node)
+            return OnnxWeightUse(CONVOLUTION, node)
         case "ConvTranspose", 1:
-            return Use(TRANSPOSED, node)
+            return OnnxWeightUse(TRANSPOSED, node)
     return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .calibration import Samples
 from .openvino_weights import name_of, weights_of
-from .scheme import Recipe
+from .scheme import QuantizationScheme
 
 HEAD = "uvit.token_side.head.weight"
 
@@ -42,12 +42,12 @@ def _behind(start: Any) -> list[Any]:
     return found
 
 
-def quantize_fully(name: str, model: Any, samples: Samples, recipe: Recipe) -> Any:
+def quantize_fully(name: str, model: Any, samples: Samples, scheme: QuantizationScheme) -> Any:
     """The graph of one module with 8-bit products and convolutions."""
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    ignored = kept_products(model, name, recipe)
+    ignored = kept_products(model, name, scheme)
     if name == "unmask":
         ignored += [node for node in tail_of(model) if "Result" not in node]
     count = sum(1 for _ in samples.of(name))
@@ -72,7 +72,7 @@ class _Streamed:
         return self._samples.of(self._module)
 
 
-def kept_products(model: Any, module: str, recipe: Recipe) -> list[str]:
+def kept_products(model: Any, module: str, scheme: QuantizationScheme) -> list[str]:
     """Names of the products whose activations stay float.
 
     Depthwise convolutions are among them: NNCF gives each of their channels a range of its own and puts that before
@@ -81,7 +81,7 @@ def kept_products(model: Any, module: str, recipe: Recipe) -> list[str]:
     kept = [item.get_friendly_name() for item in model.get_ops() if item.get_type_name() == "GroupConvolution"]
     for use in weights_of(model):
         name = name_of(use.constant)
-        form = recipe.form(module, name, use.kind, tuple(use.constant.shape), remember=False)
-        if form is None or not recipe.rounds_activations(name):
+        form = scheme.form(module, name, use.kind, tuple(use.constant.shape), remember=False)
+        if form is None or not scheme.rounds_activations(name):
             kept += [user.get_node().get_friendly_name() for user in use.output.get_target_inputs()]
     return kept

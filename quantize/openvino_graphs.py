@@ -13,42 +13,44 @@ from amused_lite.bundle import Bundle
 from amused_lite.quantization import SCALE, pack, round_blocks, round_dense
 from amused_lite.runtimes.openvino import import_openvino
 
-from .openvino_weights import Use, name_of, weights_of
-from .scheme import TRANSPOSED, Form, Recipe
+from .openvino_weights import OpenVINOWeightUse, name_of, weights_of
+from .scheme import TRANSPOSED, Form, QuantizationScheme
 
 FULL = ("unmask", "decode_image")  # modules whose activations are rounded by `full`; the others run once a picture
 
 
-def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, recipe: Recipe, scratch: Path) -> dict[str, Any]:
+def quantize_modules(
+    bundle: Bundle, modules: list[str], folder: Path, scheme: QuantizationScheme, scratch: Path
+) -> dict[str, Any]:
     """Write the graphs of these modules, one in memory at a time; returns what the manifest should say of them."""
     openvino = import_openvino()
     core, extra, samples = openvino.Core(), {}, None
-    if recipe.options.method == "full":
+    if scheme.options.method == "full":
         from .calibration import record_samples
 
-        samples = record_samples(bundle, recipe.options.prompts, scratch / "samples")
+        samples = record_samples(bundle, scheme.options.prompts, scratch / "samples")
         extra = {"calibration": samples.record()}
     for name in modules:
         model = core.read_model(bundle.path(f"{name}.xml"))
         if samples is not None and name in FULL:
             from .openvino_full import quantize_fully
 
-            model = quantize_fully(name, model, samples, recipe)
-        round_weights(name, model, recipe)
+            model = quantize_fully(name, model, samples, scheme)
+        round_weights(name, model, scheme)
         openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
         del model
     return extra
 
 
-def round_weights(module: str, model: Any, recipe: Recipe) -> None:
-    """Round, in place, what the recipe says."""
+def round_weights(module: str, model: Any, scheme: QuantizationScheme) -> None:
+    """Round, in place, what the scheme says."""
     for use in list(weights_of(model)):
-        form = recipe.form(module, name_of(use.constant), use.kind, tuple(use.constant.shape))
+        form = scheme.form(module, name_of(use.constant), use.kind, tuple(use.constant.shape))
         if form is not None:
             _replace(use, form)
 
 
-def _replace(use: Use, form: Form) -> None:
+def _replace(use: OpenVINOWeightUse, form: Form) -> None:
     openvino = import_openvino()
     ops, name = openvino.opset13, use.constant.get_friendly_name()
     weight = np.asarray(use.constant.data, np.float32)

@@ -15,7 +15,7 @@ _KINDS = {
 }
 
 
-class Use(NamedTuple):
+class OpenVINOWeightUse(NamedTuple):
     """A float weight of a graph: its Constant, the output that brings it as float32, and what it is used for."""
 
     constant: Any
@@ -23,7 +23,7 @@ class Use(NamedTuple):
     kind: str
 
 
-def weights_of(model: Any) -> Iterator[Use]:
+def weights_of(model: Any) -> Iterator[OpenVINOWeightUse]:
     """The weights of a graph that are still float, each with its one use."""
     for item in model.get_ops():
         if item.get_type_name() != "Constant" or len(item.shape) < 2:
@@ -39,7 +39,7 @@ def weights_of(model: Any) -> Iterator[Use]:
         kind = kinds.pop() if len(kinds) == 1 else None
         if kind is None or any(kind == LINEAR and not _transposes(user.get_node()) for user in users):
             continue
-        yield Use(item, output, kind)
+        yield OpenVINOWeightUse(item, output, kind)
 
 
 def _transposes(node: Any) -> bool:

@@ -47,7 +47,7 @@ class QuantizeOptions:
     method: str = ""  # one of `METHODS`; the target's own default when empty
     encoder: bool = True  # keep `encode_image`, which editing needs and drawing does not
     prompts: int = 4  # of calibration and report
-    keep: tuple[str, ...] = ()  # names of weights, with * and ?, that stay float16 beyond the recipe's own
+    keep: tuple[str, ...] = ()  # names of weights, with * and ?, that stay float16 beyond the scheme's own
     force: bool = False  # keep a result whose agreement is below its bound
 
     def __post_init__(self) -> None:

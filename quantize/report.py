@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from amused_lite.bundle import COLOURS, TOKENIZER, Bundle, record_files
+from amused_lite.bundle import COLOURS, MODULES, RANKER_MODULES, TOKENIZER, Bundle, record_files
 from amused_lite.conditioning import Conditioning, stack_pair
 from amused_lite.export.parity import AGREEMENT_STEPS, Lockstep
 from amused_lite.files.safetensors import open_tensors
@@ -20,7 +20,7 @@ from amused_lite.tokenizer import Tokenizer
 LOOK_AT = AGREEMENT_STEPS // 3  # the step whose logits are compared: a third of the way, most tokens still masked
 
 
-class Likeness(NamedTuple):
+class StepAgreement(NamedTuple):
     """How near the quantized model is to the float one."""
 
     steps: list[float]  # share of masked tokens that both draw alike, step by step, over all prompts
@@ -41,7 +41,7 @@ class Likeness(NamedTuple):
 
 def likeness(
     leader: Runtime, follower: Runtime, tokenizer: Tokenizer, prompts: Iterable[str], own_text: bool = True
-) -> Likeness:
+) -> StepAgreement:
     """Both models on the same prompts, teacher-forced: the float one leads.
 
     Args:
@@ -68,7 +68,7 @@ def likeness(
                 psnr.append(_psnr(*pictures))
     shares = [float(np.concatenate(step).mean()) for step in same]
     overall = float(np.concatenate([share for step in same for share in step]).mean())
-    return Likeness(shares, overall, logits[0], float(np.mean(psnr)))
+    return StepAgreement(shares, overall, logits[0], float(np.mean(psnr)))
 
 
 class _Lockstep(Lockstep):
@@ -116,25 +116,16 @@ def sizes(bundle: Bundle, modules: Sequence[str]) -> dict[str, int]:
     """Bytes of each module of a bundle, and of what they share; a weight of two modules counts in the first."""
     files = record_files(bundle.folder)
     found: dict[str, int] = {}
+    held = MODULES | RANKER_MODULES
     shared = next((name for name in files if name.endswith(".safetensors")), None)
     left = dict(open_tensors(bundle.folder / shared).entries) if shared else {}
     for module in modules:
         own = sum(record.size for name, record in files.items() if name.partition(".")[0] == module)
-        names = [name for name in left if name.startswith(_PREFIXES[module])] if shared else []
+        names = [name for name in left if name.startswith(held[module])] if shared else []
         found[module] = own + sum(left.pop(name).size for name in names)
     found["tokenizer and colours"] = sum(files[name].size for name in (TOKENIZER, COLOURS) if name in files)
     found["all"] = sum(record.size for record in files.values())
     return found
-
-
-_PREFIXES = {
-    "encode_prompt": ("text.", "uvit.prompt_side."),
-    "unmask": ("uvit.token_side.",),
-    "decode_image": ("vqgan.decoder.", "vqgan.codebook", "vqgan.post_quant."),
-    "encode_image": ("vqgan.",),
-    "embed_text": ("text.",),
-    "embed_image": ("ranker.",),
-}
 
 
 def judge_score(folders: Sequence[Path], judge_path: Path, count: int) -> list[dict[str, list[int]]]:

@@ -1,4 +1,4 @@
-"""Which form each weight takes: the recipe, the same for every format that lets us choose. Knows no format.
+"""Which form each weight takes: the scheme, the same for every format that lets us choose. Knows no format.
 
 What is said here was measured on the bundled model (docs/quantization.md); the manifest carries what was decided.
 """
@@ -30,7 +30,7 @@ class Form(NamedTuple):
     block: int = 0
 
 
-class Recipe:
+class QuantizationScheme:
     """The forms of a model's weights, and a record of what was decided."""
 
     def __init__(self, options: QuantizeOptions) -> None:

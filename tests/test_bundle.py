@@ -119,6 +119,12 @@ def test_lies_are_found(folder: Path, change: dict[str, Any], message: str) -> N
         open_bundle(folder)
 
 
+def test_a_manifest_of_the_first_version_opens(folder: Path) -> None:
+    path = folder / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"defaults": {"steps": 12}}))
+    assert open_bundle(folder).manifest.name
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, "{}"])
 def test_manifests_that_are_none(folder: Path, text: str) -> None:
     (folder / MANIFEST).write_text(text)

@@ -44,7 +44,7 @@ def test_ids_equal_transformers(published: Path) -> None:
     from transformers import CLIPTokenizer
 
     theirs = CLIPTokenizer(str(published / "vocab.json"), str(published / "merges.txt"), model_max_length=77)
-    ours = Tokenizer.from_vocab_and_merges(published / "vocab.json", published / "merges.txt")
+    ours = Tokenizer.from_folder(published)
     source = random.Random(0)
     letters = "abcXYZ 019.,'!-éßЖ漢🎈\t\n\u00a0"
     prompts = [*PROMPTS, *("".join(source.choices(letters, k=source.randrange(120))) for _ in range(300))]
@@ -55,14 +55,38 @@ def test_ids_equal_transformers(published: Path) -> None:
 
 
 def test_a_saved_tokenizer_is_the_same(published: Path, tmp_path: Path) -> None:
-    ours = Tokenizer.from_vocab_and_merges(published / "vocab.json", published / "merges.txt")
+    ours = Tokenizer.from_folder(published)
     ours.save(tmp_path / "tokenizer.json")
     again = Tokenizer.from_file(tmp_path / "tokenizer.json", 77, 49406, 49407)
     np.testing.assert_array_equal(again.encode(PROMPTS), ours.encode(PROMPTS))
 
 
+def test_a_folder_that_transformers_5_saved_is_the_same(published: Path, tmp_path: Path) -> None:
+    """It has `tokenizer.json` alone, with the truncation that was last asked for inside."""
+    from transformers import CLIPTokenizer
+
+    theirs = CLIPTokenizer(str(published / "vocab.json"), str(published / "merges.txt"), model_max_length=77)
+    theirs(PROMPTS, padding="max_length", truncation=True, max_length=9)
+    theirs.save_pretrained(tmp_path)
+    assert not (tmp_path / "vocab.json").exists() and (tmp_path / "tokenizer.json").exists()
+    ours = Tokenizer.from_folder(tmp_path)
+    np.testing.assert_array_equal(ours.encode(PROMPTS), Tokenizer.from_folder(published).encode(PROMPTS))
+    assert ours.dropped(" ".join(["word"] * 76)) == "word"
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"vocab.json is missing; get the model's tokenizer"):
+        Tokenizer.from_folder(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
+    with pytest.raises(ValueError, match=r"tokenizer.json: model.type is missing"):
+        Tokenizer.from_folder(tmp_path)
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"merges.txt is missing"):
+        Tokenizer.from_folder(tmp_path)
+
+
 def test_what_does_not_fit_is_named(published: Path) -> None:
-    ours = Tokenizer.from_vocab_and_merges(published / "vocab.json", published / "merges.txt")
+    ours = Tokenizer.from_folder(published)
     fits = " ".join(["word"] * 75)
     assert ours.dropped(fits) == ""
     assert ours.dropped(fits + " And The Rest") == "And The Rest"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,18 +20,13 @@ from amused_lite.adapters.lora import (
     parse_choice,
     touched,
 )
-from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
+from amused_lite.bundle import MODULES, QUANTIZED, WEIGHTS, Bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
 from amused_lite.files.safetensors import open_tensors
 from amused_lite.paths import as_path
-from amused_lite.quantization import SCALE, pack, restore_blocks, restore_dense, round_blocks, round_dense, unpack
+from amused_lite.quantization import SCALE, requantize
 
-_PARTS = {  # what each module holds
-    "encode_prompt": ("text.", "uvit.prompt_side."),
-    "unmask": ("uvit.token_side.",),
-    "decode_image": ("vqgan.decoder.",),
-}
 Wanted = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
 
 
@@ -107,7 +103,8 @@ def check_mergeable(chosen: Sequence[Chosen], runtime: str) -> None:
 
 def touched_in(module: str, chosen: Sequence[Chosen]) -> list[str]:
     """Names of the weights of one exported module that adapters change."""
-    return [name for name in touched(chosen) if name.startswith(_PARTS.get(module, ()))]
+    # The ranker's own copy of the text tower stays as it is.
+    return [name for name in touched(chosen) if name.startswith(MODULES.get(module, ()))]
 
 
 def merged_weights(bundle: Bundle, module: str, chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
@@ -138,36 +135,16 @@ def _merged_in_low_bits(bundle: Bundle, names: Sequence[str], chosen: Sequence[C
             arrays |= merge_into({name: stored}, chosen)
             continue
         (scale,) = file.read([name + SCALE]).values()
-        if stored.dtype != np.uint8:
-            integers, scale = _dense(name, stored, scale, chosen)
-        elif name.startswith("vqgan."):  # ONNX Runtime takes no 4-bit arrays in place of a file's
+        if stored.dtype == np.uint8 and name.startswith("vqgan."):
+            # ONNX Runtime takes no 4-bit arrays in place of a file's.
             remedy = "use 8 bits, or export the model with --adapter and quantize that"
             raise ValueError(f"{bundle.folder} has a decoder of 4 bits, which takes no adapters; {remedy}")
+        change = partial(merged, name, chosen=chosen)
+        if stored.dtype == np.uint8:
+            integers, new = requantize(stored, scale, change, 8 * stored.size // math.prod(shapes[name]))
+        elif scale.ndim == 1 and stored.ndim == 2:  # a linear layer, its rows along the second axis
+            integers, new = requantize(stored, scale[None], lambda weight: change(weight.T).T)  # noqa: B023  # run at once
         else:
-            integers, scale = _packed(name, stored, scale, 8 * stored.size // math.prod(shapes[name]), chosen)
-        arrays |= {name: integers, name + SCALE: scale}
+            integers, new = requantize(stored, scale.reshape(-1, *[1] * (stored.ndim - 1)), change)
+        arrays |= {name: integers, name + SCALE: new.reshape(scale.shape)}
     return arrays
-
-
-def _dense(name: str, stored: np.ndarray, scale: np.ndarray, chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
-    """Integers in the weight's own shape, a scale a row; rows of linear layers lie along the second axis."""
-    rows = 1 if scale.ndim == 1 and stored.ndim == 2 else 0
-    shared = tuple(axis for axis in range(stored.ndim) if axis != rows)
-    widened = restore_dense(stored, np.expand_dims(scale.reshape(-1), shared))
-    changed = merged(name, widened.T if rows else widened, chosen)
-    integers, new = round_dense(changed.T if rows else changed, shared)
-    return integers, new.reshape(scale.shape)
-
-
-def _packed(
-    name: str, stored: np.ndarray, scale: np.ndarray, bits: int, chosen: Sequence[Chosen]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes in blocks, and a scale for each block, or one a row for all its blocks."""
-    integers = unpack(stored, bits)
-    if scale.shape[1] < stored.shape[1]:
-        changed = merged(name, restore_dense(integers.reshape(len(stored), -1), scale), chosen)
-        integers, scale = round_dense(changed, (1,))
-    else:
-        widened = restore_blocks(integers.reshape(*scale.shape, -1), scale)
-        integers, scale = round_blocks(merged(name, widened, chosen), bits, widened.shape[1] // scale.shape[1])
-    return pack(integers, bits).reshape(stored.shape), scale

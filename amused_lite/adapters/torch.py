@@ -1,7 +1,7 @@
 """Adapters in torch: trained beside the frozen networks, through hooks, so that the networks do not know of them.
 
-The mathematics is in `adapters.lora`. A hook adds to what a module gives; taking it away restores the network
-bit for bit, and the names of its weights never change.
+The mathematics is in `adapters.lora`. A hook adds to what a module gives; at weight 0 the network computes
+what it computes without, bit for bit, and the names of its weights never change.
 """
 
 from collections.abc import Iterable, Sequence
@@ -91,7 +91,6 @@ class AttachedAdapter(nn.Module):
         self.layers = nn.ModuleList()
         for path, (outside, inside) in shapes.items():
             self.layers.append(_layer_for(path, record.kind)(outside, inside, record.rank))
-        self._hooks: list[Any] = []
 
     def reset(self, seed: int) -> "AttachedAdapter":
         """Start values that add nothing yet."""
@@ -113,13 +112,8 @@ class AttachedAdapter(nn.Module):
         for path, layer in zip(self.paths, self.layers, strict=True):
             if path.startswith(prefix):
                 module = network.get_submodule(path.removeprefix(prefix))
-                self._hooks.append(module.register_forward_hook(self._hook(layer)))
+                module.register_forward_hook(self._hook(layer))
         return self
-
-    def detach_hooks(self) -> None:
-        """Leave every network as it was."""
-        while self._hooks:
-            self._hooks.pop().remove()
 
     def _hook(self, layer: nn.Module) -> Any:
         scale, of_output = self.record.scale, isinstance(layer, Bottleneck)
@@ -154,8 +148,8 @@ def attach(network: nn.Module, chosen: Chosen, prefix: str = "") -> AttachedAdap
 
 
 @torch.no_grad()
-def merge(network: nn.Module, chosen: Sequence[Chosen], prefix: str = "", dtype: Any = np.float32) -> dict[str, Tensor]:
-    """Write low-rank adapters into a network's weights; returns the weights that were there, for `unmerge`.
+def merge(network: nn.Module, chosen: Sequence[Chosen], prefix: str = "", dtype: Any = np.float32) -> None:
+    """Write low-rank adapters into a network's weights.
 
     Args:
         network: with float32 weights.
@@ -169,22 +163,12 @@ def merge(network: nn.Module, chosen: Sequence[Chosen], prefix: str = "", dtype:
     for adapter, _ in chosen:
         if adapter.record.kind != "low_rank":
             raise ValueError(f"adapter {adapter.record.name!r} is a {adapter.record.kind}, which cannot be merged")
-    before = {}
     for name in touched(chosen):
         if name.startswith(prefix):
             module: Any = network.get_submodule(name.removeprefix(prefix).removesuffix(".weight"))
-            before[name] = module.weight.detach()
-            value = merged(name, before[name].cpu().numpy().astype(dtype, copy=False), chosen)
-            new = torch.from_numpy(value.astype(np.float32)).to(before[name].device)
+            value = merged(name, module.weight.detach().cpu().numpy().astype(dtype, copy=False), chosen)
+            new = torch.from_numpy(value.astype(np.float32)).to(module.weight.device)
             module.weight = nn.Parameter(new, requires_grad=False)
-    return before
-
-
-def unmerge(network: nn.Module, before: dict[str, Tensor], prefix: str = "") -> None:
-    """Give a network the weights back that it had before `merge`, bit for bit."""
-    for name, weight in before.items():
-        module: Any = network.get_submodule(name.removeprefix(prefix).removesuffix(".weight"))
-        module.weight = nn.Parameter(weight, requires_grad=False)
 
 
 class AdaptedWeights:

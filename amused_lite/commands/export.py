@@ -44,9 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What an export may be asked for, as `optimum-cli export amused-lite` has it too."""
     parser.add_argument("--precision", default="float16", metavar="NAME", help="float16 or float32 (float16)")
-    parser.add_argument(
-        "--batch", default="static", metavar="KIND", help="static: one picture; flexible: any number; onnx, openvino"
-    )
     parser.add_argument("--opset", type=int, default=20, metavar="N", help="onnx: operator set, 18 to 23 (20)")
     parser.add_argument("--single-file", action="store_true", help="onnx: each module with its own weights inside")
     parser.add_argument(
@@ -68,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
     options = ExportOptions(
         target=args.target,
         precision=args.precision,
-        batch=args.batch,
         opset=args.opset,
         single_file=args.single_file,
         deployment_target=args.deployment_target,
@@ -108,7 +104,7 @@ def _state_costs(config: Any, options: Any) -> None:
     memory, disk, available = memory_needed(config, options), disk_needed(config, options), available_memory()
     needs = f"about {memory / 1e9:.1f} GB of memory and {disk / 1e9:.2f} GB of disk"
     print(f"amused-lite: this export needs {needs}", file=sys.stderr)
-    if available is not None and available < memory:
+    if available < memory:
         problem = f"only {available / 1e9:.1f} GB of memory are free; close other programs, or it may be stopped"
         print(f"amused-lite: warning: {problem}", file=sys.stderr)
 

@@ -97,6 +97,6 @@ def _build(args: argparse.Namespace) -> "Build":
 def _export(build: "Build") -> None:
     from amused_lite.export.bundle import export_bundle
     from amused_lite.export.options import ExportOptions
-    from amused_lite.export.weights import Source
+    from amused_lite.export.weights import SourceModel
 
     export_bundle(Source(build.networks(), build.tokenizer_file()), build.folder / BUNDLE, ExportOptions())

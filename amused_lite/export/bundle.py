@@ -30,17 +30,17 @@ from amused_lite.bundle import (
     write_manifest,
 )
 from amused_lite.conditioning import Conditioning
-from amused_lite.config import PRESETS, ModelConfig
+from amused_lite.config import PRESETS
 from amused_lite.export.costs import disk_needed
 from amused_lite.export.modules import OUTPUTS, colour_table, examples, input_specs, load_module, module_names
 from amused_lite.export.options import ExportOptions, require_target
 from amused_lite.export.parity import AGREEMENT_STEPS, agreement, compare
-from amused_lite.export.weights import RoundedWeights, Source
+from amused_lite.export.weights import RoundedWeights, SourceModel
 from amused_lite.runtimes.base import Runtime
 from amused_lite.runtimes.torch import TorchRuntime
 
 
-def export_bundle(source: Source, out: str | Path, options: ExportOptions, name: str | None = None) -> Manifest:
+def export_bundle(source: SourceModel, out: str | Path, options: ExportOptions, name: str | None = None) -> Manifest:
     """Write a bundle folder and prove it: every module is read back, run by its engine and compared with torch.
 
     Args:
@@ -65,7 +65,7 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
             np.save(folder / COLOURS, colour_table(weights).numpy(), allow_pickle=False)
         else:
             shutil.copyfile(source.colours, folder / COLOURS)
-        inputs = examples(weights, pictures=2 if options.flexible else 1)
+        inputs = examples(weights)
         parity = _write_modules(source, inputs, folder, options, bar)
         preset = preset_of(weights.config)
         manifest = Manifest(
@@ -74,11 +74,10 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
             config=weights.config,
             image_size=weights.config.image_size,
             precision={module: options.precision_of(module) for module in inputs},
-            inputs=input_specs(inputs, options.flexible, options.free_rows),
+            inputs=input_specs(inputs, options.free_rows),
             target=options.target,
             options=_said(source, options),
             files=record_files(folder),
-            defaults=_defaults(weights.config),
             adapter=source.adapter,
             weights_licence=source.licence,
         )
@@ -88,19 +87,10 @@ def export_bundle(source: Source, out: str | Path, options: ExportOptions, name:
     return manifest
 
 
-def _said(source: Source, options: ExportOptions) -> dict[str, Any]:
+def _said(source: SourceModel, options: ExportOptions) -> dict[str, Any]:
     """How it was exported, and which base this is: graphs hide the weights that tell it."""
     base = hash_of(source.weights.part("uvit.token_side"))
     return options.record() | {"base_hash": base} | ({"draft": source.draft} if source.draft else {})
-
-
-def _defaults(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "steps": 12,
-        "guidance_scale": config.guidance_scale,
-        "mask_temperature": [2.0, 0.0],
-        "token_temperature": config.token_temperature,
-    }
 
 
 def _target(name: str) -> Any:
@@ -118,7 +108,7 @@ def _target(name: str) -> Any:
 
 
 def _write_modules(
-    source: Source, inputs: dict[str, dict[str, Tensor]], folder: Path, options: ExportOptions, bar: Any
+    source: SourceModel, inputs: dict[str, dict[str, Tensor]], folder: Path, options: ExportOptions, bar: Any
 ) -> dict[str, float]:
     """Every module to the folder, and from there through its engine; returns the parity figures."""
     target = _target(options.target)
@@ -129,7 +119,7 @@ def _write_modules(
     for name in inputs:
         bar.set_description(f"{name}: writing")
         stored = rounded if options.precision_of(name) == "float16" else source.weights
-        module = load_module(name, stored, options.flexible)
+        module = load_module(name, stored)
         target.write_module(name, module, inputs[name], folder, options)
         bar.update()
         bar.set_description(f"{name}: comparing")
@@ -148,8 +138,7 @@ def _cases(name: str, inputs: dict[str, Tensor], options: ExportOptions) -> Iter
     """The inputs to compare a module on: as exported, and without guidance where the rows are free."""
     yield inputs
     if name == "unmask" and options.free_rows:
-        pictures = len(inputs["tokens"])
-        yield {key: array[pictures:] if key in Conditioning._fields else array for key, array in inputs.items()}
+        yield {key: array[1:] if key in Conditioning._fields else array for key, array in inputs.items()}
 
 
 @torch.no_grad()
@@ -161,13 +150,12 @@ def _expected(name: str, module: Any, inputs: dict[str, Tensor], options: Export
 
 
 def _agreement(
-    source: Source, bundle: Bundle, inputs: dict[str, dict[str, Tensor]], options: ExportOptions, bar: Any
+    source: SourceModel, bundle: Bundle, inputs: dict[str, dict[str, Tensor]], options: ExportOptions, bar: Any
 ) -> dict[str, float]:
     """Teacher-forced agreement with torch on the unrounded weights, of each step of a whole picture."""
     bar.set_description("a picture, beside torch")
     arrays = {name: array.numpy() for name, array in inputs["unmask"].items()}
-    rows = [0, len(arrays["tokens"])]  # the first picture's pair
-    pair = Conditioning(*(arrays[name][rows] for name in Conditioning._fields))
+    pair = Conditioning(*(arrays[name] for name in Conditioning._fields))
     shares = {}
     follower = engine_of(bundle)
     for step, share in enumerate(

@@ -1,20 +1,13 @@
 """What an export will need of this machine, said before it starts."""
 
-from pathlib import Path
+import psutil
 
 from amused_lite.config import ModelConfig
 from amused_lite.export.modules import module_names
 from amused_lite.export.options import NEEDS, ExportOptions
 from amused_lite.models.networks import empty_part
+from amused_lite.runtimes.torch import PARTS_OF
 
-PARTS_OF = {  # what each module holds in memory
-    "encode_prompt": ("text", "uvit.prompt_side"),
-    "unmask": ("uvit.token_side",),
-    "decode_image": ("vqgan",),
-    "encode_image": ("vqgan",),
-    "embed_text": ("text",),
-    "embed_image": ("ranker",),
-}
 _BYTES = {"float32": 4, "float16": 2}
 _LIBRARIES = 8e8  # bytes: torch and an engine with nothing to do
 _GRAPHS = 2e7  # bytes on disk beside the weights
@@ -42,10 +35,6 @@ def disk_needed(config: ModelConfig, options: ExportOptions) -> int:
     return int(1.05 * sum(sizes.values()) + _GRAPHS)
 
 
-def available_memory() -> int | None:
-    """Bytes that programs can still get without swapping, where the system says so."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+def available_memory() -> int:
+    """Bytes that programs can still get without swapping."""
+    return psutil.virtual_memory().available

@@ -18,13 +18,10 @@ from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 from amused_lite.models.networks import Weights
 from amused_lite.models.tiled_decoder import StripDecoder
-from amused_lite.models.unmask import UnmaskStep, guide
+from amused_lite.models.unmask import UnmaskStep
 from amused_lite.models.vqgan import Upsample
 from amused_lite.runtimes.graphs import OUTPUTS as OUTPUTS
 from amused_lite.runtimes.torch import fast_precision
-
-MOST_PICTURES = 64  # in a flexible batch
-_SCALARS = ("guidance_scale", "token_temperature", "mask_temperature")  # one number for all pictures
 
 
 class EncodePrompt(nn.Module):
@@ -88,17 +85,6 @@ class EmbedImage(nn.Module):
         return self.ranker(pixels)
 
 
-class FlexibleUnmaskStep(UnmaskStep):
-    """`UnmaskStep` for a number of pictures that is not known when the graph is made."""
-
-    def guided_features(self, tokens: Tensor, conditioning: Conditioning, guidance_scale: Tensor) -> Tensor:
-        """See `UnmaskStep`. Tokens are gathered by row: a graph cannot know that repeating them gives as many rows."""
-        pictures, rows = tokens.shape[0], conditioning.block_text.shape[0]
-        count = torch.ones_like(tokens[:, 0], dtype=torch.int64).sum()  # a tensor: ONNX knows no remainder by a length
-        features = self.token_side.features(tokens[torch.arange(rows) % count], conditioning)
-        return guide(features[:pictures], features[rows - pictures :], guidance_scale)
-
-
 class SteadyGroupNorm(nn.Module):
     """Group norm whose sums stay exact on runtimes that add up a million numbers one by one.
 
@@ -152,14 +138,13 @@ def transposed(upsample: Upsample) -> nn.ConvTranspose2d:
     return module
 
 
-def load_module(name: str, weights: Weights, flexible: bool = False) -> nn.Module:
-    """One module of a bundle with its weights and no other's; flexible ones take any number of pictures."""
+def load_module(name: str, weights: Weights) -> nn.Module:
+    """One module of a bundle with its weights and no other's."""
     match name:
         case "encode_prompt":
             return EncodePrompt(weights).eval()
         case "unmask":
-            step = FlexibleUnmaskStep if flexible else UnmaskStep
-            return step(weights.part("uvit.token_side")).eval()
+            return UnmaskStep(weights.part("uvit.token_side")).eval()
         case "decode_image":
             return DecodeImage(weights).eval()
         case "encode_image":
@@ -173,7 +158,7 @@ def load_module(name: str, weights: Weights, flexible: bool = False) -> nn.Modul
 
 def module_names(config: ModelConfig) -> tuple[str, ...]:
     """The modules of a model's bundle: four, and two more where it has a ranker."""
-    return (*MODULES, *RANKER_MODULES) if config.ranker else MODULES
+    return (*MODULES, *RANKER_MODULES) if config.ranker else tuple(MODULES)
 
 
 def modules(weights: Weights) -> dict[str, nn.Module]:
@@ -182,8 +167,8 @@ def modules(weights: Weights) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def examples(weights: Weights, seed: int = 0, pictures: int = 1) -> dict[str, dict[str, Tensor]]:
-    """Random inputs for every module, of the kind they meet: module -> input name -> array."""
+def examples(weights: Weights, seed: int = 0) -> dict[str, dict[str, Tensor]]:
+    """Random inputs of one picture for every module, of the kind they meet: module -> input name -> array."""
     config = weights.config
     text, uvit, size = config.text, config.uvit, config.image_size
     generator = torch.Generator().manual_seed(seed)
@@ -191,17 +176,17 @@ def examples(weights: Weights, seed: int = 0, pictures: int = 1) -> dict[str, di
     def gumbel(*shape: int) -> Tensor:
         return -torch.empty(shape).exponential_(generator=generator).log()
 
-    text_ids = torch.full((2 * pictures, text.context_length), text.end_token_id, dtype=torch.int32)
+    text_ids = torch.full((2, text.context_length), text.end_token_id, dtype=torch.int32)
     text_ids[:, 0] = text.start_token_id
-    words = (pictures, text.context_length // 2 - 1)  # the first half of the rows stays the empty prompt
-    text_ids[pictures:, 1 : 1 + words[1]] = torch.randint(0, text.start_token_id, words, generator=generator).int()
-    micro = torch.tensor([[size, size, 0, 0, 6]], dtype=torch.float32).repeat(2 * pictures, 1)
+    words = (1, text.context_length // 2 - 1)  # the first row stays the empty prompt
+    text_ids[1:, 1 : 1 + words[1]] = torch.randint(0, text.start_token_id, words, generator=generator).int()
+    micro = torch.tensor([[size, size, 0, 0, 6]], dtype=torch.float32).repeat(2, 1)
     pairs = EncodePrompt(weights)(text_ids, micro)
-    shape = (pictures, uvit.num_tokens)
+    shape = (1, uvit.num_tokens)
     codes = torch.randint(0, uvit.codebook_size, shape, generator=generator, dtype=torch.int32)
     unknown = torch.rand(shape, generator=generator) < 0.6
     inputs = {
-        "encode_prompt": {"text_ids": text_ids[pictures:], "micro_conditioning": micro[pictures:]},
+        "encode_prompt": {"text_ids": text_ids[1:], "micro_conditioning": micro[1:]},
         "unmask": {
             "tokens": codes.masked_fill(unknown, uvit.mask_token_id),
             **pairs._asdict(),
@@ -213,9 +198,9 @@ def examples(weights: Weights, seed: int = 0, pictures: int = 1) -> dict[str, di
             "order_noise": gumbel(*shape),
         },
         "decode_image": {"tokens": codes},
-        "encode_image": {"pixels": torch.rand(pictures, 3, size, size, generator=generator)},
-        "embed_text": {"text_ids": text_ids[pictures:]},
-        "embed_image": {"pixels": torch.rand(pictures, 3, RANKER_SIDE, RANKER_SIDE, generator=generator)},
+        "encode_image": {"pixels": torch.rand(1, 3, size, size, generator=generator)},
+        "embed_text": {"text_ids": text_ids[1:]},
+        "embed_image": {"pixels": torch.rand(1, 3, RANKER_SIDE, RANKER_SIDE, generator=generator)},
     }
     return {name: inputs[name] for name in module_names(config)}
 
@@ -225,31 +210,19 @@ def outputs_of(name: str, log_probs: bool = True) -> tuple[str, ...]:
     return tuple(output for output in OUTPUTS[name] if log_probs or output != "log_probs")
 
 
-def free_axis(name: str, flexible: bool = False) -> str | None:
-    """What the first axis of an input counts, where that may vary: "rows", "pictures", or None for a fixed one."""
-    if name in Conditioning._fields:
-        return "rows"
-    return "pictures" if flexible and name not in _SCALARS else None
-
-
-def free_axes(inputs: dict[str, Tensor], flexible: bool = False) -> dict[str, dict[int, Any] | None]:
-    """A module's inputs as torch.export wants its dynamic shapes.
-
-    The conditioning may have one row or two of each picture; a flexible batch takes any number of pictures.
-    """
-    most = MOST_PICTURES if flexible else 1
-    dims = {"rows": torch.export.Dim("rows", min=1, max=2 * most), "pictures": torch.export.Dim("pictures", max=most)}
-    axes = {name: free_axis(name, flexible) for name in inputs}
-    return {name: {0: dims[axis]} if axis else None for name, axis in axes.items()}
+def free_axes(inputs: dict[str, Tensor]) -> dict[str, dict[int, Any] | None]:
+    """A module's inputs as torch.export wants its dynamic shapes: the conditioning may have one row or two."""
+    rows = torch.export.Dim("rows", min=1, max=2)
+    return {name: {0: rows} if name in Conditioning._fields else None for name in inputs}
 
 
 def input_specs(
-    inputs: dict[str, dict[str, Tensor]], flexible: bool = False, free_rows: bool = True
+    inputs: dict[str, dict[str, Tensor]], free_rows: bool = True
 ) -> dict[str, dict[str, tuple[str, list[int | str]]]]:
     """As the manifest has them: module -> input name -> (dtype, shape); a word in a shape is a free axis."""
 
     def spec(name: str, array: Tensor) -> tuple[str, list[int | str]]:
-        first = (free_axis(name, flexible) if free_rows else None) or array.shape[0]
+        first = "rows" if free_rows and name in Conditioning._fields else array.shape[0]
         return str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]
 
     return {module: {name: spec(name, array) for name, array in arrays.items()} for module, arrays in inputs.items()}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from amused_lite.bundle import WEIGHTS
 from amused_lite.export.modules import OUTPUTS, exportable, free_axes, outputs_of
 from amused_lite.export.options import ExportOptions
+from amused_lite.files.safetensors import open_tensors
 from amused_lite.models.networks import PARTS, Weights, empty_part
 from amused_lite.runtimes.onnx import load_session
 
@@ -68,7 +69,7 @@ def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(OUTPUTS[name]),
-            dynamic_shapes=free_axes(inputs, options.flexible),
+            dynamic_shapes=free_axes(inputs),
             dynamo=True,
             opset_version=options.opset,
             optimize=False,
@@ -120,22 +121,18 @@ class _Slice(ir.ExternalTensor):
 
 def _slices(path: Path) -> dict[str, ir.TensorProtocol]:
     """Weight name -> its bytes in the weights file."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
     kinds = {"F16": ir.DataType.FLOAT16, "F32": ir.DataType.FLOAT}
     return {
         name: _Slice(
             path.name,
-            8 + length + entry["data_offsets"][0],
-            entry["data_offsets"][1] - entry["data_offsets"][0],
-            kinds[entry["dtype"]],
-            shape=ir.Shape(entry["shape"]),
+            entry.offset,
+            entry.size,
+            kinds[entry.dtype],
+            shape=ir.Shape(entry.shape),
             name=name,
             base_dir=path.parent,
         )
-        for name, entry in header.items()
-        if name != "__metadata__"
+        for name, entry in open_tensors(path).entries.items()
     }
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amused_lite.export.modules import exportable, free_axes, free_axis, outputs_of
+from amused_lite.conditioning import Conditioning
+from amused_lite.export.modules import exportable, free_axes, outputs_of
 from amused_lite.export.options import ExportOptions
 from amused_lite.runtimes.graphs import OUTPUTS
 from amused_lite.runtimes.openvino import import_openvino, load_graph
@@ -24,7 +25,7 @@ def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder
     openvino = import_openvino()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations, nothing a user could act on
-        axes = free_axes(inputs, options.flexible)
+        axes = free_axes(inputs)
         program = torch.export.export(exportable(module), (), dict(inputs), dynamic_shapes=axes)
         model = openvino.convert_model(program)
     _name_weights(model, module)
@@ -35,7 +36,7 @@ def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder
     shapes = {}
     for item, (input_name, array) in zip(model.inputs, inputs.items(), strict=True):
         item.get_tensor().set_names({input_name})
-        first = -1 if free_axis(input_name, options.flexible) else array.shape[0]
+        first = -1 if input_name in Conditioning._fields else array.shape[0]
         shapes[input_name] = openvino.PartialShape([first, *array.shape[1:]])
     model.reshape(shapes)
     if options.precision == "float16":

@@ -8,7 +8,6 @@ from amused_lite.extras import require_extra
 from amused_lite.runtimes.coreml import advised_units
 
 PRECISIONS = ("float32", "float16")
-BATCHES = ("static", "flexible")
 OPSETS = range(18, 24)
 DEPLOYMENT_TARGETS = ("iOS16", "iOS17", "iOS18")
 
@@ -39,7 +38,6 @@ class ExportOptions:
 
     target: str = "onnx"
     precision: str = "float16"  # how the weights are stored; Core ML and ExecuTorch also compute in it
-    batch: str = "static"  # one picture; "flexible" takes any number at once
     opset: int = 20  # of ONNX; 20 is the first with Gelu
     single_file: bool = False  # ONNX: weights inside each graph
     deployment_target: str = "iOS18"  # of Core ML
@@ -49,24 +47,16 @@ class ExportOptions:
         for what, value, known in (
             ("target", self.target, TARGETS),
             ("precision", self.precision, PRECISIONS),
-            ("batch", self.batch, BATCHES),
             ("deployment target", self.deployment_target, DEPLOYMENT_TARGETS),
         ):
             if value not in known:
                 raise ValueError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")
         if self.opset not in OPSETS:
             raise ValueError(f"opset {self.opset} is not supported; choose {OPSETS[0]} to {OPSETS[-1]}")
-        if self.batch == "flexible" and self.target not in ("onnx", "openvino"):
-            raise ValueError(f"{self.target} takes one picture at a time; a flexible batch needs onnx or openvino")
         if self.single_file and self.target != "onnx":
             raise ValueError(
                 f"{self.target} always keeps a module's weights in its own files; --single-file is for onnx"
             )
-
-    @property
-    def flexible(self) -> bool:
-        """Whether the number of pictures is free."""
-        return self.batch == "flexible"
 
     @property
     def free_rows(self) -> bool:
@@ -87,7 +77,7 @@ class ExportOptions:
 
     def record(self) -> dict[str, Any]:
         """For the manifest: what matters to this target."""
-        own = {"onnx": ("batch", "opset", "single_file"), "openvino": ("batch",), "coreml": ("deployment_target",)}
+        own = {"onnx": ("opset", "single_file"), "coreml": ("deployment_target",)}
         values = asdict(self)
         record = {name: values[name] for name in (*own.get(self.target, ()), "log_probs")}
         if self.target == "coreml":
@@ -98,4 +88,4 @@ class ExportOptions:
 
 def require_target(target: str) -> None:
     """Raise MissingExtraError unless everything is installed that exports to this target."""
-    require_extra("export", f"export to {target}", "torch", "safetensors", *NEEDS[target].packages)
+    require_extra("export", f"export to {target}", "torch", "safetensors", "psutil", *NEEDS[target].packages)

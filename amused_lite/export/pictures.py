@@ -24,7 +24,7 @@ PROMPTS = tuple(
 )  # twenty; picture k is drawn with seed k
 
 
-class Likeness(NamedTuple):
+class PictureComparison(NamedTuple):
     """One picture of a bundle beside torch's."""
 
     tokens: float  # share of equal tokens
@@ -36,7 +36,7 @@ def torch_pictures(model: str, count: int) -> list[Picture]:
     return list(_draw(Amused(*open_model(model, "torch"), keep_loaded=True), count))
 
 
-def likenesses(folder: Path, wanted: list[Picture]) -> list[Likeness]:
+def likenesses(folder: Path, wanted: list[Picture]) -> list[PictureComparison]:
     """Draw the same prompts from the same seeds, freely: a token that differs may change all later steps."""
     bundle = open_bundle(folder)
     text = bundle.config.text
@@ -45,7 +45,7 @@ def likenesses(folder: Path, wanted: list[Picture]) -> list[Likeness]:
     return [_compare(made, other) for made, other in zip(_draw(amused, len(wanted)), wanted, strict=True)]
 
 
-def summary(found: list[Likeness]) -> tuple[str, str]:
+def summary(found: list[PictureComparison]) -> tuple[str, str]:
     """How many pictures have torch's tokens and how many tokens are alike, and the worst and the mean PSNR."""
     same = sum(one.tokens == 1 for one in found)
     tokens = f"{same} of {len(found)} ({100 * float(np.mean([one.tokens for one in found])):.4g} %)"
@@ -60,7 +60,7 @@ def _draw(amused: Amused, count: int) -> Iterator[Picture]:
         yield amused.generate(prompt, seed=seed)
 
 
-def _compare(made: Picture, wanted: Picture) -> Likeness:
+def _compare(made: Picture, wanted: Picture) -> PictureComparison:
     alike = float(np.mean(np.array(made.recipe.tokens) == np.array(wanted.recipe.tokens)))
     psnr, _ = compare_pixels(wanted.image, made.image)
-    return Likeness(alike, psnr)
+    return PictureComparison(alike, psnr)

@@ -36,7 +36,7 @@ HEAD = (
 PICTURES = ("whole pictures with torch's tokens", "PSNR of the others, worst and mean, dB")
 
 
-class Run(NamedTuple):
+class ExportRun(NamedTuple):
     """One export, seen from outside."""
 
     report: dict[str, Any]  # what it printed
@@ -45,7 +45,7 @@ class Run(NamedTuple):
     peak: int  # bytes of resident memory at most, files it had mapped among them
 
 
-def measure(model: str, target: str, precision: str, out: Path) -> Run:
+def measure(model: str, target: str, precision: str, out: Path) -> ExportRun:
     """Export in a process of its own.
 
     Raises:
@@ -67,10 +67,10 @@ def measure(model: str, target: str, precision: str, out: Path) -> Run:
         printed.seek(0)
         report = json.load(printed)
     per_unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return Run(report, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * per_unit)
+    return ExportRun(report, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * per_unit)
 
 
-def row(run: Run) -> list[str]:
+def row(run: ExportRun) -> list[str]:
     """A run as cells under `HEAD`."""
     report, parity = run.report, run.report["parity"]
     errors = []

@@ -15,7 +15,7 @@ from amused_lite.models.networks import SavedWeights, Weights, empty_part, fill
 from amused_lite.tokenizer import Tokenizer
 
 
-class Source(NamedTuple):
+class SourceModel(NamedTuple):
     """A model to export, its weights still on disk."""
 
     weights: Weights
@@ -27,7 +27,7 @@ class Source(NamedTuple):
     draft: dict[str, Any] | None = None  # how good a draft decoder is, where it has one
 
 
-def open_source(folder: Path, scratch: Path) -> Source:
+def open_source(folder: Path, scratch: Path) -> SourceModel:
     """A model's parts; the tokenizer of a diffusers folder is written to `scratch` as one file.
 
     Raises:
@@ -36,7 +36,7 @@ def open_source(folder: Path, scratch: Path) -> Source:
     if not (folder / MANIFEST).is_file():
         weights = PublishedWeights(folder)
         _published_tokenizer(folder / "tokenizer", weights.config).save(scratch / TOKENIZER)
-        return Source(weights, scratch / TOKENIZER)
+        return SourceModel(weights, scratch / TOKENIZER)
     bundle = open_bundle(folder)
     manifest = bundle.manifest
     if WEIGHTS not in manifest.files:
@@ -45,10 +45,10 @@ def open_source(folder: Path, scratch: Path) -> Source:
     weights = SavedWeights(bundle.path(WEIGHTS), bundle.config)
     parts = (bundle.path(TOKENIZER), bundle.path(COLOURS))
     draft = manifest.options.get("draft")
-    return Source(weights, *parts, manifest.name, manifest.weights_licence, manifest.adapter, draft)
+    return SourceModel(weights, *parts, manifest.name, manifest.weights_licence, manifest.adapter, draft)
 
 
-def with_adapters(source: Source, wanted: Sequence[str]) -> tuple[Source, Sequence[str]]:
+def with_adapters(source: SourceModel, wanted: Sequence[str]) -> tuple[SourceModel, Sequence[str]]:
     """The same model with adapters merged in, and what a user should know about them.
 
     Raises:
@@ -69,7 +69,7 @@ def with_adapters(source: Source, wanted: Sequence[str]) -> tuple[Source, Sequen
 def _published_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
     text = config.text
     ids = (text.context_length, text.start_token_id, text.end_token_id)
-    return Tokenizer.from_vocab_and_merges(folder / "vocab.json", folder / "merges.txt", *ids)
+    return Tokenizer.from_folder(folder, *ids)
 
 
 class RoundedWeights:

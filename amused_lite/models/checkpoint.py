@@ -208,22 +208,12 @@ def _save_tokenizer(source: Path, folder: Path, config: TextConfig) -> None:
         (folder / name).write_text(json.dumps(values, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_open_clip_text(path: str | Path, config: TextConfig | None = None) -> CLIPText:
-    """The text tower from a safetensors file of open_clip's; the default is `ViT-L-14-quickgelu`.
+def text_from_open_clip(tensors: Mapping[str, Tensor], config: TextConfig, source: str = "open_clip model") -> CLIPText:
+    """The text tower from an open_clip model's `state_dict`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is a pickle or damaged, or its text tower has another shape than `config`.
+        ValueError: it has another shape than `config`.
     """
-    path, config = Path(path), config or TextConfig()
-    if path.suffix in _PICKLES:
-        raise ValueError(f"{path} is a pickle file, which can run code when read; get the .safetensors file instead")
-    names = [name for name in tensor_shapes(path) if not name.startswith("visual.")]
-    return text_from_open_clip(dict(read_tensors(path, names)), config, str(path))
-
-
-def text_from_open_clip(tensors: Mapping[str, Tensor], config: TextConfig, source: str = "open_clip model") -> CLIPText:
-    """The text tower from an open_clip model's `state_dict`, as `load_open_clip_text`."""
     with torch.device("meta"):
         module = CLIPText(config)
     ours = from_open_clip(tensors, config.layers)

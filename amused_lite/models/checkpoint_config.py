@@ -47,7 +47,7 @@ _RENAMED = {"start_token_id": "bos_token_id", "end_token_id": "eos_token_id"}
 _LEGACY_END = 2  # OpenAI's files say 2; every reader takes the largest id instead
 
 
-class _Reader:
+class _ConfigReader:
     """One config.json; every complaint names the file, the key, what it got and what it expected."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
@@ -73,7 +73,7 @@ def read_uvit(values: Mapping[str, Any], where: str) -> UViTConfig:
     Raises:
         ValueError: a value is not one that our U-ViT can have.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     reader.require("_class_name", "UVit2DModel", "UVit2DModel")
     config = reader.build(UViTConfig, _UVIT)
     reader.require("use_bias", False, False)
@@ -89,7 +89,7 @@ def read_vqgan(values: Mapping[str, Any], where: str) -> VQGANConfig:
     Raises:
         ValueError: a value is not one that our VQ-GAN can have.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     config = reader.build(VQGANConfig, _VQGAN)
     levels = len(config.channels)
     reader.require("_class_name", "VQModel", "VQModel")
@@ -111,7 +111,7 @@ def read_text(values: Mapping[str, Any], where: str) -> TextConfig:
     Raises:
         ValueError: a value is not one that our text tower can have.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     reader.require("architectures", ["CLIPTextModelWithProjection"], ["CLIPTextModelWithProjection"])
     start, end = values.get("bos_token_id", 49406), values.get("eos_token_id", 49407)
     size = values.get("vocab_size", _TEXT["vocab_size"][1])
@@ -126,7 +126,7 @@ def check_scheduler(values: Mapping[str, Any], uvit: UViTConfig, where: str) -> 
     Raises:
         ValueError: it unmasks by another law than ours.
     """
-    reader = _Reader(values, where)
+    reader = _ConfigReader(values, where)
     reader.require("_class_name", "AmusedScheduler", "AmusedScheduler")
     reader.require("mask_token_id", uvit.mask_token_id, None)
     # diffusers' inpainting pipeline writes "linear" into the scheduler it shares with the others.

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from amused_lite.config import ModelConfig
@@ -83,22 +82,8 @@ def load_networks(weights: Weights) -> Networks:
     return networks.eval()
 
 
-def save_networks(networks: Networks, path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write all weights to one safetensors file.
-
-    Raises:
-        ValueError: a weight is not finite in `dtype`.
-    """
-    tensors = {}
-    for name, tensor in networks.state_dict().items():
-        tensors[name] = tensor.detach().to(dtype).contiguous()
-        if not torch.isfinite(tensors[name]).all():
-            raise ValueError(f"{name} holds values that are not finite as {dtype}; save it as torch.float32")
-    save_file(tensors, path, metadata={"format": "pt"})
-
-
 class SavedWeights:
-    """A file that `save_networks` wrote."""
+    """A safetensors file with all parts under our names, such as a bundle's."""
 
     def __init__(self, path: Path, config: ModelConfig) -> None:
         self.path = path

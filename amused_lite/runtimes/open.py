@@ -212,13 +212,8 @@ def _open_diffusers(
     chosen, remarks = open_adapters(adapters, engine.config, engine.base_hash()) if adapters else Adapting((), ())
     engine.adapt(chosen)
     text = engine.config.text
-    tokenizer = Tokenizer.from_vocab_and_merges(
-        folder / "tokenizer" / "vocab.json",
-        folder / "tokenizer" / "merges.txt",
-        text.context_length,
-        text.start_token_id,
-        text.end_token_id,
-    )
+    ids = (text.context_length, text.start_token_id, text.end_token_id)
+    tokenizer = Tokenizer.from_folder(folder / "tokenizer", *ids)
     return engine, tokenizer, ModelInfo(name, _fingerprint(folder), adapters=chosen, remarks=remarks)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from amused_lite.adapters.loading import check_mergeable, touched_in
 from amused_lite.adapters.lora import Chosen, merged
 from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.extras import require_extra
-from amused_lite.quantization import SCALE, pack, rescale, restore_blocks, restore_dense, round_blocks, unpack
+from amused_lite.quantization import SCALE, requantize
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # and "auto", which leaves it to OpenVINO
@@ -89,26 +90,21 @@ def _replace_weights(model: Any, weights: Callable[[str, np.ndarray], np.ndarray
 
 def _replace_rounded(name: str, item: Any, factor: Any, weights: Callable[[str, np.ndarray], np.ndarray]) -> None:
     """The same for a weight that `quantize` rounded: widened, changed, and rounded again with new scales."""
-    openvino, scale = import_openvino(), np.array(factor.data)
+    openvino, scale, change = import_openvino(), np.array(factor.data), partial(weights, name)
     if item.get_element_type() == openvino.Type.i4:
         rows, blocks, block = item.shape
         halves = np.frombuffer(np.ascontiguousarray(item.data).tobytes(), np.uint8).reshape(rows, blocks, block // 2)
-        widened = restore_blocks(unpack(halves ^ 0x88, 4), scale[..., 0])
-        value = weights(name, widened)
-        if value is widened:
-            return
-        integers, scale = round_blocks(value, 4, block)
-        packed = openvino.Tensor(np.ascontiguousarray(pack(integers, 4) ^ 0x88), list(item.shape), openvino.Type.i4)
-        rounded, scale = openvino.op.Constant(packed, shared_memory=False), scale[..., None]
+        stored = halves ^ 0x88  # to our packed form: its integers are signed, ours have 8 added
+        integers, new = requantize(stored, scale[..., 0], change, 4)
+        packed = openvino.Tensor(np.ascontiguousarray(integers ^ 0x88), list(item.shape), openvino.Type.i4)
+        rounded, new = openvino.op.Constant(packed, shared_memory=False), new[..., None]
     else:
-        widened = restore_dense(item.data, scale)
-        value = weights(name, widened)
-        if value is widened:
-            return
-        integers, scale = rescale(value, scale)
+        stored = item.data
+        integers, new = requantize(stored, scale, change)
         rounded = openvino.opset13.constant(integers)
-    item.output(0).replace(rounded.output(0))
-    factor.output(0).replace(openvino.opset13.constant(scale).output(0))
+    if integers is not stored:
+        item.output(0).replace(rounded.output(0))
+        factor.output(0).replace(openvino.opset13.constant(new).output(0))
 
 
 class OpenVINORuntime(GraphRuntime):

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from amused_lite.adapters.lora import Chosen
 from amused_lite.adapters.torch import AdaptedWeights, hash_of
-from amused_lite.bundle import WEIGHTS, Bundle
+from amused_lite.bundle import MODULES, RANKER_MODULES, WEIGHTS, Bundle
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import ModelConfig
 from amused_lite.models.checkpoint import PublishedWeights
-from amused_lite.models.networks import Networks, SavedWeights, Weights, load_networks
+from amused_lite.models.networks import PARTS, Networks, SavedWeights, Weights, load_networks
 from amused_lite.models.unmask import UnmaskStep
 from amused_lite.runtimes.base import (
     StepControls,
@@ -29,14 +29,10 @@ from amused_lite.runtimes.base import (
     check_tokens,
 )
 
-# What each module of the protocol holds in memory.
-_PARTS = {
-    "encode_prompt": ("text", "uvit.prompt_side"),
-    "unmask": ("uvit.token_side",),
-    "decode_image": ("vqgan",),
-    "encode_image": ("vqgan",),
-    "embed_text": ("text",),
-    "embed_image": ("ranker",),
+# Module -> the parts of the networks that it holds in memory.
+PARTS_OF = {
+    module: tuple(part for part in PARTS if any(name.startswith(f"{part}.") for name in names))
+    for module, names in (MODULES | RANKER_MODULES).items()
 }
 
 
@@ -193,9 +189,9 @@ class TorchRuntime:
         Raises:
             ValueError: there is no such module.
         """
-        if module not in _PARTS:
-            raise ValueError(f"no module {module!r} to release; expected one of {', '.join(_PARTS)}")
-        for part in _PARTS[module]:
+        if module not in PARTS_OF:
+            raise ValueError(f"no module {module!r} to release; expected one of {', '.join(PARTS_OF)}")
+        for part in PARTS_OF[module]:
             self._parts.pop(part, None)
         if module == "unmask":
             self._kept = None

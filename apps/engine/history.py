@@ -14,10 +14,10 @@ import re
 import threading
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from os import environ
 from pathlib import Path
 from typing import Any
 
+from amused_lite import folders
 from amused_lite.files.atomic import write_new
 from amused_lite.files.images import Source, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
@@ -31,7 +31,7 @@ _SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """A picture of the gallery; everything but the first three fields is out of its recipe."""
 
     name: str  # of its file
@@ -57,8 +57,7 @@ class Entry:
 
 def default_folder() -> Path:
     """Where a person's gallery lies unless they say otherwise."""
-    data = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "amused-lite" / "history"
+    return folders.data("history")
 
 
 class History:
@@ -72,7 +71,7 @@ class History:
         """
         self.folder = as_path(folder)
         self._lock = threading.RLock()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, HistoryEntry] = {}
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(20, "the history needs a folder, and this is a file", str(self.folder))
         self.refresh()
@@ -96,7 +95,7 @@ class History:
                 index.write(_line(entry))
         return path
 
-    def search(self, words: str = "", limit: int | None = None, start: int = 0) -> list[Entry]:
+    def search(self, words: str = "", limit: int | None = None, start: int = 0) -> list[HistoryEntry]:
         """Entries with all these words anywhere in prompts, operation, model, styles, seed or day, latest first."""
         wanted = words.lower().split()
         with self._lock:
@@ -181,16 +180,16 @@ def _slug(prompt: str) -> str:
     return words.encode()[:60].decode(errors="ignore").rstrip("-_") or "picture"
 
 
-def _entry(path: Path, recipe: Recipe) -> Entry:
+def _entry(path: Path, recipe: Recipe) -> HistoryEntry:
     state = path.stat()
     values: dict[str, Any] = {
-        name: getattr(recipe, name) for name in Entry.__dataclass_fields__ if hasattr(recipe, name)
+        name: getattr(recipe, name) for name in HistoryEntry.__dataclass_fields__ if hasattr(recipe, name)
     }
     values["operation"] = recipe.edit.operation if recipe.edit is not None else "generate"
-    return Entry(path.name, round(state.st_mtime, 3), state.st_size, **values)
+    return HistoryEntry(path.name, round(state.st_mtime, 3), state.st_size, **values)
 
 
-def _read_entry(path: Path) -> Entry | None:
+def _read_entry(path: Path) -> HistoryEntry | None:
     """A file's entry; None for a picture that is not ours."""
     try:
         return _entry(path, read_recipe(path))
@@ -198,14 +197,14 @@ def _read_entry(path: Path) -> Entry | None:
         return None
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: HistoryEntry) -> str:
     return json.dumps({"schema": _SCHEMA, **asdict(entry)}, ensure_ascii=False) + "\n"
 
 
-def _read_index(path: Path) -> dict[str, Entry]:
+def _read_index(path: Path) -> dict[str, HistoryEntry]:
     """What can be read of it: whatever is wrong with a line, its picture says the same."""
     entries = {}
-    names = {item.name for item in fields(Entry)}
+    names = {item.name for item in fields(HistoryEntry)}
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -215,7 +214,7 @@ def _read_index(path: Path) -> dict[str, Entry]:
             values = json.loads(line)
             if values.pop("schema") != _SCHEMA or set(values) != names:
                 continue
-            entry = Entry(**{**values, "adapters": tuple(values["adapters"])})
+            entry = HistoryEntry(**{**values, "adapters": tuple(values["adapters"])})
             entry.has([])
             entries[str(entry.name)] = entry
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):

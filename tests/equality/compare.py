@@ -19,7 +19,8 @@ LOSSES_WITHIN = 0.02  # of the value, on another kind of machine: torch adds up 
 TOKENS_SHARE = 0.95  # of the entries whose tokens must agree there: one near tie decided otherwise changes a picture
 COUNTED = ("matched", "resisted", "preferred", "codes")  # in a log: shares of few, which jump
 SETS = ("names", "keys", "texts")  # lists of names that may grow and must not shrink
-MAY_GO = ("--guidance-every", "--batch")  # measured to be within noise, and without a user: removed on purpose
+# Removed on purpose: within noise, without a user, and never read.
+MAY_GO = ("--guidance-every", "--batch", "defaults")
 EXACT_ANYWHERE = (*SETS, "text", "parameters", "recipe", "record", "seeds", "size", "state")
 ON_GRAPHS = ("torch", "onnx", "onnxscript", "openvino")  # the libraries that write exports
 WHY = {

@@ -7,7 +7,7 @@ import published
 import torch
 
 from amused_lite.config import PRESETS, ModelConfig
-from amused_lite.export.weights import Source
+from amused_lite.export.weights import SourceModel
 from amused_lite.models.networks import Networks
 from amused_lite.tokenizer import Tokenizer
 
@@ -24,7 +24,7 @@ def small_config(ranker: bool = False) -> ModelConfig:
     )
 
 
-def small_source(folder: Path, ranker: bool = False) -> Source:
+def small_source(folder: Path, ranker: bool = False) -> SourceModel:
     """Random weights, the same ones every time, and a tokenizer that is written to the folder."""
     config = small_config(ranker)
     with torch.random.fork_rng():
@@ -35,4 +35,4 @@ def small_source(folder: Path, ranker: bool = False) -> Source:
         networks.vqgan.codebook.normal_(generator=torch.Generator().manual_seed(3))
     text = config.text
     Tokenizer.train(["a red star", "a blue boat"], text.vocab_size, text.context_length).save(folder / "t.json")
-    return Source(networks, folder / "t.json")
+    return SourceModel(networks, folder / "t.json")

@@ -43,8 +43,6 @@ REFUSED: list[tuple[list[str], str]] = [
     (["--to", "onnx", "--precision", "float8"], "precision 'float8' is unknown; choose one of float32, float16"),
     (["--to", "onnx", "--opset", "99"], "opset 99 is not supported; choose 18 to 23"),
     (["--to", "coreml", "--deployment-target", "iOS15"], "deployment target 'iOS15' is unknown; choose one of iOS16,"),
-    (["--to", "onnx", "--batch", "huge"], "batch 'huge' is unknown; choose one of static, flexible"),
-    (["--to", "coreml", "--batch", "flexible"], "coreml takes one picture at a time"),
     (["--to", "openvino", "--single-file"], "--single-file is for onnx"),
     (["--to", "onnx", "--adapter", "nowhere.safetensors"], "nowhere.safetensors"),
 ]

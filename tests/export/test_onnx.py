@@ -22,7 +22,7 @@ from amused_lite.export.modules import OUTPUTS, colour_table, examples, exportab
 from amused_lite.export.options import OPSETS, ExportOptions
 from amused_lite.export.weights import open_source
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
-from amused_lite.models.networks import Networks, SavedWeights, load_networks, save_networks
+from amused_lite.models.networks import Networks, SavedWeights, load_networks
 from amused_lite.pipeline import Amused
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch import TorchRuntime
@@ -99,7 +99,7 @@ def test_the_weights_file_is_that_of_safetensors(tmp_path: Path) -> None:
     networks = load_networks(source.weights)
     for precision, dtype in (("float16", torch.float16), ("float32", torch.float32)):
         to_onnx.write_weights(source.weights, tmp_path, ExportOptions(precision=precision))
-        save_networks(networks, tmp_path / "reference", dtype)
+        published.save_weights(networks, tmp_path / "reference", dtype)
         assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / "reference").read_bytes()
 
 
@@ -176,20 +176,19 @@ def test_published_folder_becomes_a_bundle(tmp_path: Path, capsys: pytest.Captur
 
 @torch.no_grad()
 def test_every_other_choice_together(tmp_path: Path) -> None:
-    """Any number of pictures, an old operator set, weights inside, no law: what torch gives for three pictures."""
+    """An old operator set, weights inside, no law: what torch gives."""
     source = small_source(tmp_path)
-    options = ExportOptions(precision="float32", batch="flexible", opset=18, single_file=True, log_probs=False)
+    options = ExportOptions(precision="float32", opset=18, single_file=True, log_probs=False)
     manifest = export_bundle(source, tmp_path / "bundle", options)
     assert WEIGHTS not in manifest.files and manifest.options == {
         "base_hash": hash_of(source.weights.part("uvit.token_side")),
-        "batch": "flexible",
         "opset": 18,
         "single_file": True,
         "log_probs": False,
     }
-    assert manifest.inputs["unmask"]["tokens"][1] == ["pictures", 256]
+    assert manifest.inputs["unmask"]["tokens"][1] == [1, 256]
     assert manifest.inputs["unmask"]["block_text"][1][0] == "rows"
-    for name, inputs in examples(source.weights, seed=4, pictures=3).items():
+    for name, inputs in examples(source.weights, seed=4).items():
         expected = load_module(name, source.weights)(**inputs)
         expected = (expected,) if isinstance(expected, torch.Tensor) else expected
         got = to_onnx.run_module(name, {key: array.numpy() for key, array in inputs.items()}, tmp_path / "bundle")

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from small import small_source
 
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle
-from amused_lite.export import openvino
 from amused_lite.export.bundle import export_bundle
-from amused_lite.export.modules import examples, load_module, module_names
+from amused_lite.export.modules import load_module
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.weights import RoundedWeights
 from amused_lite.pipeline import Amused
@@ -58,21 +56,6 @@ def test_files_hold_half_precision_and_say_nothing_of_this_machine(bundle: Bundl
         content = path.read_bytes()
         for trace in (str(Path.cwd()), str(Path.home()), "site-packages", str(bundle.folder)):
             assert trace.encode() not in content, f"{path.name} holds {trace}"
-
-
-@torch.no_grad()
-def test_any_number_of_pictures(tmp_path: Path) -> None:
-    weights = small_source(tmp_path).weights
-    options = ExportOptions(target="openvino", precision="float32", batch="flexible", log_probs=False)
-    two, three = examples(weights, pictures=2), examples(weights, seed=4, pictures=3)
-    for name in module_names(weights.config):
-        openvino.write_module(name, load_module(name, weights, flexible=True), two[name], tmp_path, options)
-        got = openvino.run_module(name, {key: array.numpy() for key, array in three[name].items()}, tmp_path)
-        expected = load_module(name, weights)(**three[name])
-        expected = (expected,) if isinstance(expected, torch.Tensor) else expected[: len(got)]
-        assert "log_probs" not in got
-        for (output, array), wanted in zip(got.items(), expected, strict=True):
-            assert np.abs(array - wanted.numpy()).max() <= 1e-4 * float(wanted.abs().max()), f"{name}.{output}"
 
 
 def test_settings(bundle: Bundle, tmp_path: Path) -> None:

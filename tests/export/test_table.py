@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from amused_lite.bundle import MODULES
-from amused_lite.export.pictures import PROMPTS, Likeness, summary
-from amused_lite.export.table import HEAD, Run, main, row
+from amused_lite.export.pictures import PROMPTS, PictureComparison, summary
+from amused_lite.export.table import HEAD, ExportRun, main, row
 
 
 def cells(printed: str) -> list[list[str]]:
@@ -23,11 +23,15 @@ def test_the_prompts_are_twenty() -> None:
 @pytest.mark.parametrize(
     ("found", "tokens", "psnr"),
     [
-        ([Likeness(1, math.inf)] * 3, "3 of 3 (100 %)", "equal"),
-        ([Likeness(1, math.inf), Likeness(0.5, 20), Likeness(0.9, 30)], "1 of 3 (80 %)", "20.0, 25.0"),
+        ([PictureComparison(1, math.inf)] * 3, "3 of 3 (100 %)", "equal"),
+        (
+            [PictureComparison(1, math.inf), PictureComparison(0.5, 20), PictureComparison(0.9, 30)],
+            "1 of 3 (80 %)",
+            "20.0, 25.0",
+        ),
     ],
 )
-def test_likenesses_are_summed_up(found: list[Likeness], tokens: str, psnr: str) -> None:
+def test_likenesses_are_summed_up(found: list[PictureComparison], tokens: str, psnr: str) -> None:
     assert summary(found) == (tokens, psnr)
 
 
@@ -36,10 +40,10 @@ def test_a_row_holds_the_worst_of_each_module(shares: Sequence[float], shown: st
     parity = {"unmask.guess": 0.0, "unmask.log_probs": 2e-6, "encode_prompt.layer_text": 1e-6, "embed_text.x": 3e-7}
     steps = {f"unmask.agreement.step_{step:02}": share for step, share in enumerate(shares, 1)}
     report = {"target": "onnx", "precision": {"unmask": "float16"}, "bytes": 26_000_000, "parity": parity | steps}
-    found = dict(zip(HEAD, row(Run(report, 12.3, 10.6, 1_500_000_000)), strict=True))
+    found = dict(zip(HEAD, row(ExportRun(report, 12.3, 10.6, 1_500_000_000)), strict=True))
     assert [found[name] for name in ("MB", "seconds", "of them CPU", "peak GB")] == ["26.0", "12", "11", "1.5"]
     assert [found[module] for module in MODULES] == ["1e-06", "2e-06", "", ""]
-    assert found["ranker"] == "3e-07" and row(Run(report, 1, 1, 1))[-1] == shown
+    assert found["ranker"] == "3e-07" and row(ExportRun(report, 1, 1, 1))[-1] == shown
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import AmusedScheduler, UVit2DModel, VQModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
@@ -93,6 +94,12 @@ def save(
     (text or make_text()).save_pretrained(folder / "text_encoder", **options)
     AmusedScheduler(mask_token_id=uvit.config["vocab_size"] - 1).save_pretrained(folder / "scheduler")
     return folder
+
+
+def save_weights(networks: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Our networks in one file under our own names, written by safetensors itself."""
+    tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in networks.state_dict().items()}
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def prompt_inputs(batch: int, uvit: UVit2DModel, length: int = 11, seed: int = 5) -> tuple[Tensor, Tensor, Tensor]:

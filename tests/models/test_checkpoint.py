@@ -17,7 +17,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from amused_lite.config import PRESETS
 from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
-from amused_lite.models.networks import PARTS, Networks, SavedWeights, load_networks, save_networks
+from amused_lite.models.networks import PARTS, Networks, SavedWeights, load_networks
 from amused_lite.tokenizer import Tokenizer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -273,7 +273,7 @@ def test_our_own_file_keeps_the_model_and_names_what_is_wrong(tmp_path: Path) ->
     weights = PublishedWeights(published.save(tmp_path))
     networks = load_networks(weights)
     path = tmp_path / "weights.safetensors"
-    save_networks(networks, path)
+    published.save_weights(networks, path)
     assert same(load_networks(SavedWeights(path, weights.config)), networks)
     tensors = load_file(path)
     tensors["unet.weight"] = tensors.pop("text.projection.weight")

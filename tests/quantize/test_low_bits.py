@@ -9,6 +9,7 @@ from amused_lite.quantization import (
     LARGEST,
     block_of,
     pack,
+    requantize,
     rescale,
     restore_blocks,
     restore_dense,
@@ -50,6 +51,28 @@ def test_blocks_in_4_bits_are_no_worse_than_the_plain_scale() -> None:
         for restored in (restore_blocks(integers, scale), plain)
     )
     assert error < plain_error
+
+
+def test_a_requantized_weight_is_the_changed_one_in_the_same_form() -> None:
+    """Doubling a weight doubles its scales and leaves its integers, in every form; no change, no new arrays."""
+    dense, blocks = round_dense(NORMAL, (1,)), {bits: round_blocks(NORMAL, bits, 64) for bits in (8, 4)}
+    of_rows = restore_dense(*dense)
+    forms = [(*dense, 8, of_rows), (pack(dense[0].reshape(24, 3, 64), 8), dense[1], 8, of_rows)]
+    forms += [(pack(block[0], bits), block[1], bits, restore_blocks(*block)) for bits, block in blocks.items()]
+    for stored, scale, bits, expected in forms:
+        seen: list[np.ndarray] = []
+
+        def same(weight: np.ndarray, seen: list[np.ndarray] = seen) -> np.ndarray:
+            seen.append(weight)
+            return weight
+
+        kept = requantize(stored, scale, same, bits)
+        assert kept[0] is stored and kept[1] is scale
+        assert np.array_equal(seen[0], expected)
+        integers, doubled = requantize(stored, scale, lambda weight: 2 * weight, bits)
+        assert (integers.dtype, integers.shape, doubled.shape) == (stored.dtype, stored.shape, scale.shape)
+        if bits == 8:  # in 4 bits a weight that was rounded before may get a finer scale
+            assert np.array_equal(integers, stored) and np.allclose(doubled, 2 * scale, rtol=1e-3)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -1,5 +1,6 @@
 """Two-scale guidance: the formula of StyleDrop's PyTorch port on raw logits, and every command that takes it."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from test_adapter_loading import adapter
 
 from amused_lite.adapters.file import load_adapter, save_adapter
 from amused_lite.adapters.lora import Chosen
-from amused_lite.adapters.torch import merge, unmerge
+from amused_lite.adapters.torch import merge
 from amused_lite.cli import main
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
 from amused_lite.files.png import read_recipe
@@ -58,7 +59,7 @@ def test_the_published_formula(
     got = runtime.predict(tokens, conditioned(runtime, tokenizer), guidance_scale)
 
     @torch.inference_mode()
-    def logits(text: str) -> torch.Tensor:
+    def logits(text: str, networks: Networks = networks) -> torch.Tensor:
         states, pooled = networks.text(torch.from_numpy(tokenizer.encode([text])))
         micro = torch.from_numpy(MicroConditioning(512, 512).array())
         side = networks.uvit.token_side
@@ -66,9 +67,9 @@ def test_the_published_formula(
         return side.head(features)
 
     plain, negative = logits("a red star in gold style"), logits("")
-    before = merge(networks, [Chosen(load_adapter(file))], dtype=np.float16)  # as the bundle stores its weights
-    styled = logits("a red star in gold style")
-    unmerge(networks, before)
+    changed = copy.deepcopy(networks)
+    merge(changed, [Chosen(load_adapter(file))], dtype=np.float16)  # as the bundle stores its weights
+    styled = logits("a red star in gold style", changed)
     words = guidance_scale - 1
     expected = (styled + style_scale * (styled - plain) + words * (plain - negative)).log_softmax(-1).numpy()
     assert np.abs(expected - logits("a red star in gold style").log_softmax(-1).numpy()).max() > 1

@@ -95,11 +95,11 @@ def read_program(package: Path) -> dict[str, Function]:
         MissingExtraError: coremltools is not installed.
     """
     specification = read_specification(package)
-    reader = _Reader(package)
+    reader = _ProgramReader(package)
     return {name: reader.function(entry) for name, entry in specification.mlProgram.functions.items()}
 
 
-class _Reader:
+class _ProgramReader:
     """Turns the protocol's messages of one package into the classes above."""
 
     def __init__(self, package: Path) -> None:

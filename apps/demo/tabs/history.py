@@ -10,7 +10,7 @@ import gradio as gr
 from amused_lite.files.images import open_picture
 from amused_lite.files.png import Recipe
 
-from ...engine.history import Entry
+from ...engine.history import HistoryEntry
 from .. import app_state, job_view
 from ..app_state import Desk
 
@@ -100,7 +100,7 @@ class HistoryTab:
         group = f'<div class="gallery-own" role="group" aria-label="Earlier pictures">{tiles}</div>'
         return [group, gr.Button(visible=len(found) > most)]
 
-    def _tile(self, entry: Entry) -> str:
+    def _tile(self, entry: HistoryEntry) -> str:
         said = escape(entry.prompt[:200], quote=True)
         key = app_state.history_key(entry.name)
         picture = f'<img loading="lazy" alt="" src="/history/{escape(entry.name, quote=True)}/small.jpeg">'
