@@ -16,9 +16,10 @@ from amused_lite.terminal import printable, shortened
 if TYPE_CHECKING:
     from amused_lite.style.config import StyleRecipe
     from amused_lite.style.job import StyleJob
+    from amused_lite.style.session import StyleEvent
     from amused_lite.training.base_model import Base
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   amused-lite style train golden/ --style "melting golden 3d"
       golden/ holds one to ten pictures, each with what it shows in a text file (a.png, a.txt)
@@ -57,10 +58,10 @@ _RECIPE_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The four subcommands."""
     parser.description = "Learn a style from one to ten pictures, in a file that generate takes with --adapter."
-    parser.epilog = _EXAMPLES
+    parser.epilog = EXAMPLES
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
     raw = argparse.RawDescriptionHelpFormatter
-    train = commands.add_parser("train", help="learn a style", formatter_class=raw, epilog=_EXAMPLES)
+    train = commands.add_parser("train", help="learn a style", formatter_class=raw, epilog=EXAMPLES)
     _add_pictures(train)
     train.add_argument("--style", required=True, metavar="TEXT", help='its name: "melting golden 3d"')
     train.add_argument("--out", type=path, metavar="FILE", help="the file to make (the style's name)")
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--propose", action="append", metavar="TEXT", help=propose)
     train.add_argument("--ranker", metavar="ARCH:FILE", help="an open_clip model that chooses instead")
     _add_training(train)
-    feedback = commands.add_parser("feedback", help="draw candidates and learn from the best", epilog=_EXAMPLES)
+    feedback = commands.add_parser("feedback", help="draw candidates and learn from the best", epilog=EXAMPLES)
     feedback.add_argument("adapter", type=present, metavar="ADAPTER", help="from style train")
     _add_pictures(feedback)
     feedback.add_argument("--out", type=path, required=True, metavar="FILE", help="the adapter to make")
@@ -131,7 +132,8 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: Path, model: str) -> int:
-    from amused_lite.style.job import cut_captions, make_job
+    from amused_lite.style.job import work_folder
+    from amused_lite.style.session import learn
     from amused_lite.training.base_model import Base
 
     base = Base.open(model, args.threads, args.device)
@@ -139,20 +141,40 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
     recipe = _recipe(args, recipe_of(base.preset, targets))
     if getattr(args, "propose", None):
         pictures = _chosen_captions(args, base, pictures)
-    job = make_job(base, pictures, style, out, recipe, args.prior_prompt or (), args.licence, args.skip_unreadable)
-    for caption in cut_captions(job):
-        print(f"amused-lite: warning: this model cannot read all of {caption!r}; shorten it", file=sys.stderr)
-    _print_cost(job)
-    watch = None if args.no_samples else _watch(args, job)
-    reason = job.train(watch)
-    if reason is None:
-        print(f"stopped early; the same command goes on from here ({job.run.folder})")
+    learned = learn(
+        base,
+        pictures,
+        style,
+        out,
+        recipe,
+        _print_event,
+        prompts=() if args.no_samples else args.sample_prompt or sample_prompts(base.preset),
+        early_stop=not args.no_early_stop,
+        prior_prompts=args.prior_prompt or (),
+        licence=args.licence,
+        skip_unreadable=args.skip_unreadable,
+    )
+    if learned is None:
+        print(f"stopped early; the same command goes on from here ({work_folder(out)})")
         return 130
-    steps = watch.best if watch and watch.history and not args.no_early_stop else None
-    path = job.save(job.kept(steps) if steps else job.adapter(job.done))
-    print(f"{path}  {path.stat().st_size / 1e6:.1f} MB  {reason}" + (f"; step {steps} was the best" if steps else ""))
-    print(f'use it: amused-lite generate "{job.said("...")}" -m {model} --adapter {path}')
+    best = f"; step {learned.best} was the best" if learned.best else ""
+    print(f"{learned.path}  {learned.path.stat().st_size / 1e6:.1f} MB  {learned.reason}{best}")
+    prompt = f"... {learned.record.trigger}".strip()
+    print(f'use it: amused-lite generate "{prompt}" -m {model} --adapter {learned.path}')
     return 0
+
+
+def _print_event(event: "StyleEvent") -> None:
+    from amused_lite.style.job import cut_captions
+    from amused_lite.style.session import Prepared, Sampled
+
+    if isinstance(event, Prepared):
+        for caption in cut_captions(event.job):
+            print(f"amused-lite: warning: this model cannot read all of {caption!r}; shorten it", file=sys.stderr)
+        _print_cost(event.job)
+    elif isinstance(event, Sampled):
+        scores = f"style {event.style:.2f}, text {event.text:.2f} of the base's"
+        print(f"step {event.done}: {scores}, {event.path}", flush=True)
 
 
 def _chosen_captions(args: argparse.Namespace, base: "Base", pictures: Sequence[Any]) -> Sequence[Any]:
@@ -192,22 +214,6 @@ def _print_cost(job: "StyleJob") -> None:
     print(f"{len(job.pictures)} pictures{crops}; {learned}")
     time = f"{cost.seconds:.2f} s each: {cost.seconds * recipe.steps / 60:.0f} minutes"
     print(f"{recipe.steps} steps of {recipe.batch}, {time}{memory}", flush=True)
-
-
-def _watch(args: argparse.Namespace, job: "StyleJob") -> Any:
-    from amused_lite.style.data import open_picture
-    from amused_lite.style.monitor import StyleWatch
-
-    size = job.base.networks.config.image_size
-    prompts = args.sample_prompt or sample_prompts(job.base.preset)
-    return StyleWatch(
-        job.base.amused,
-        [job.said(prompt) for prompt in prompts],
-        [open_picture(picture.path, size) for picture in job.pictures],
-        job.run.folder,
-        keep=job.keep,
-        patience=0 if args.no_early_stop else 4,
-    )
 
 
 def _feedback(args: argparse.Namespace) -> int:

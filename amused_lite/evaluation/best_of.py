@@ -43,8 +43,8 @@ def compare(
         numbers, each = range(count), GenerateOptions(**{**vars(options), "seed": seed})
 
         def right(picture: Picture, entry: HeldoutPrompt = entry) -> Right:
-            verdict = judge.look(picture.image)
-            return has_subjects(entry.scene, verdict), has_nothing_else(entry.scene, verdict)
+            detection = judge.look(picture.image)
+            return has_subjects(entry.scene, detection), has_nothing_else(entry.scene, detection)
 
         began = time.perf_counter()
         full = candidates(amused, ranker, entry.prompt, "", numbers, each)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.editing.operations import edit, inpaint, outpaint, vary
-from amused_lite.evaluation.judge import Judge, Verdict
+from amused_lite.evaluation.judge import Detection, Judge
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
 from amused_lite.evaluation.metrics import Figure, has_nothing_else, has_subjects, table
 from amused_lite.pipeline import Amused
@@ -69,12 +69,12 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Result:
+class EditOutcome:
     """A case and what became of it."""
 
     case: Case
     image: Image.Image
-    verdict: Verdict
+    detection: Detection
 
 
 def replacing_cases(count: int) -> list[Case]:
@@ -98,18 +98,18 @@ def changing_cases(count: int) -> list[Case]:
     return cases
 
 
-def replace_things(amused: Amused, judge: Judge, count: int, **options: Any) -> Iterator[Result]:
+def replace_things(amused: Amused, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
     """Inpaint the box of the thing that goes."""
     for case in replacing_cases(count):
         image = inpaint(amused, case.image, case.mask, case.prompt, seed=case.number, **options).run().image
-        yield Result(case, image, judge.look(image))
+        yield EditOutcome(case, image, judge.look(image))
 
 
-def change_things(amused: Amused, judge: Judge, count: int, **options: Any) -> Iterator[Result]:
+def change_things(amused: Amused, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
     """Edit without a mask."""
     for case in changing_cases(count):
         image = edit(amused, case.image, case.prompt, seed=case.number, **options).run().image
-        yield Result(case, image, judge.look(image))
+        yield EditOutcome(case, image, judge.look(image))
 
 
 def widen_pictures(amused: Amused, count: int, **options: Any) -> Iterator[tuple[Image.Image, Image.Image]]:
@@ -121,30 +121,34 @@ def widen_pictures(amused: Amused, count: int, **options: Any) -> Iterator[tuple
         yield picture.image, outpaint(*given, right=SIZE, feather=0).compose(picture.recipe.tokens)
 
 
-def is_replaced(result: Result) -> bool:
+def is_replaced(result: EditOutcome) -> bool:
     """The new thing is there in its colour, the rest is as it was, and nothing else is seen."""
     return (
-        has_nothing_else(result.case.after, result.verdict) and result.verdict.backdrop == result.case.before.backdrop
+        has_nothing_else(result.case.after, result.detection)
+        and result.detection.backdrop == result.case.before.backdrop
     )
 
 
-def is_changed(result: Result) -> bool:
+def is_changed(result: EditOutcome) -> bool:
     """The attribute that the prompt names is the new one."""
     after = result.case.after
     if after.backdrop != result.case.before.backdrop:
-        return result.verdict.backdrop == after.backdrop
-    return has_subjects(after, result.verdict)
+        return result.detection.backdrop == after.backdrop
+    return has_subjects(after, result.detection)
 
 
-def is_all_as_said(result: Result) -> bool:
+def is_all_as_said(result: EditOutcome) -> bool:
     """The attribute is the new one and everything else is the old one."""
-    return has_nothing_else(result.case.after, result.verdict) and result.verdict.backdrop == result.case.after.backdrop
+    return (
+        has_nothing_else(result.case.after, result.detection)
+        and result.detection.backdrop == result.case.after.backdrop
+    )
 
 
-def figures(replaced: list[Result], changed: list[Result]) -> list[Figure]:
+def figures(replaced: list[EditOutcome], changed: list[EditOutcome]) -> list[Figure]:
     """What came out, each with its n."""
 
-    def figure(name: str, right: Callable[[Result], bool], results: list[Result]) -> Figure:
+    def figure(name: str, right: Callable[[EditOutcome], bool], results: list[EditOutcome]) -> Figure:
         return Figure(name, sum(map(right, results)), len(results))
 
     by_change = {name: [result for result in changed if _change(result.case) == name] for name in CHANGES}
@@ -196,7 +200,7 @@ def main() -> None:
 
 
 def write_pictures(
-    amused: Amused, replaced: list[Result], changed: list[Result], widened: list[Image.Image], folder: Path
+    amused: Amused, replaced: list[EditOutcome], changed: list[EditOutcome], widened: list[Image.Image], folder: Path
 ) -> None:
     """The first cases of each kind, nothing selected."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Detection:
     """What a picture shows; things by falling confidence."""
 
     backdrop: str
@@ -115,13 +115,13 @@ class Judge:
         """Write the weights as safetensors."""
         save_file(self.detector.state_dict(), path)
 
-    def look(self, picture: Image.Image | npt.NDArray[np.uint8]) -> Verdict:
+    def look(self, picture: Image.Image | npt.NDArray[np.uint8]) -> Detection:
         """What `picture` shows: an image of any square size, or uint8 (S, S, 3), RGB; ValueError for other shapes."""
         pixels = torch.from_numpy(shrink(picture)).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             centre, kind, colour, backdrop = self.detector(pixels)
         things = _read(centre[0, 0].sigmoid().numpy(), kind[0].softmax(0).numpy(), colour[0].softmax(0).numpy())
-        return Verdict(BACKDROPS[int(backdrop[0].argmax())], things)
+        return Detection(BACKDROPS[int(backdrop[0].argmax())], things)
 
 
 def shrink(picture: Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

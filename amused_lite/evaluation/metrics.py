@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from amused_lite.evaluation.judge import Found, Judge, Verdict
+from amused_lite.evaluation.judge import Detection, Found, Judge
 from amused_lite.training.scenes import HeldoutPrompt, Scene, draw
 
 Pixels = npt.NDArray[np.uint8]
@@ -26,19 +26,19 @@ class Figure:
         return self.right / self.n if self.n else float("nan")
 
 
-def score(prompts: Sequence[HeldoutPrompt], verdicts: Sequence[Verdict]) -> list[Figure]:
+def score(prompts: Sequence[HeldoutPrompt], detections: Sequence[Detection]) -> list[Figure]:
     """One figure per respect, over the prompts it applies to; ValueError when the two differ in number."""
-    if len(prompts) != len(verdicts):
-        raise ValueError(f"got {len(prompts)} prompts and {len(verdicts)} verdicts, expected one verdict for each")
-    cases = [(prompt.category, prompt.scene, verdict) for prompt, verdict in zip(prompts, verdicts, strict=True)]
+    if len(prompts) != len(detections):
+        raise ValueError(f"got {len(prompts)} prompts and {len(detections)} detections, expected one for each")
+    cases = [(prompt.category, prompt.scene, detection) for prompt, detection in zip(prompts, detections, strict=True)]
 
-    def figure(name: str, right: Callable[[Scene, Verdict], bool], categories: Iterable[str]) -> Figure:
-        asked = [right(scene, verdict) for category, scene, verdict in cases if category in categories]
+    def figure(name: str, right: Callable[[Scene, Detection], bool], categories: Iterable[str]) -> Figure:
+        asked = [right(scene, detection) for category, scene, detection in cases if category in categories]
         return Figure(name, sum(asked), len(asked))
 
     everything = {category for category, _, _ in cases}
     return [
-        figure("backdrop", lambda scene, verdict: verdict.backdrop == scene.backdrop, everything),
+        figure("backdrop", lambda scene, detection: detection.backdrop == scene.backdrop, everything),
         figure("colour", has_colours, everything),
         figure("single object with its colour", has_subjects, {"single"}),
         figure("unseen object-colour pair", has_subjects, {"unseen single"}),
@@ -50,34 +50,34 @@ def score(prompts: Sequence[HeldoutPrompt], verdicts: Sequence[Verdict]) -> list
     ]
 
 
-def has_colours(scene: Scene, verdict: Verdict) -> bool:
+def has_colours(scene: Scene, detection: Detection) -> bool:
     """Every colour asked for is the colour of a thing found."""
-    return {colour for _, colour in scene.subjects} <= {thing.colour for thing in verdict.things}
+    return {colour for _, colour in scene.subjects} <= {thing.colour for thing in detection.things}
 
 
-def has_subjects(scene: Scene, verdict: Verdict) -> bool:
+def has_subjects(scene: Scene, detection: Detection) -> bool:
     """Every kind asked for is found in its colour."""
-    return set(scene.subjects) <= {(thing.kind, thing.colour) for thing in verdict.things}
+    return set(scene.subjects) <= {(thing.kind, thing.colour) for thing in detection.things}
 
 
-def has_relation(scene: Scene, verdict: Verdict) -> bool:
+def has_relation(scene: Scene, detection: Detection) -> bool:
     """Both things of a pair are found in their colours, and lie to each other as asked."""
-    first, second = (_best(subject, verdict) for subject in (scene.subjects[0], scene.subjects[-1]))
+    first, second = (_best(subject, detection) for subject in (scene.subjects[0], scene.subjects[-1]))
     if first is None or second is None:
         return False
     across, down = second.x - first.x, second.y - first.y
     return across > abs(down) if scene.layout == "beside" else down > abs(across)
 
 
-def has_count(scene: Scene, verdict: Verdict) -> bool:
+def has_count(scene: Scene, detection: Detection) -> bool:
     """As many things of the kind and colour are found as asked for."""
-    return sum((thing.kind, thing.colour) == scene.subjects[0] for thing in verdict.things) == scene.count
+    return sum((thing.kind, thing.colour) == scene.subjects[0] for thing in detection.things) == scene.count
 
 
-def has_nothing_else(scene: Scene, verdict: Verdict) -> bool:
+def has_nothing_else(scene: Scene, detection: Detection) -> bool:
     """The things found are exactly those asked for, wherever they lie."""
     asked = sorted((thing.kind, thing.colour) for thing in scene.things)
-    return sorted((thing.kind, thing.colour) for thing in verdict.things) == asked
+    return sorted((thing.kind, thing.colour) for thing in detection.things) == asked
 
 
 def calibrate(
@@ -107,18 +107,18 @@ def table(figures: dict[str, list[Figure]]) -> str:
     return "\n".join(lines)
 
 
-def _best(subject: tuple[str, str], verdict: Verdict) -> Found | None:
-    """The most confident thing of that kind and colour (verdicts are ordered by confidence)."""
-    return next((thing for thing in verdict.things if (thing.kind, thing.colour) == subject), None)
+def _best(subject: tuple[str, str], detection: Detection) -> Found | None:
+    """The most confident thing of that kind and colour (detections are ordered by confidence)."""
+    return next((thing for thing in detection.things if (thing.kind, thing.colour) == subject), None)
 
 
-def _shuffled(prompts: Sequence[HeldoutPrompt], verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Each prompt gets the verdict of the next one of its category (of itself where it is alone)."""
+def _shuffled(prompts: Sequence[HeldoutPrompt], detections: Sequence[Detection]) -> list[Detection]:
+    """Each prompt gets the detection of the next one of its category (of itself where it is alone)."""
     places: dict[str, list[int]] = {}
     for place, prompt in enumerate(prompts):
         places.setdefault(prompt.category, []).append(place)
-    moved = list(verdicts)
+    moved = list(detections)
     for group in places.values():
         for place, source in zip(group, group[1:] + group[:1], strict=True):
-            moved[place] = verdicts[source]
+            moved[place] = detections[source]
     return moved

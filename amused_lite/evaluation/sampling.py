@@ -34,8 +34,6 @@ CHOICES: dict[str, dict[str, Any]] = {
     "guided first half": {"guidance_interval": (0.0, 0.5)},
     "guided last half": {"guidance_interval": (0.5, 1.0)},
     "guided middle half": {"guidance_interval": (0.25, 0.75)},
-    "negative every 2nd step": {"guidance_every": 2},
-    "negative every 3rd step": {"guidance_every": 3},
     "token temperature 0.7": {"token_temperature": 0.7},
     "token temperature 0.3": {"token_temperature": 0.3},
     "token temperature 1": {"token_temperature": 1.0},

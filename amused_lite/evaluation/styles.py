@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter
 
 from amused_lite.adapters.file import load_adapter
 from amused_lite.analysis.contact_sheet import contact_sheet
-from amused_lite.evaluation.judge import Judge, Verdict
+from amused_lite.evaluation.judge import Detection, Judge
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
 from amused_lite.files.images import open_picture
 from amused_lite.pipeline import Amused
@@ -130,11 +130,11 @@ def look_judge(path: Path | None = None) -> Judge:
     return Judge.load(path) if path.exists() else train_judge(JUDGE_STEPS, path, restyle=restyle)
 
 
-def things_right(scene: Scene, verdict: Verdict, colours: bool) -> bool:
+def things_right(scene: Scene, detection: Detection, colours: bool) -> bool:
     """Every object asked for is found, in its colour if that counts."""
     if colours:
-        return set(scene.subjects) <= {(thing.kind, thing.colour) for thing in verdict.things}
-    return {kind for kind, _ in scene.subjects} <= {thing.kind for thing in verdict.things}
+        return set(scene.subjects) <= {(thing.kind, thing.colour) for thing in detection.things}
+    return {kind for kind, _ in scene.subjects} <= {thing.kind for thing in detection.things}
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class Ruler:
     def column(self, name: str, pictures: Sequence[Picture], minutes: float = 0.0) -> Column:
         """The figures of one picture for each prompt."""
         colours = self.look not in COLOURLESS
-        verdicts = [self.judge.look(np.asarray(picture)) for picture in pictures]
-        right = [things_right(p.scene, v, colours) for p, v in zip(self.prompts, verdicts, strict=True)]
+        detections = [self.judge.look(np.asarray(picture)) for picture in pictures]
+        right = [things_right(p.scene, v, colours) for p, v in zip(self.prompts, detections, strict=True)]
         taken = [nearest_look(picture, self.looks) == self.look for picture in pictures]
         style = float(np.mean([self.scale.score(picture) for picture in pictures]))
         return Column(name, style, float(np.mean(taken)), float(np.mean(right)), minutes)

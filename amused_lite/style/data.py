@@ -18,6 +18,7 @@ from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.reading import convert, parse_object, read_text
 from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.loop import step_generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST = 100  # pictures: a style is learned from one to ten; a data set wants another trainer
@@ -162,6 +163,14 @@ def proposed(
     fits = np.array([ranker.scores(text, images) for text in proposals])  # (proposals, pictures)
     best = [int(column.argmax()) for column in fits.T]
     return [StylePicture(picture.path, proposals[index]) for picture, index in zip(pictures, best, strict=True)]
+
+
+def in_turn(count: int, batch: int, seed: int, step: int) -> list[int]:
+    """Which of `count` things the rows of a step show: all in a new order, again and again."""
+    rows = range(step * batch, (step + 1) * batch)
+    orders = {row // count: None for row in rows}
+    drawn = {n: torch.randperm(count, generator=step_generator(seed, n, 1)).tolist() for n in orders}
+    return [drawn[row // count][row % count] for row in rows]
 
 
 def crop(image: Image.Image, index: int, image_size: int, seed: int) -> tuple[Image.Image, tuple[float, ...]]:

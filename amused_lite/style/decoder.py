@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from amused_lite.models.networks import Networks
 from amused_lite.style.config import StyleRecipe
-from amused_lite.training.loop import in_turn, step_generator
+from amused_lite.style.data import in_turn
+from amused_lite.training.loop import step_generator
 from amused_lite.training.quadrants import Paired, QuarterBatch, quarters
 from amused_lite.training.vqgan import reconstruction_loss
 

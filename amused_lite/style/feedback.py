@@ -27,7 +27,7 @@ SHEET = "candidates.png"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class StyleCandidate:
     """A picture that may be kept."""
 
     number: int  # from 1, as on the sheet
@@ -54,7 +54,7 @@ class _Table(Struct):
 
 def draw_candidates(
     amused: Amused, captions: Sequence[str], trigger: str, references: Sequence[Picture], count: int, folder: Path
-) -> list[Candidate]:
+) -> list[StyleCandidate]:
     """`count` pictures, the captions in turn, with scores and a numbered sheet in `folder`; drawn once.
 
     Args:
@@ -70,7 +70,7 @@ def draw_candidates(
     key = hashlib.sha256(json.dumps([amused.info.model_hash, amused.info.styles, trigger, said]).encode()).hexdigest()
     table = folder / TABLE
     if kept := _kept(table, key):
-        return [Candidate(row.number, row.caption, folder / row.path, row.distance, row.text) for row in kept]
+        return [StyleCandidate(row.number, row.caption, folder / row.path, row.distance, row.text) for row in kept]
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for number, caption in enumerate(tqdm(said, "drawing candidates", leave=False, disable=None), 1):
@@ -78,7 +78,7 @@ def draw_candidates(
     look = Look.of("references", references)
     texts = _texts(amused, samples)
     candidates = [
-        Candidate(number, caption, _place(folder, number, key), look.distance(sample.image), text)
+        StyleCandidate(number, caption, _place(folder, number, key), look.distance(sample.image), text)
         for number, (caption, sample, text) in enumerate(zip(said, samples, texts, strict=True), 1)
     ]
     names = [f"{c.number}: {c.caption}" for c in candidates]
@@ -115,7 +115,7 @@ def _texts(amused: Amused, samples: Sequence[Sample], group: int = 4) -> list[fl
     return [score for k in range(0, len(samples), group) for score in text_scores(amused, samples[k : k + group])]
 
 
-def best(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+def best(candidates: Sequence[StyleCandidate], count: int) -> list[StyleCandidate]:
     """Those whose ranks in style and in text add up to the least."""
     style = np.argsort(np.argsort([candidate.distance for candidate in candidates]))
     text = np.argsort(np.argsort([-candidate.text for candidate in candidates]))
@@ -123,7 +123,7 @@ def best(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
     return [candidates[index] for index in order[:count]]
 
 
-def picked(candidates: Sequence[Candidate], numbers: Sequence[int]) -> list[Candidate]:
+def picked(candidates: Sequence[StyleCandidate], numbers: Sequence[int]) -> list[StyleCandidate]:
     """Those with these numbers.
 
     Raises:

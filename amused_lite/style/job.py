@@ -26,7 +26,7 @@ from amused_lite.style.data import StylePicture, crop, encode_pictures, open_pic
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import PROMPTS, Bar, Base, own_pictures, scene_captions, terminal_bar
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 from amused_lite.training.quadrants import Paired
 
 PLAN = "plan.json"
@@ -63,7 +63,7 @@ class StyleJob:
     recipe: StyleRecipe
     record: AdapterRecord
     out: Path
-    run: Run
+    run: TrainingRun
     step: StyleStep | DecoderStep
     attached: AttachedAdapter
     batches: StyleBatches | DecoderBatches
@@ -83,9 +83,11 @@ class StyleJob:
         saved = self.run.load()
         return saved[0] if saved else 0
 
-    def train(self, watch: Callable[[int], str] | None = None) -> str | None:
+    def train(
+        self, watch: Callable[[int], str] | None = None, progress: Callable[[int], object] | None = None
+    ) -> str | None:
         """See `train_style`."""
-        return train_style(self.step, self.attached, self.batches, self.run, watch)
+        return train_style(self.step, self.attached, self.batches, self.run, watch, progress)
 
     def adapter(self, steps: int) -> Adapter:
         """What has been learned so far, with its recipe and a thumbnail of the first picture."""
@@ -184,7 +186,7 @@ def make_job(
     questions = _of_decoder if recipe.decoder else _of_tokens
     step, batches = questions(base, good, style, recipe, own, folder, bar)
     attached = prepare(base.networks, record, recipe)
-    return StyleJob(base, tuple(good), style, recipe, record, out, Run(folder), step, attached, batches)
+    return StyleJob(base, tuple(good), style, recipe, record, out, TrainingRun(folder), step, attached, batches)
 
 
 def _of_tokens(

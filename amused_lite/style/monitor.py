@@ -100,11 +100,10 @@ class StyleWatch:
         self.history += self._remembered()
 
     def __call__(self, steps: int) -> str:
-        """Draw, score and print; the reason to stop, or ""."""
+        """Draw and score; the reason to stop, or ""."""
         amused = self.opened()
         samples = draw_samples(amused, self.prompts)
-        path = self.folder / f"samples-{steps:05d}.png"
-        contact_sheet([sample.image for sample in samples], self.prompts, path, columns=len(samples))
+        contact_sheet([sample.image for sample in samples], self.prompts, self.strip(steps), columns=len(samples))
         distance = float(np.mean([self._look.distance(sample.image) for sample in samples]))
         style = (self._plain - distance) / max(self._plain - self._real, 1e-6)
         text = float(np.mean(text_scores(amused, samples))) / max(self._text, 1e-6)
@@ -112,8 +111,11 @@ class StyleWatch:
             self.keep(steps)
         self.history[:] = [entry for entry in self.history if entry[0] < steps] + [(steps, style, text)]
         self._remember()
-        print(f"step {steps}: style {style:.2f}, text {text:.2f} of the base's, {path}", flush=True)
         return self._reason()
+
+    def strip(self, steps: int) -> Path:
+        """Where the samples after so many steps are."""
+        return self.folder / f"samples-{steps:05d}.png"
 
     @property
     def best(self) -> int:

@@ -7,10 +7,8 @@ Everything random follows from (seed, step), so a killed training goes on as if 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from amused_lite.adapters.lora import AdapterRecord
 from amused_lite.adapters.torch import AttachedAdapter, new_adapter
@@ -18,10 +16,10 @@ from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.networks import Networks
 from amused_lite.style.config import StyleRecipe
 from amused_lite.style.cost import checkpointed, quantize_base
-from amused_lite.style.data import styled
+from amused_lite.style.data import in_turn, styled
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.base_model import StyleTokens
-from amused_lite.training.loop import Run, in_turn, optimizer_state, step_generator, subset
+from amused_lite.training.loop import TrainingRun, fit, optimizer_state, step_generator, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
 
 if TYPE_CHECKING:
@@ -144,12 +142,43 @@ def prepare(networks: Networks, record: AdapterRecord, recipe: StyleRecipe) -> A
     return attached.to(next(networks.parameters()).device)
 
 
+class StyleTrainer:
+    """An adapter, its optimizer and what is asked of it."""
+
+    def __init__(
+        self,
+        step: "StyleStep | DecoderStep",
+        attached: AttachedAdapter,
+        batches: "StyleBatches | DecoderBatches",
+    ) -> None:
+        self.loss, self.attached, self.batches, self.recipe = step, attached, batches, batches.recipe
+        self.optimizer = make_optimizer(attached, self.recipe)
+
+    def step(self, number: int) -> dict[str, float]:
+        """See `Trainer`."""
+        loss = self.loss(self.batches.batch(number))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.attached.parameters(), self.recipe.clip_norm or float("inf"))
+        factor = _update(self.optimizer, self.recipe, number)
+        return {"loss": loss.item(), "rate": factor}
+
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
+        return _copied({"adapter": self.attached.state_dict(), "optimizer": optimizer_state(self.optimizer)})
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """See `Trainer`."""
+        self.attached.load_state_dict(subset(tensors, "adapter"))
+        _restore(self.optimizer, tensors | numbers)
+
+
 def train_style(
     step: "StyleStep | DecoderStep",
     attached: AttachedAdapter,
     batches: "StyleBatches | DecoderBatches",
-    run: Run,
+    run: TrainingRun,
     watch: Callable[[int], str] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> str | None:
     """Train, or go on training, an adapter; returns why it ended, or None when the user stopped it before.
 
@@ -159,42 +188,18 @@ def train_style(
         batches: what is asked.
         run: keeps the log and the checkpoints.
         watch: called every `recipe.sample_every` steps with the number of steps done; a reason from it ends it.
+        progress: called after every step with the number of steps done.
     """
-    recipe = batches.recipe
-    optimizer = make_optimizer(attached, recipe)
-    first, losses, reason = 0, [], ""
-    if saved := run.resume():
-        first, tensors, numbers = saved
-        with run.restoring():
-            attached.load_state_dict(subset(tensors, "adapter"))
-            _restore(optimizer, tensors | numbers)
-        losses = [value for key, value in numbers.items() if key.startswith("losses.")]
-        reason = numbers.get("reason", "")
-    if first >= recipe.steps or reason:
-        return reason or f"all {recipe.steps} steps are done"
-    with (
-        checkpointed(step.networks, recipe.checkpointing),
-        tqdm(total=recipe.steps, initial=first, desc="learning", unit="step", disable=None) as bar,
-    ):
-        for number in run.steps(first, recipe.steps):
-            loss = step(batches.batch(number))
-            loss.backward()
-            nn.utils.clip_grad_norm_(attached.parameters(), recipe.clip_norm or float("inf"))
-            factor = _update(optimizer, recipe, number)
-            losses.append(loss.item())
-            bar.update()
-            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
-            done = number + 1
-            if done % recipe.sample_every == 0 or done == recipe.steps:
-                run.log(number, loss=float(np.mean(losses)), rate=factor)
-                losses.clear()
-                reason = watch(done) if watch else ""
-            if run.due() or done == recipe.steps or reason:
-                state = {"adapter": attached.state_dict(), "optimizer": optimizer_state(optimizer), "losses": losses}
-                run.save(done, _copied(state) | {"reason": reason})
-            if reason or done == recipe.steps:
-                return reason or f"all {recipe.steps} steps are done"
-    return None
+    recipe, trainer = batches.recipe, StyleTrainer(step, attached, batches)
+
+    def after_step(done: int) -> str:
+        if progress:
+            progress(done)
+        sampled = done % recipe.sample_every == 0 or done == recipe.steps
+        return watch(done) if watch and sampled else ""
+
+    with checkpointed(step.networks, recipe.checkpointing):
+        return fit(run, trainer, recipe.steps, recipe.sample_every, log_first=False, mean=True, after_step=after_step)
 
 
 def _update(optimizer: torch.optim.Optimizer, recipe: StyleRecipe, step: int) -> float:

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from amused_lite.config import TextConfig
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
-from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
 
 
 @dataclass(frozen=True)
@@ -104,35 +104,34 @@ def contrastive_loss(model: nn.Module, pixels: Tensor, ids: Tensor) -> tuple[Ten
     return loss + hard, {"matched": matched.float().mean().item(), "resisted": resisted.float().mean().item()}
 
 
-def train_clip(config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer, folder: Path) -> nn.Module:
-    """Train, or go on training, the small CLIP in `folder`; returns it in evaluation mode."""
-    run = Run(folder)
-    torch.manual_seed(recipe.seed)
-    model = build_clip(config, recipe)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
-    first = 0
-    if saved := run.resume():
-        first, tensors, _ = saved
-        with run.restoring():
-            model.load_state_dict(subset(tensors, "model"))
-            restore_optimizer(optimizer, tensors, "optimizer")
-    for step in run.steps(first, recipe.steps):
-        torch.manual_seed(step_generator(recipe.seed, step).initial_seed())
-        left = (recipe.steps - step) / recipe.steps
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.5 * left)
-        pixels, ids = clip_batch(recipe, tokenizer, step)
+class CLIPTrainer(ModuleTrainer):
+    """The small CLIP, both towers."""
+
+    def __init__(self, config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer) -> None:
+        self.recipe, self.tokenizer = recipe, tokenizer
+        torch.manual_seed(recipe.seed)
+        model = build_clip(config, recipe)
+        rate = recipe.learning_rate
+        super().__init__(model, torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05))
+
+    def step(self, number: int) -> dict[str, float]:
+        """See `Trainer`."""
+        recipe = self.recipe
+        torch.manual_seed(step_generator(recipe.seed, number).initial_seed())
+        left = (recipe.steps - number) / recipe.steps
+        rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.5 * left)
+        pixels, ids = clip_batch(recipe, self.tokenizer, number)
         # The fused attention's backward takes 40 % of a step at these lengths; plain products do not.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            loss, scores = contrastive_loss(model, pixels, ids)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+            loss, scores = contrastive_loss(self.module, pixels, ids)
+            self.update(loss, rate, number)
         with torch.no_grad():
-            dict(model.named_parameters())["logit_scale"].clamp_(0, 4.6052)  # CLIP's own limit of 100
-        if step % 50 == 0 or step == recipe.steps - 1:
-            run.log(step, loss=loss.item(), **scores)
-        if run.due() or step == recipe.steps - 1:
-            run.save(step + 1, {"model": model.state_dict(), "optimizer": optimizer_state(optimizer)})
-    return model.eval()
+            dict(self.module.named_parameters())["logit_scale"].clamp_(0, 4.6052)  # CLIP's own limit of 100
+        return {"loss": loss.item(), **scores}
+
+
+def train_clip(config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer, folder: Path) -> nn.Module:
+    """Train, or go on training, the small CLIP in `folder`; returns it in evaluation mode."""
+    trainer = CLIPTrainer(config, recipe, tokenizer)
+    fit(TrainingRun(folder), trainer, recipe.steps)
+    return trainer.module.eval()

@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from tqdm import tqdm
 
 from amused_lite.config import ModelConfig, VQGANConfig
 from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.networks import Weights
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.base_model import Bar, Base, own_pictures, terminal_bar
-from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import Ema, ModuleTrainer, TrainingRun, fit, step_generator
 from amused_lite.training.quadrants import Paired, quarters
 from amused_lite.training.vqgan import initialize, psnr, reconstruction_loss
 
@@ -101,40 +100,34 @@ def untaught(vqgan: VQGAN, widths: tuple[int, ...], seed: int = 0) -> VQGAN:
     return draft
 
 
+class DraftTrainer(ModuleTrainer):
+    """A draft decoder, taught by the model's own."""
+
+    def __init__(self, draft: VQGAN, shown: Paired, recipe: DraftRecipe) -> None:
+        self.draft, self.shown, self.recipe = draft, shown, recipe
+        decoder = convert_conv2d_weight_memory_format(draft.decoder.requires_grad_(True), torch.channels_last)
+        rate = recipe.learning_rate
+        optimizer = torch.optim.AdamW(decoder.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-4)
+        super().__init__(decoder, optimizer, Ema(decoder, recipe.ema_decay))
+
+    def step(self, number: int) -> dict[str, float]:
+        """See `Trainer`."""
+        recipe = self.recipe
+        loss = _loss(self.draft, self.shown, recipe, number)
+        self.update(loss, recipe.learning_rate * min((number + 1) / recipe.warmup, 1 - number / recipe.steps), number)
+        return {"loss": loss.item()}
+
+
 def teach(base: Base, shown: Paired, recipe: DraftRecipe, folder: Path) -> VQGAN | None:
     """Teach, or go on teaching, a draft decoder in `folder`; None when it was stopped before the end."""
     plan = hashlib.sha256(json.dumps([base.hash, asdict(recipe), shown.tokens.tolist()]).encode()).hexdigest()
-    run = Run(folder / plan[:8])  # another recipe, model or choice of prompts is another training
+    run = TrainingRun(folder / plan[:8])  # another recipe, model or choice of prompts is another training
     draft = untaught(base.networks.vqgan.requires_grad_(False), recipe.widths, recipe.seed)
-    decoder = convert_conv2d_weight_memory_format(draft.decoder.requires_grad_(True), torch.channels_last)
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    ema, first = Ema(decoder, recipe.ema_decay), 0
-    if saved := run.resume():
-        first, tensors, _ = saved
-        with run.restoring():
-            decoder.load_state_dict(subset(tensors, "model"))
-            ema.shadow = subset(tensors, "ema")
-            restore_optimizer(optimizer, tensors, "optimizer")
-    bar = tqdm(total=recipe.steps, initial=first, desc="teaching", disable=None)
-    for step in run.steps(first, recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min((step + 1) / recipe.warmup, 1 - step / recipe.steps)
-        loss = _loss(draft, shown, recipe, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        ema.update(decoder, step)
-        bar.update()
-        bar.set_postfix(loss=f"{loss.item():.4f}")
-        first = step + 1
-        if run.due() or first == recipe.steps:
-            state = {"model": decoder.state_dict(), "ema": ema.shadow, "optimizer": optimizer_state(optimizer)}
-            run.save(first, state)
-    bar.close()
-    ema.copy_to(decoder)
-    draft.requires_grad_(False).eval()
-    return draft if first == recipe.steps else None
+    trainer = DraftTrainer(draft, shown, recipe)
+    if fit(run, trainer, recipe.steps) is None:
+        return None
+    trainer.average()
+    return draft.requires_grad_(False).eval()
 
 
 def _loss(draft: VQGAN, shown: Paired, recipe: DraftRecipe, step: int) -> Tensor:

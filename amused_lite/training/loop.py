@@ -8,12 +8,13 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from msgspec import Meta, Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from amused_lite.reading import convert, parse_object
 
@@ -36,14 +38,6 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     """A torch generator that depends only on its three keys."""
     mixed = np.random.Philox(key=np.array([seed, (step << 8) | stream], np.uint64)).random_raw(1)[0]
     return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
-
-
-def in_turn(count: int, batch: int, seed: int, step: int) -> list[int]:
-    """Which of `count` things the rows of a step show: all in a new order, again and again."""
-    rows = range(step * batch, (step + 1) * batch)
-    orders = {row // count: None for row in rows}
-    drawn = {n: torch.randperm(count, generator=step_generator(seed, n, 1)).tolist() for n in orders}
-    return [drawn[row // count][row % count] for row in rows]
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -61,7 +55,7 @@ class _Step(Struct):
     step: Annotated[int, Meta(ge=0, le=2**40)]
 
 
-class Run:
+class TrainingRun:
     """A folder with `log.jsonl`, `checkpoint.safetensors` and whatever the trainer adds.
 
     Args:
@@ -113,7 +107,8 @@ class Run:
         line = {"step": step, "time": round(time.time(), 1)} | {k: round(float(v), 5) for k, v in values.items()}
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(" ".join(f"{key} {value}" for key, value in line.items() if key != "time"), flush=True)
+        tqdm.write(" ".join(f"{key} {value}" for key, value in line.items() if key != "time"))  # above the bar
+        sys.stdout.flush()
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -210,8 +205,77 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
+class Trainer(Protocol):
+    """What `fit` needs of one kind of training; `ModuleTrainer` has `state` and `restore` for most.
+
+    `step` updates the weights once and returns figures for the log, `loss` among them; every draw follows from its
+    number. `state` gives nested dicts of tensors and numbers: all that a training that goes on needs. `restore` takes
+    them back, flat as `TrainingRun.load` returns them.
+    """
+
+    def step(self, number: int) -> dict[str, float]: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None: ...
+
+
+def fit(
+    run: TrainingRun,
+    trainer: Trainer,
+    steps: int,
+    log_every: int = 50,
+    log_first: bool = True,
+    mean: bool = False,
+    stop_after: int | None = None,
+    after_step: Callable[[int], str] | None = None,
+) -> str | None:
+    """Train, or go on training, to the end of `steps`: resume, update, log, save.
+
+    Args:
+        run: keeps the log and the checkpoints.
+        steps: of the whole training.
+        log_every: steps between lines of the log; the last step has one as well.
+        log_first: the lines are those of steps 0, n, 2n ... instead of n - 1, 2n - 1 ...
+        mean: log the mean of the losses since the last line in place of the last loss.
+        stop_after: end this session after so many steps.
+        after_step: called with the number of steps done, after the log; a reason from it ends the training.
+
+    Returns:
+        Why it ended, or None when it was stopped before.
+
+    Raises:
+        ValueError: the folder holds another training, or a damaged one.
+    """
+    first, losses, reason = 0, [], ""
+    if saved := run.resume():
+        first, tensors, numbers = saved
+        with run.restoring():
+            trainer.restore(tensors, numbers)
+        losses = [value for key, value in numbers.items() if key.startswith("losses.")]
+        reason = numbers.get("reason", "")
+    end = f"all {steps} steps are done"
+    if first >= steps or reason:
+        return reason or end
+    last = min(steps, first + stop_after) if stop_after else steps
+    with tqdm(total=steps, initial=first, desc="training", unit="step", disable=None) as bar:
+        for number in run.steps(first, last):
+            figures, done = trainer.step(number), number + 1
+            losses.append(figures["loss"])
+            bar.update()
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
+            if done == steps or (number if log_first else done) % log_every == 0:
+                run.log(number, **figures | ({"loss": float(np.mean(losses))} if mean else {}))
+                losses.clear()
+            reason = after_step(done) if after_step else ""
+            if run.due() or done == last or reason:
+                kept = {"losses": losses} if mean else {}
+                run.save(done, trainer.state() | kept | ({"reason": reason} if reason else {}))
+            if reason or done == steps:
+                return reason or end
+    return None
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The tensors an optimizer keeps per parameter, as a nested dict for `Run.save`."""
+    """The tensors an optimizer keeps per parameter, as a nested dict for `TrainingRun.save`."""
     return {str(index): dict(state) for index, state in optimizer.state_dict()["state"].items()}
 
 
@@ -248,3 +312,39 @@ class Ema:
     def copy_to(self, module: nn.Module) -> None:
         for name, parameter in module.named_parameters():
             parameter.copy_(self.shadow[name])
+
+
+class ModuleTrainer:
+    """A module and its optimizer, with averaged weights where `ema` is given; a subclass has the step."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None = None) -> None:
+        self.module, self.optimizer, self.ema = module, optimizer, ema
+
+    def update(self, loss: Tensor, rate: float, step: int) -> float:
+        """One step down the loss at this learning rate; returns the norm of the gradients, which are clipped to 1."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        if self.ema:
+            self.ema.update(self.module, step)
+        return norm.item()
+
+    def average(self) -> None:
+        """Put the averaged weights into the module."""
+        assert self.ema is not None
+        self.ema.copy_to(self.module)
+
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
+        average = {"ema": self.ema.shadow} if self.ema else {}
+        return {"model": self.module.state_dict(), "optimizer": optimizer_state(self.optimizer), **average}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """See `Trainer`."""
+        self.module.load_state_dict(subset(tensors, "model"))
+        restore_optimizer(self.optimizer, tensors, "optimizer")
+        if self.ema:
+            self.ema.shadow = subset(tensors, "ema")

@@ -10,6 +10,7 @@ import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ from amused_lite.config import RANKER_SIDE as SIDE
 from amused_lite.models.clip_image import CLIPImage
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training import scenes
-from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
+from amused_lite.training.world import World
 
-_CELL = SIDE * scenes.CELL // scenes.SIZE  # side of a token in the pixels that are looked at
+_FULL = 512  # px of the pictures that are ranked
+_CELL = SIDE * 16 // _FULL  # side of a token in the pixels that are looked at
 
 
 @dataclass(frozen=True)
@@ -40,45 +42,34 @@ class RankerRecipe:
     seed: int = 5
 
 
-def ranker_batch(recipe: RankerRecipe, tokenizer: Tokenizer, step: int) -> tuple[Tensor, Tensor, Tensor]:
+def ranker_batch(recipe: RankerRecipe, tokenizer: Tokenizer, world: World, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels and spoiled pixels (B, 3, S, S) in 0...1; text ids (B, 1 + wrong, T), the true caption first."""
     pictures, spoiled, captions = [], [], []
     for i in range(recipe.batch):
         index = step * recipe.batch + i
-        scene = scenes.random_scene(recipe.seed, index, "train")
+        scene = world.scene(recipe.seed, index)
         rng = random.Random(f"ranker/{recipe.seed}/{index}")
-        pictures.append(scenes.draw(scene, SIDE))
-        spoiled.append(spoil(scene, rng))
-        wrong = scenes.hard_negatives(scene, rng)
+        pictures.append(world.thumbnail(scene, SIDE))
+        spoiled.append(world.spoiled(scene, rng))
+        wrong = world.hard_negatives(scene, rng)
         rng.shuffle(wrong)
         wrong = (wrong * recipe.wrong_captions)[: recipe.wrong_captions]
-        captions += [scenes.caption(scene, rng), *wrong]
+        captions += [world.caption(scene, rng), *wrong]
     pixels = torch.from_numpy(np.stack([*pictures, *spoiled])).permute(0, 3, 1, 2).float() / 255
     true, false = wear(pixels, step_generator(recipe.seed, step, 1)).chunk(2)
     return true, false, torch.from_numpy(tokenizer.encode(captions)).long().unflatten(0, (recipe.batch, -1))
 
 
-def spoil(scene: scenes.Scene, rng: random.Random) -> np.ndarray:
-    """A picture that fails the scene's caption as generated pictures do: (S, S, 3) uint8."""
-    things = list(scene.things)
-    fault = rng.random()
-    if fault < 0.25 and len(things) > 1:
-        things.remove(rng.choice(things))
-    elif fault < 0.5:
-        x, y = (rng.randrange(64, scenes.SIZE - 64) for _ in range(2))
-        kind, colour = rng.choice(scenes.KINDS), rng.choice(list(scenes.COLOURS))
-        things.append(scenes.Thing(kind, colour, x, y, rng.choice((112, 128, 160))))
-    pixels = scenes.draw_things(scene.backdrop, scene.variant, scene.style, tuple(things), SIDE)
-    if len(things) == len(scene.things):
-        _scramble(pixels, rng.choice(things), rng)
-    return pixels
+def scramble(pixels: np.ndarray, left: int, top: int, side: int, rng: random.Random) -> None:
+    """Exchange pieces of one to three tokens within a box, in place.
 
-
-def _scramble(pixels: np.ndarray, thing: scenes.Thing, rng: random.Random) -> None:
-    """Exchange pieces of one to three tokens within the thing's box, in place."""
+    Args:
+        pixels: (S, S, 3) uint8.
+        left: and top and side: the box in px of the picture of 512 px.
+    """
     piece = _CELL * rng.randint(1, 3)
-    left, top = (max(0, (place - thing.size // 2) * SIDE // scenes.SIZE) for place in (thing.x, thing.y))
-    count = min(thing.size * SIDE // scenes.SIZE, SIDE - left, SIDE - top) // piece
+    left, top = (max(0, edge * SIDE // _FULL) for edge in (left, top))
+    count = min(side * SIDE // _FULL, SIDE - left, SIDE - top) // piece
     box = pixels[top : top + count * piece, left : left + count * piece]
     pieces = box.reshape(count, piece, count, piece, 3).swapaxes(1, 2).reshape(count * count, piece, piece, 3)
     order = list(range(count * count))
@@ -132,42 +123,47 @@ def locked_text_loss(
     return loss, figures
 
 
-def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, folder: Path) -> CLIPImage:
-    """Train, or go on training, the image tower in `folder`; returns it in evaluation mode."""
-    run = Run(folder)
-    torch.manual_seed(recipe.seed)
-    model = convert_conv2d_weight_memory_format(CLIPImage(text.config.projection_width), torch.channels_last)
-    logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's start
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), logit_scale], lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
-    )
-    text.requires_grad_(False).eval()
-    first = 0
-    if saved := run.resume():
-        first, tensors, _ = saved
-        with run.restoring():
-            model.load_state_dict(subset(tensors, "model"))
-            restore_optimizer(optimizer, tensors, "optimizer")
-            logit_scale.data = tensors["logit_scale"]
-    for step in run.steps(first, recipe.steps):
-        left = (recipe.steps - step) / recipe.steps
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.5 * left)
-        true, spoiled, ids = ranker_batch(recipe, tokenizer, step)
+class RankerTrainer(ModuleTrainer):
+    """The image tower and what cosines are multiplied by; the text tower stays as it is."""
+
+    def __init__(self, text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, world: World) -> None:
+        self.recipe, self.tokenizer, self.world = recipe, tokenizer, world
+        self.text = text.requires_grad_(False).eval()
+        torch.manual_seed(recipe.seed)
+        self.model = convert_conv2d_weight_memory_format(CLIPImage(text.config.projection_width), torch.channels_last)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's start
+        learned = [*self.model.parameters(), self.logit_scale]
+        rate = recipe.learning_rate
+        super().__init__(self.model, torch.optim.AdamW(learned, lr=rate, betas=(0.9, 0.98), weight_decay=0.05))
+
+    def step(self, number: int) -> dict[str, float]:
+        """See `Trainer`."""
+        recipe = self.recipe
+        left = (recipe.steps - number) / recipe.steps
+        rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.5 * left)
+        true, spoiled, ids = ranker_batch(recipe, self.tokenizer, self.world, number)
         # Plain products for attention, as in clip.py: the fused kernel's backward is slow at these lengths.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             with torch.no_grad():
-                pooled = F.normalize(text(ids.flatten(0, 1))[1].float(), dim=-1).unflatten(0, ids.shape[:2])
-            image, false = model(torch.cat([true, spoiled])).float().chunk(2)
-        loss, figures = locked_text_loss(image, false, pooled, logit_scale)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        logit_scale.data.clamp_(0, math.log(100))  # CLIP's own limit
-        if step % 50 == 0 or step == recipe.steps - 1:
-            run.log(step, loss=loss.item(), **figures)
-        if run.due() or step == recipe.steps - 1:
-            state = {"model": model.state_dict(), "optimizer": optimizer_state(optimizer), "logit_scale": logit_scale}
-            run.save(step + 1, state)
-    return model.eval()
+                pooled = F.normalize(self.text(ids.flatten(0, 1))[1].float(), dim=-1).unflatten(0, ids.shape[:2])
+            image, false = self.model(torch.cat([true, spoiled])).float().chunk(2)
+        loss, figures = locked_text_loss(image, false, pooled, self.logit_scale)
+        self.update(loss, rate, number)
+        self.logit_scale.data.clamp_(0, math.log(100))  # CLIP's own limit
+        return {"loss": loss.item(), **figures}
+
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
+        return super().state() | {"logit_scale": self.logit_scale}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """See `Trainer`."""
+        super().restore(tensors, numbers)
+        self.logit_scale.data = tensors["logit_scale"]
+
+
+def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, world: World, folder: Path) -> CLIPImage:
+    """Train, or go on training, the image tower in `folder`; returns it in evaluation mode."""
+    trainer = RankerTrainer(text, recipe, tokenizer, world)
+    fit(TrainingRun(folder), trainer, recipe.steps)
+    return trainer.model.eval()

@@ -1,7 +1,6 @@
 """Scenes as token grids, encoded once and kept in shards of plain `.npy`. Knows no loss and no U-ViT."""
 
 import os
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.training import scenes
-from amused_lite.training.uvit import Samples
 
 SHARD = 512  # pictures per file
 
@@ -79,24 +75,7 @@ class TokenPool:
         path = shard_path(self.folder, shard)
         if shard not in self._shards:
             while not path.exists():
-                print(f"waiting for {path.name}; encode it with `encode`", flush=True)
+                print(f"waiting for {path.name}; run the stage {self.folder.name} beside this one", flush=True)
                 time.sleep(15)
             self._shards[shard] = np.load(path, allow_pickle=False)
         return self._shards[shard]
-
-
-class SceneSource:
-    """The drawn scenes as training samples; each time another of a scene's captions."""
-
-    def __init__(self, pool: TokenPool, scene_seed: int, image_size: int) -> None:
-        self.pool, self.scene_seed = pool, scene_seed
-        self.micro = MicroConditioning(image_size, image_size).array()
-
-    def samples(self, seed: int, step: int, size: int) -> Samples:
-        """See `Source`."""
-        indices, tokens = self.pool.batch(seed, step, size)
-        captions = [
-            scenes.caption(scenes.random_scene(self.scene_seed, index, "train"), random.Random(f"{seed}/{step}/{k}"))
-            for k, index in enumerate(indices)
-        ]
-        return Samples(captions, tokens, np.repeat(self.micro, size, axis=0))

@@ -7,7 +7,7 @@ measurement in docs/bundled-model.md says so.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import UViT
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.loop import Ema, Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import Ema, TrainingRun, fit, optimizer_state, restore_optimizer, step_generator, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
 
 
@@ -137,6 +137,17 @@ def initialize(model: UViT) -> None:
             nn.init.zeros_(module.weight)
 
 
+def initialize_text(text: CLIPText) -> None:
+    """Words must not drown in what the layers add: embeddings are large beside it (docs/log.md)."""
+    for name, parameter in text.named_parameters():
+        if name == "embedding.weight":
+            nn.init.normal_(parameter, std=1.0)
+        elif name == "positions":
+            nn.init.normal_(parameter, std=0.3)
+        elif parameter.ndim == 2:
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+
+
 class Samples(NamedTuple):
     """What a source gives for the rows of a batch."""
 
@@ -215,6 +226,39 @@ def make_loss(text: CLIPText, uvit: UViT, recipe: UViTRecipe) -> Callable[[Batch
     return joint if recipe.train_text else frozen
 
 
+class UViTTrainer:
+    """The U-ViT, with the text tower where that learns too, their optimizers and averaged weights."""
+
+    def __init__(self, model: UViT, text: CLIPText, recipe: UViTRecipe, batches: Batches) -> None:
+        self.recipe, self.batches = recipe, batches
+        self.trained = nn.ModuleDict({"uvit": model, "text": text.train()}) if recipe.train_text else model
+        self.optimizers = Optimizers(self.trained, recipe)
+        self.ema = Ema(self.trained, recipe.ema_decay)
+        self.loss_of = make_loss(text, model, recipe)
+
+    def step(self, number: int) -> dict[str, float]:
+        """See `Trainer`."""
+        recipe, total = self.recipe, 0.0
+        for part in self.batches.parts(number):
+            loss = self.loss_of(part)
+            (loss / recipe.accumulation).backward()
+            total += loss.item() / recipe.accumulation
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), recipe.clip_norm or float("inf"))
+        factor = self.optimizers.step(number)
+        self.ema.update(self.trained, number)
+        return {"loss": total, "rate": factor, "norm": float(norm)}
+
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
+        return {"model": self.trained.state_dict(), "ema": self.ema.shadow, "optimizer": self.optimizers.state()}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """See `Trainer`."""
+        self.trained.load_state_dict(subset(tensors, "model"))
+        self.ema.shadow = subset(tensors, "ema")
+        self.optimizers.restore(tensors)
+
+
 def train_uvit(
     model: UViT,
     text: CLIPText,
@@ -230,36 +274,8 @@ def train_uvit(
         text: the tower that reads the captions; it learns too with `recipe.train_text`.
         stop_after: end this session after so many steps; the schedule stays that of `recipe.steps`.
     """
-    run = Run(folder)
-    trained = nn.ModuleDict({"uvit": model, "text": text.train()}) if recipe.train_text else model
-    optimizers = Optimizers(trained, recipe)
-    ema = Ema(trained, recipe.ema_decay)
-    first, losses = 0, []  # losses since the last line of the log
-    if saved := run.resume():
-        first, tensors, numbers = saved
-        with run.restoring():
-            trained.load_state_dict(subset(tensors, "model"))
-            ema.shadow = subset(tensors, "ema")
-            optimizers.restore(tensors)
-        losses = [value for key, value in numbers.items() if key.startswith("losses.")]
-    loss_of = make_loss(text, model, recipe)
-    last = min(recipe.steps, first + stop_after) if stop_after else recipe.steps
-    for step in run.steps(first, last):
-        total = 0.0
-        for part in batches.parts(step):
-            loss = loss_of(part)
-            (loss / recipe.accumulation).backward()
-            total += loss.item() / recipe.accumulation
-        norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.clip_norm or float("inf"))
-        factor = optimizers.step(step)
-        ema.update(trained, step)
-        losses.append(total)
-        if step % recipe.log_every == 0 or step == recipe.steps - 1:
-            run.log(step, loss=float(np.mean(losses)), rate=factor, norm=float(norm))
-            losses.clear()
-        if run.due() or step == last - 1:
-            state = {"model": trained.state_dict(), "ema": ema.shadow, "optimizer": optimizers.state()}
-            run.save(step + 1, state | {"losses": losses})
-    ema.copy_to(trained)
+    trainer = UViTTrainer(model, text, recipe, batches)
+    fit(TrainingRun(folder), trainer, recipe.steps, recipe.log_every, mean=True, stop_after=stop_after)
+    trainer.ema.copy_to(trainer.trained)
     text.eval()
     return model.eval()

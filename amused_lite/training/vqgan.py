@@ -8,6 +8,7 @@ appendix A.1) with unused codes restarted where latents are.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN, ConvResBlock
-from amused_lite.training import scenes
-from amused_lite.training.loop import Run, optimizer_state, restore_optimizer, step_generator, subset
+from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,7 @@ class VQGANRecipe:
 DrawPicture = Callable[[int, int, float], np.ndarray]  # seed, index, share of scenes -> uint8 (512, 512, 3)
 
 
-def draw_picture(seed: int, index: int, scene_share: float) -> np.ndarray:
-    """A training picture (512, 512, 3) uint8: a scene or another look, always the same for the same numbers."""
-    if step_generator(seed, index, 7).initial_seed() % 1000 < 1000 * scene_share:
-        return scenes.draw(scenes.random_scene(seed, index, "all"))
-    return scenes.random_look(seed, index)
-
-
-def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture = draw_picture) -> Tensor:
+def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture) -> Tensor:
     """A batch of pixels in 0...1, (B, 3, crop, crop); whole pictures in the last steps."""
     whole = step >= recipe.steps - recipe.whole_steps
     per_picture = 1 if whole else recipe.crops_per_picture
@@ -147,63 +140,73 @@ def psnr(made: Tensor, wanted: Tensor) -> float:
     return float(-10 * torch.log10((made - wanted).square().mean()))
 
 
+class VQGANTrainer(ModuleTrainer):
+    """The VQ-GAN with its codebook."""
+
+    def __init__(self, config: VQGANConfig, recipe: VQGANRecipe, draw: DrawPicture) -> None:
+        self.recipe, self.draw = recipe, draw
+        torch.manual_seed(recipe.seed)
+        self.model = convert_conv2d_weight_memory_format(VQGAN(config), torch.channels_last)
+        initialize(self.model)
+        self.model.codebook.requires_grad_(False)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
+        super().__init__(self.model, optimizer)
+        self.codes = Codebook(self.model, recipe.code_decay)
+
+    def step(self, number: int) -> dict[str, float]:
+        """See `Trainer`."""
+        recipe = self.recipe
+        torch.manual_seed(int(step_generator(recipe.seed, number, 1).initial_seed()))
+        left = (recipe.steps - number) / recipe.steps
+        rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.6 * left)
+        wanted = crops(recipe, number, self.draw).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = self.model.latents(wanted).float()
+        quantized, commitment = self._quantize(latents, number, left)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = self.model.decode_latents(quantized)
+        loss = reconstruction_loss(made.float(), wanted) + recipe.commitment * commitment
+        norm = self.update(loss, rate, number)
+        used = int((self.codes.count > 0.03).sum())
+        likeness = psnr(made.detach().float().clamp(0, 1), wanted)
+        return {"loss": loss.item(), "psnr": likeness, "codes": used, "norm": norm}
+
+    def _quantize(self, latents: Tensor, number: int, left: float) -> tuple[Tensor, Tensor]:
+        """Latents (B, H, W, Z) as codes, straight through, and their squared error; unchanged in the plain steps."""
+        recipe = self.recipe
+        if number < recipe.plain_steps:
+            return latents, torch.zeros(())
+        if number == recipe.plain_steps:
+            self.codes.seed_from(_many_latents(self.model, recipe, number, self.draw))
+        flat = latents.detach().flatten(0, 2)
+        tokens = self.model.nearest(flat)
+        chosen = self.model.codebook[tokens].view_as(latents)
+        commitment = (latents - chosen).square().mean()
+        quantized = latents + (chosen - latents).detach()
+        self.codes.update(flat, tokens, restart=number % recipe.restart_every == 0 and left > 0.1)
+        return quantized, commitment
+
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
+        return super().state() | {"codes": {"count": self.codes.count, "total": self.codes.total}}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """See `Trainer`."""
+        super().restore(tensors, numbers)
+        self.codes.count, self.codes.total = tensors["codes.count"], tensors["codes.total"]
+
+
 def train_vqgan(
     config: VQGANConfig,
     recipe: VQGANRecipe,
     folder: Path,
-    draw: DrawPicture = draw_picture,
+    draw: DrawPicture,
 ) -> VQGAN:
     """Train, or go on training, the VQ-GAN in `folder` on pictures from `draw`; returns it in evaluation mode."""
-    run = Run(folder)
-    torch.manual_seed(recipe.seed)
-    model = convert_conv2d_weight_memory_format(VQGAN(config), torch.channels_last)
-    initialize(model)
-    model.codebook.requires_grad_(False)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    codes = Codebook(model, recipe.code_decay)
-    first = 0
-    if saved := run.resume():
-        first, tensors, _ = saved
-        with run.restoring():
-            model.load_state_dict(subset(tensors, "model"))
-            codes.count, codes.total = tensors["codes.count"], tensors["codes.total"]
-            restore_optimizer(optimizer, tensors, "optimizer")
-    for step in run.steps(first, recipe.steps):
-        torch.manual_seed(int(step_generator(recipe.seed, step, 1).initial_seed()))
-        left = (recipe.steps - step) / recipe.steps
-        rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup, 0.02 + 1.6 * left)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        wanted = crops(recipe, step, draw).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            latents = model.latents(wanted).float()
-        flat = latents.detach().flatten(0, 2)
-        commitment = torch.zeros(())
-        quantized = latents
-        if step >= recipe.plain_steps:
-            if step == recipe.plain_steps:
-                codes.seed_from(_many_latents(model, recipe, step, draw))
-            tokens = model.nearest(flat)
-            chosen = model.codebook[tokens].view_as(latents)
-            commitment = (latents - chosen).square().mean()
-            quantized = latents + (chosen - latents).detach()
-            codes.update(flat, tokens, restart=step % recipe.restart_every == 0 and left > 0.1)
-        with torch.autocast("cpu", torch.bfloat16):
-            made = model.decode_latents(quantized)
-        loss = reconstruction_loss(made.float(), wanted) + recipe.commitment * commitment
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        if step % 50 == 0 or step == recipe.steps - 1:
-            used = int((codes.count > 0.03).sum())
-            fit = psnr(made.detach().float().clamp(0, 1), wanted)
-            run.log(step, loss=loss.item(), psnr=fit, codes=used, norm=norm.item())
-        if run.due() or step == recipe.steps - 1:
-            state = {"count": codes.count, "total": codes.total}
-            run.save(step + 1, {"model": model.state_dict(), "codes": state, "optimizer": optimizer_state(optimizer)})
-    return model.eval()
+    trainer = VQGANTrainer(config, recipe, draw)
+    fit(TrainingRun(folder), trainer, recipe.steps)
+    return trainer.model.eval()
 
 
 @torch.no_grad()

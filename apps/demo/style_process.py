@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amused_lite.extras import require_extra
+
+if TYPE_CHECKING:
+    from amused_lite.style.session import StyleEvent
 
 
 def main(spec_path: str) -> int:
@@ -42,63 +44,49 @@ def _train(spec: dict[str, Any]) -> None:
     if hasattr(os, "nice"):
         os.nice(5)  # the page and its pictures come first
     from dataclasses import replace
+    from functools import partial
 
     import torch
 
     from amused_lite.style.config import recipe_of
-    from amused_lite.style.data import StylePicture, open_picture
-    from amused_lite.style.job import OtherTrainingError, make_job, work_folder
-    from amused_lite.style.monitor import StyleWatch
+    from amused_lite.style.data import StylePicture
+    from amused_lite.style.job import OtherTrainingError, work_folder
+    from amused_lite.style.session import learn
     from amused_lite.training.base_model import Base
 
     _say(state="opening")
     if spec["threads"]:
         torch.set_num_threads(spec["threads"])
-    base = Base.open(spec["model"], spec["threads"])
-    changes = {name: value for name, value in spec["recipe"].items() if value is not None}
-    recipe = replace(recipe_of(base.preset), **changes)
+    base, out = Base.open(spec["model"], spec["threads"]), Path(spec["out"])
+    recipe = replace(recipe_of(base.preset), **{k: value for k, value in spec["recipe"].items() if value is not None})
     pictures = [StylePicture(Path(path), caption) for path, caption in spec["pictures"]]
+    options: dict[str, Any] = {"prompts": spec["prompts"], "keep_stopped": True, "bar": _bar}
+    start = partial(learn, base, pictures, spec["style"], out, recipe, _say_event, **options)
     try:
-        job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, bar=_bar)
+        learned = start()
     except OtherTrainingError:  # left by a training that failed, of other pictures
-        shutil.rmtree(work_folder(Path(spec["out"])))
-        job = make_job(base, pictures, spec["style"], Path(spec["out"]), recipe, bar=_bar)
-    size = base.networks.config.image_size
-    watch = StyleWatch(
-        base.amused,
-        [job.said(prompt) for prompt in spec["prompts"]],
-        [open_picture(picture.path, size) for picture in job.pictures],
-        job.run.folder,
-        keep=job.keep,
-    )
-    began, done = time.monotonic(), [0]
-
-    def tell(*_: Any) -> None:
-        done[0] += 1
-        left = (time.monotonic() - began) / done[0] * (recipe.steps - done[0])
-        _say(state="learning", step=done[0], steps=recipe.steps, seconds_left=left)
-
-    def look(steps: int) -> str:
-        reason = watch(steps)
-        _, style, text = watch.history[-1]
-        _say(state="sample", step=steps, strip=str(job.run.folder / f"samples-{steps:05d}.png"), style=style, text=text)
-        return reason
-
-    job.step.register_forward_hook(tell)
-    reason = job.train(look)
-    if reason is None and not watch.history:
+        shutil.rmtree(work_folder(out))
+        learned = start()
+    if learned is None:
         _say(state="cancelled")
         return
-    steps = watch.best
-    path = job.save(job.kept(steps))
     _say(
         state="done",
-        path=str(path),
-        best=steps,
-        reason=reason or "stopped early",
-        trigger=job.record.trigger,
-        bytes=path.stat().st_size,
+        path=str(learned.path),
+        best=learned.best,
+        reason=learned.reason,
+        trigger=learned.record.trigger,
+        bytes=learned.path.stat().st_size,
     )
+
+
+def _say_event(event: "StyleEvent") -> None:
+    from amused_lite.style.session import Sampled, StepDone
+
+    if isinstance(event, StepDone):
+        _say(state="learning", step=event.done, steps=event.steps, seconds_left=event.seconds_left)
+    elif isinstance(event, Sampled):
+        _say(state="sample", step=event.done, strip=str(event.path), style=event.style, text=event.text)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ RUNS = ("vqgan", "clip", "ranker", "uvit", "decoder")
 
 
 def trained(work: Path) -> Iterator[tuple[str, Entry]]:
-    """`train --small`: every stage from nothing, and the ONNX bundle at its end."""
+    """`train --small` on the scenes: every stage from nothing, and the ONNX bundle at its end."""
     build = work / "build"
-    run("train", build, "--small", *ONE_THREAD)
+    run("train", build, "--world", "scenes", "--small", *ONE_THREAD)
     yield "train/tokenizer", {"text": sha((build / "tokenizer.json").read_bytes())}
     for name in RUNS:
         yield f"train/{name}", losses(build / name)
-    shards = sorted((build / "tokens").glob("*"))
+    shards = sorted((build / "tokens").glob("*.npy"))
     yield "train/tokens", {"tokens": sha("".join(_contents(shard) for shard in shards))}
     yield from _bundle("export/onnx", build / "bundle")
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from amused_lite.evaluation import best_of
-from amused_lite.evaluation.judge import Found, Verdict
+from amused_lite.evaluation.judge import Detection, Found
 from amused_lite.pipeline import Amused
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training.scenes import COLOURS, KINDS, heldout_prompts
@@ -23,8 +23,8 @@ class LikesRed:
 
     everything = tuple(Found(kind, colour, 0, 0, 1) for kind in KINDS for colour in COLOURS)
 
-    def look(self, picture: Image.Image) -> Verdict:
-        return Verdict("meadow", self.everything if redness(picture) > 140 else ())
+    def look(self, picture: Image.Image) -> Detection:
+        return Detection("meadow", self.everything if redness(picture) > 140 else ())
 
 
 def ranker(sign: int) -> Any:

@@ -1,4 +1,4 @@
-"""The editing cases and what counts as done, without a model: verdicts are written from the scenes themselves."""
+"""The editing cases and what counts as done, without a model: detections are written from the scenes themselves."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 from amused_lite.evaluation.editing import (
     CHANGES,
     Case,
-    Result,
+    EditOutcome,
     changing_cases,
     figures,
     is_all_as_said,
@@ -16,20 +16,20 @@ from amused_lite.evaluation.editing import (
     replacing_cases,
     steps_at,
 )
-from amused_lite.evaluation.judge import Found, Verdict
+from amused_lite.evaluation.judge import Detection, Found
 from amused_lite.training.scenes import Scene, is_heldout
 
 BLANK = Image.new("RGB", (8, 8))
 
 
-def verdict(scene: Scene, backdrop: str | None = None, leave_out: int | None = None) -> Verdict:
+def detection(scene: Scene, backdrop: str | None = None, leave_out: int | None = None) -> Detection:
     things = [thing for place, thing in enumerate(scene.things) if place != leave_out]
     found = tuple(Found(thing.kind, thing.colour, thing.x, thing.y, 0.9) for thing in things)
-    return Verdict(backdrop or scene.backdrop, found)
+    return Detection(backdrop or scene.backdrop, found)
 
 
-def result(case: Case, seen: Verdict) -> Result:
-    return Result(case, BLANK, seen)
+def result(case: Case, seen: Detection) -> EditOutcome:
+    return EditOutcome(case, BLANK, seen)
 
 
 @pytest.mark.parametrize("make", [replacing_cases, changing_cases])
@@ -65,11 +65,11 @@ def test_replacing_changes_one_thing_in_kind_and_colour_and_masks_it() -> None:
 def test_replaced_means_the_new_thing_the_old_rest_and_nothing_else() -> None:
     case = replacing_cases(2)[1]
     assert len(case.before.things) == 2
-    assert is_replaced(result(case, verdict(case.after)))
-    assert not is_replaced(result(case, verdict(case.before)))
-    assert not is_replaced(result(case, verdict(case.after, leave_out=1 - case.place)))
+    assert is_replaced(result(case, detection(case.after)))
+    assert not is_replaced(result(case, detection(case.before)))
+    assert not is_replaced(result(case, detection(case.after, leave_out=1 - case.place)))
     other = next(name for name in ("sea", "desert") if name != case.before.backdrop)
-    assert not is_replaced(result(case, verdict(case.after, other)))
+    assert not is_replaced(result(case, detection(case.after, other)))
 
 
 def test_changed_asks_for_the_named_attribute_only() -> None:
@@ -81,16 +81,16 @@ def test_changed_asks_for_the_named_attribute_only() -> None:
             "backdrop": case.before.backdrop != case.after.backdrop,
         }
         assert differs == {key: key == name for key in CHANGES}
-        assert is_changed(result(case, verdict(case.after))) and is_all_as_said(result(case, verdict(case.after)))
-        assert not is_changed(result(case, verdict(case.before)))
+        assert is_changed(result(case, detection(case.after))) and is_all_as_said(result(case, detection(case.after)))
+        assert not is_changed(result(case, detection(case.before)))
         if name == "backdrop":
-            gone = result(case, verdict(case.after, leave_out=0))
+            gone = result(case, detection(case.after, leave_out=0))
             assert is_changed(gone) and not is_all_as_said(gone)
 
 
 def test_figures_count() -> None:
-    replaced = [result(case, verdict(case.after if case.number < 3 else case.before)) for case in replacing_cases(8)]
-    changed = [result(case, verdict(case.after)) for case in changing_cases(6)]
+    replaced = [result(case, detection(case.after if case.number < 3 else case.before)) for case in replacing_cases(8)]
+    changed = [result(case, detection(case.after)) for case in changing_cases(6)]
     found = {figure.name.strip(): (figure.right, figure.n) for figure in figures(replaced, changed)}
     assert found["replaced, rest unchanged"] == (3, 8)
     assert found["of them alone"] == (2, 4) and found["of them in pairs"] == (1, 4)

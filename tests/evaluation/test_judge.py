@@ -1,4 +1,4 @@
-"""The judge's reading of its heads, the scores on constructed verdicts, and (slow) a judge that learns."""
+"""The judge's reading of its heads, the scores on constructed detections, and (slow) a judge that learns."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="the judge needs the extra 'train'")
 pytest.importorskip("skia", reason="drawing scenes needs the extra 'train'")
 
 from amused_lite.analysis.contact_sheet import contact_sheet
-from amused_lite.evaluation.judge import INPUT, Detector, Found, Judge, Verdict, _read, shrink
+from amused_lite.evaluation.judge import INPUT, Detection, Detector, Found, Judge, _read, shrink
 from amused_lite.evaluation.judge_training import make_lesson, train_judge
 from amused_lite.evaluation.metrics import Figure, calibrate, score, table
 from amused_lite.training.scenes import COLOURS, KINDS, HeldoutPrompt, Scene, draw, heldout_prompts
@@ -18,22 +18,22 @@ from amused_lite.training.scenes import COLOURS, KINDS, HeldoutPrompt, Scene, dr
 RED_BALLOON, BLUE_HOUSE = ("balloon", "red"), ("house", "blue")
 
 
-def _seen(*things: tuple[str, str, float, float], backdrop: str = "meadow") -> Verdict:
-    return Verdict(backdrop, tuple(Found(*thing, confidence=0.9) for thing in things))
+def _seen(*things: tuple[str, str, float, float], backdrop: str = "meadow") -> Detection:
+    return Detection(backdrop, tuple(Found(*thing, confidence=0.9) for thing in things))
 
 
-def _shares(category: str, scene: Scene, verdict: Verdict) -> dict[str, float]:
-    figures = score([HeldoutPrompt("", scene, category)], [verdict])
+def _shares(category: str, scene: Scene, detection: Detection) -> dict[str, float]:
+    figures = score([HeldoutPrompt("", scene, category)], [detection])
     return {figure.name: figure.share for figure in figures if figure.n}
 
 
 def test_a_perfect_verdict_scores_one_everywhere() -> None:
     prompts = heldout_prompts(40)
-    verdicts = [
-        Verdict(prompt.scene.backdrop, tuple(Found(t.kind, t.colour, t.x, t.y, 1.0) for t in prompt.scene.things))
+    detections = [
+        Detection(prompt.scene.backdrop, tuple(Found(t.kind, t.colour, t.x, t.y, 1.0) for t in prompt.scene.things))
         for prompt in prompts
     ]
-    figures = score(prompts, verdicts)
+    figures = score(prompts, detections)
     assert all(figure.share == 1 for figure in figures)
     assert {figure.name: figure.n for figure in figures}["relation right"] == 14
 
@@ -65,12 +65,12 @@ def test_a_count_must_be_exact() -> None:
     scene = Scene("meadow", "flat", "count", (RED_BALLOON,), count=2)
     three = _seen(*((*RED_BALLOON, 100.0 * place, 256) for place in (1, 2, 3)))
     assert _shares("count", scene, three)["count right"] == 0
-    assert _shares("count", scene, Verdict("sea", three.things[:2]))["count right"] == 1
-    assert _shares("count", scene, Verdict("sea", three.things[:2]))["backdrop"] == 0
+    assert _shares("count", scene, Detection("sea", three.things[:2]))["count right"] == 1
+    assert _shares("count", scene, Detection("sea", three.things[:2]))["backdrop"] == 0
 
 
 def test_score_refuses_unequal_numbers() -> None:
-    with pytest.raises(ValueError, match="1 prompts and 0 verdicts"):
+    with pytest.raises(ValueError, match="1 prompts and 0 detections"):
         score(heldout_prompts(1), [])
 
 

@@ -9,7 +9,7 @@ from amused_lite.adapters.file import save_adapter
 from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, shapes_of
 from amused_lite.config import PRESETS
 from amused_lite.evaluation import styles
-from amused_lite.evaluation.judge import Found, Verdict
+from amused_lite.evaluation.judge import Detection, Found
 from amused_lite.pipeline import Amused
 
 
@@ -37,5 +37,5 @@ def test_colours_count_where_the_look_leaves_them(colours: bool, right: bool) ->
     prompt = next(p for p in styles.prompts_for(40) if len(p.scene.subjects) == 1)
     ((kind, colour),) = prompt.scene.subjects
     other = "red" if colour != "red" else "blue"
-    verdict = Verdict(prompt.scene.backdrop, (Found(kind, other, 256, 256, 0.9),))
-    assert styles.things_right(prompt.scene, verdict, colours) is right
+    detection = Detection(prompt.scene.backdrop, (Found(kind, other, 256, 256, 0.9),))
+    assert styles.things_right(prompt.scene, detection, colours) is right

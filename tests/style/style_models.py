@@ -15,7 +15,7 @@ from amused_lite.style.config import StyleRecipe
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.base_model import StyleTokens
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 
 TINY = PRESETS["tiny"]
 CONFIG = replace(
@@ -63,4 +63,4 @@ def training(recipe: StyleRecipe, pictures: int = 3) -> tuple[StyleStep, Attache
 
 def run_all(recipe: StyleRecipe, folder: Path, **options: Any) -> tuple[AttachedAdapter, str | None]:
     step, attached, batches = training(recipe)
-    return attached, train_style(step, attached, batches, Run(folder), **options)
+    return attached, train_style(step, attached, batches, TrainingRun(folder), **options)

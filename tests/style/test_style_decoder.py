@@ -9,9 +9,10 @@ import torch
 from style_models import CONFIG, RECIPE, model, record
 
 from amused_lite.style.config import RECIPES, StyleRecipe, recipe_of
+from amused_lite.style.data import in_turn
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import prepare, train_style
-from amused_lite.training.loop import Run, in_turn
+from amused_lite.training.loop import TrainingRun
 from amused_lite.training.quadrants import Paired
 
 DECODER = replace(RECIPE, targets=("decoder",), guessed_share=0.5)
@@ -96,7 +97,7 @@ def test_it_learns_and_touches_nothing_but_the_decoder(tmp_path: Path) -> None:
     step, batches = DecoderStep(networks, recipe), DecoderBatches(recipe, real)
     attached = prepare(networks, record(recipe), recipe)
     first = step(batches.batch(0)).item()
-    assert train_style(step, attached, batches, Run(tmp_path)) == "all 40 steps are done"
+    assert train_style(step, attached, batches, TrainingRun(tmp_path)) == "all 40 steps are done"
     assert step(batches.batch(0)).item() < 0.5 * first
     assert all(path.startswith("vqgan.decoder.") for path in attached.paths)
     assert all(torch.equal(value, before[name]) for name, value in networks.state_dict().items())

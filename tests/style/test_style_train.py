@@ -27,7 +27,7 @@ from amused_lite.style.config import RECIPES
 from amused_lite.style.cost import checkpointed, estimate
 from amused_lite.style.train import Batch, StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import StyleTokens
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 
 
 def gradients(step: nn.Module, attached: nn.Module, batch: Batch) -> list[Tensor]:
@@ -170,7 +170,7 @@ def test_it_learns_and_leaves_the_base_alone(tmp_path: Path) -> None:
             return float(np.mean([step(batches.batch(number)).item() for number in range(10)]))
 
     first = loss()
-    assert train_style(step, attached, batches, Run(tmp_path)) == "all 60 steps are done"
+    assert train_style(step, attached, batches, TrainingRun(tmp_path)) == "all 60 steps are done"
     assert loss() < 1.4 < first  # nats: ln 3 = 1.1 for pictures of three codes, ln 32 = 3.5 for knowing nothing
     for name, value in step.networks.state_dict().items():
         assert torch.equal(value, before[name])
@@ -208,13 +208,13 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from style_models import RECIPE, Run, StyleStep, run_all
+from style_models import RECIPE, TrainingRun, StyleStep, run_all
 forward = StyleStep.forward
 def slowly(self, batch):
     time.sleep(0.05)
     return forward(self, batch)
 StyleStep.forward = slowly
-Run.due = lambda self: True
+TrainingRun.due = lambda self: True
 print(run_all(RECIPE, Path(sys.argv[1]))[1])
 """
 

@@ -1,7 +1,7 @@
 """The ranker's training: what it locks, what it spoils, what its loss is, and that a run resumes."""
 
 import random
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,18 @@ from amused_lite.bundle import open_bundle
 from amused_lite.config import RANKER_SIDE
 from amused_lite.models.clip_image import CLIPImage
 from amused_lite.runtimes.open import find_model
-from amused_lite.training import scenes
+from amused_lite.training import presets, scenes
 from amused_lite.training.build import Build
-from amused_lite.training.loop import Run
-from amused_lite.training.ranker import RankerRecipe, locked_text_loss, ranker_batch, spoil, train_ranker, wear
+from amused_lite.training.loop import TrainingRun
+from amused_lite.training.ranker import RankerRecipe, locked_text_loss, ranker_batch, train_ranker, wear
+from amused_lite.training.scenes.world import Scenes
 
-RECIPE = RankerRecipe(steps=4, batch=3)
+RECIPE, WORLD = RankerRecipe(steps=4, batch=3), Scenes()
 
 
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return Build(tmp_path_factory.mktemp("build"), source=open_bundle(find_model("tiny")))
+    return replace(presets.scenes(tmp_path_factory.mktemp("build")), source=open_bundle(find_model("tiny")))
 
 
 def test_it_is_small() -> None:
@@ -68,11 +69,11 @@ def test_spoiled_pictures_differ_within_reach_of_the_things() -> None:
     faults = set()
     for index in range(40):
         scene = scenes.random_scene(7, index, "train")
-        true, false = scenes.draw(scene, RANKER_SIDE), spoil(scene, random.Random(index))
+        true, false = scenes.draw(scene, RANKER_SIDE), WORLD.spoiled(scene, random.Random(index))
         changed = (true != false).any(-1)
         faults.add(bool(changed.any()))
         assert false.shape == true.shape and changed.mean() < 0.6  # the backdrop is mostly as it was
-        np.testing.assert_array_equal(false, spoil(scene, random.Random(index)))
+        np.testing.assert_array_equal(false, WORLD.spoiled(scene, random.Random(index)))
     assert faults == {True}
 
 
@@ -88,8 +89,8 @@ def test_wear_is_mild_and_of_the_seed() -> None:
 
 def test_batches_are_of_the_step_and_captions_differ(bundled: Build) -> None:
     tokenizer = bundled.tokenizer()
-    true, false, ids = ranker_batch(RECIPE, tokenizer, 5)
-    again = ranker_batch(RECIPE, tokenizer, 5)
+    true, false, ids = ranker_batch(RECIPE, tokenizer, WORLD, 5)
+    again = ranker_batch(RECIPE, tokenizer, WORLD, 5)
     assert all(torch.equal(a, b) for a, b in zip((true, false, ids), again, strict=True))
     assert true.shape == false.shape == (3, 3, RANKER_SIDE, RANKER_SIDE) and ids.shape[:2] == (3, 3)
     assert all(not torch.equal(own[0], wrong) for own in ids for wrong in own[1:])
@@ -102,18 +103,14 @@ def test_training_moves_the_image_tower_only_and_resumes(
     before = {name: weight.clone() for name, weight in text.state_dict().items()}
     torch.manual_seed(RECIPE.seed)
     start = CLIPImage(text.config.projection_width).state_dict()
-    straight = train_ranker(text, RECIPE, tokenizer, tmp_path / "straight").state_dict()
+    straight = train_ranker(text, RECIPE, tokenizer, WORLD, tmp_path / "straight").state_dict()
     assert all(torch.equal(before[name], weight) for name, weight in text.state_dict().items())
     assert any(not torch.equal(start[name], weight) for name, weight in straight.items())
 
-    class StopsAfterTwo(Run):
-        def steps(self, first: int, last: int) -> Iterator[int]:
-            yield from range(first, min(first + 2, last))
-
-        def due(self) -> bool:
-            return True
-
-    monkeypatch.setattr("amused_lite.training.ranker.Run", StopsAfterTwo)
-    for _ in range(2):
-        resumed = train_ranker(text, RECIPE, tokenizer, tmp_path / "resumed").state_dict()
+    with monkeypatch.context() as patch:
+        steps = TrainingRun.steps
+        patch.setattr(TrainingRun, "steps", lambda run, first, last: steps(run, first, min(first + 2, last)))
+        patch.setattr(TrainingRun, "due", lambda run: True)
+        for _ in range(2):
+            resumed = train_ranker(text, RECIPE, tokenizer, WORLD, tmp_path / "resumed").state_dict()
     assert all(torch.equal(straight[name], weight) for name, weight in resumed.items())

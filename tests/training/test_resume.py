@@ -16,12 +16,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from amused_lite.training import build
-from amused_lite.training.loop import Run
+from amused_lite.training import presets
+from amused_lite.training.loop import TrainingRun
 torch.set_num_threads(1)
-Run.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
-plan = build.small(Path(sys.argv[1]))
-build.Build.run(replace(plan, uvit=replace(plan.uvit, steps=12, log_every=1)), "uvit")
+TrainingRun.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
+plan = presets.small(presets.scenes(Path(sys.argv[1])))
+part = plan.parts[""]
+part = replace(part, recipe=replace(part.recipe, steps=12, log_every=1))
+replace(plan, parts={"": part}).run("uvit")
 """
 
 
@@ -33,10 +35,10 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every stage before the U-ViT run for real, in miniature."""
-    from amused_lite.training import build
+    from amused_lite.training import presets
 
     folder = tmp_path_factory.mktemp("build")
-    plan = build.small(folder)
+    plan = presets.small(presets.scenes(folder))
     for stage in ("tokenizer", "vqgan", "clip", "tokens"):
         plan.run(stage)
     return folder
@@ -79,12 +81,15 @@ def test_training_goes_on_from_a_bundle(tmp_path: Path) -> None:
 
     from amused_lite.bundle import open_bundle
     from amused_lite.runtimes.open import find_model
-    from amused_lite.training import build
+    from amused_lite.training import presets
 
-    plan = build.small(tmp_path)
-    plan = replace(plan, source=open_bundle(find_model("tiny")), uvit=replace(plan.uvit, steps=1))
-    for stage in build.STAGES[:-1]:
+    plan = presets.small(presets.scenes(tmp_path))
+    part = replace(plan.parts[""], recipe=replace(plan.parts[""].recipe, steps=1))
+    plan = replace(plan, source=open_bundle(find_model("tiny")), parts={"": part})
+    plan.check_source()
+    for stage in plan.stages[:-1]:
         assert plan.run(stage)
     assert losses(tmp_path)[0][1] < 4.0  # a random start answers ln(1024) = 6.9
-    ours, bundled = plan.networks(), build.Build(tmp_path, source=plan.source)
-    assert torch.equal(ours.text.embedding.weight, bundled.text_model().embedding.weight)
+    assert torch.equal(plan.networks().text.embedding.weight, plan._source_part("text").embedding.weight)
+    with pytest.raises(ValueError, match="has other sizes than a model of the world 'storybook'"):
+        replace(presets.storybook(tmp_path), source=plan.source).check_source()

@@ -159,7 +159,7 @@ def test_what_is_not_drawn(wanted: tuple, message: str) -> None:
 
 def test_without_the_drawings_one_line_says_what_to_run(tmp_path: Path) -> None:
     use_folder(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"run: python -m amused_lite.training.storybook.fetch .*nowhere$"):
+    with pytest.raises(FileNotFoundError, match=r"run: amused-lite train .*nowhere --stage fetch$"):
         drawing("flat", "cat", 96)
     with pytest.raises(FileNotFoundError, match="--held-out"):
         drawing("twemoji", "cat", 96)

@@ -214,6 +214,19 @@ def test_without_a_network_one_line(registry: Registry, tmp_path: Path) -> None:
     assert line.endswith("look at the network, then run this again: sets that are complete are not fetched twice")
 
 
+def test_without_npm_and_without_a_registry_one_line_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        ValueError, match=r"^cannot fetch @iconify-json/[^ ]*: npm is not installed .*; install npm, or set"
+    ):
+        fetch(tmp_path / "sets")
+    assert not list((tmp_path / "sets").iterdir())
+
+
 def test_every_set_is_credited() -> None:
     notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
     for drawings in SETS + HELD_OUT:

@@ -1,5 +1,6 @@
 """A run's folder: full disks, files cut in half, and an impatient user."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,13 +11,13 @@ import pytest
 import torch
 
 from amused_lite import cli
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun, fit
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     """A limit on the size of files, which fails in the same place and in the same library as a full disk."""
     resource = pytest.importorskip("resource")
-    run = Run(tmp_path)
+    run = TrainingRun(tmp_path)
     run.save(1, {"a": torch.ones(8)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
@@ -31,7 +32,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_cut_in_a_line_goes_on(tmp_path: Path) -> None:
-    run = Run(tmp_path)
+    run = TrainingRun(tmp_path)
     for step in range(4):
         run.log(step, loss=0.5)
     run.save(3, {"a": torch.ones(1)})
@@ -46,12 +47,12 @@ IMPATIENT = """
 import os, signal, sys
 from pathlib import Path
 from amused_lite import cli
-from amused_lite.training.loop import Run
+from amused_lite.training.loop import TrainingRun
 number = signal.Signals(int(sys.argv[1]))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell put this into the background
 
 def work():
-    for step in Run(Path(sys.argv[2])).steps(0, 3):
+    for step in TrainingRun(Path(sys.argv[2])).steps(0, 3):
         os.kill(os.getpid(), number)
         print("step", step)
         os.kill(os.getpid(), number)
@@ -78,3 +79,50 @@ def test_too_little_memory_costs_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err.strip().splitlines() == [
         "amused-lite: error: not enough memory; close other programs or use a smaller model"
     ]
+
+
+class Counter:
+    """A trainer of one number."""
+
+    def __init__(self, name: str = "count") -> None:
+        self.name, self.count = name, torch.zeros(1)
+
+    def step(self, number: int) -> dict[str, float]:
+        self.count += number
+        return {"loss": float(number)}
+
+    def state(self) -> dict[str, object]:
+        return {self.name: self.count}
+
+    def restore(self, tensors: dict[str, torch.Tensor], numbers: dict[str, object]) -> None:
+        self.count = tensors[self.name]
+
+
+def steps_logged(folder: Path) -> list[tuple[int, float]]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def test_a_session_that_ends_early_keeps_the_losses_it_has_not_logged(tmp_path: Path) -> None:
+    trainer = Counter()
+    assert fit(TrainingRun(tmp_path), trainer, 10, log_every=4, mean=True, stop_after=3) is None
+    assert fit(TrainingRun(tmp_path), trainer := Counter(), 10, log_every=4, mean=True) == "all 10 steps are done"
+    assert trainer.count.item() == sum(range(10))
+    assert steps_logged(tmp_path) == [(0, 0.0), (4, 2.5), (8, 6.5), (9, 9.0)]  # means since the line before
+    assert fit(TrainingRun(tmp_path), Counter(), 10) == "all 10 steps are done" and len(steps_logged(tmp_path)) == 4
+
+
+def test_a_reason_ends_a_training_for_good(tmp_path: Path) -> None:
+    def enough(done: int) -> str:
+        return "enough" if done == 2 else ""
+
+    first = fit(TrainingRun(tmp_path), Counter(), 10, log_every=2, log_first=False, after_step=enough)
+    again = fit(TrainingRun(tmp_path), trainer := Counter(), 10)
+    assert first == again == "enough" and trainer.count.item() == 1
+    assert steps_logged(tmp_path) == [(1, 1.0)]
+
+
+def test_another_model_in_the_folder_costs_one_line(tmp_path: Path) -> None:
+    fit(TrainingRun(tmp_path), Counter(), 1)
+    with pytest.raises(ValueError, match="does not fit this training"):
+        fit(TrainingRun(tmp_path), Counter("total"), 2)

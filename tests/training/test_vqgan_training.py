@@ -1,5 +1,6 @@
 """The codebook's moving averages, the crops and the token pool keep their laws."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training import scenes
+from amused_lite.training.scenes.world import Scenes
 from amused_lite.training.tokens import SHARD, TokenPool, encode_pictures, shard_path
 from amused_lite.training.vqgan import Codebook, VQGANRecipe, crops, initialize
+from amused_lite.training.world import codebook_picture
 
 SMALL = VQGANConfig(
     channels=(8, 8, 8),
@@ -54,9 +57,10 @@ def test_start_keeps_scales_and_is_linear() -> None:
 
 def test_crops_are_the_same_for_the_same_step_only() -> None:
     recipe = VQGANRecipe(batch=6, steps=10, whole_steps=2)
-    assert crops(recipe, 3).equal(crops(recipe, 3))
-    assert not crops(recipe, 3).equal(crops(recipe, 4))
-    assert crops(recipe, 9).shape[-1] == 512
+    draw = partial(codebook_picture, Scenes())
+    assert crops(recipe, 3, draw).equal(crops(recipe, 3, draw))
+    assert not crops(recipe, 3, draw).equal(crops(recipe, 4, draw))
+    assert crops(recipe, 9, draw).shape[-1] == 512
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +98,6 @@ def test_pool_grows_with_the_step_and_skips_what_is_reserved(encoded: tuple[Path
 
 
 def test_no_training_caption_has_the_meaning_of_a_scored_prompt() -> None:
-    from amused_lite.training.build import SCENE_SEED
-
-    scored = {scenes.meaning(prompt.scene) for prompt in scenes.heldout_prompts()}
-    stream = [scenes.meaning(scenes.random_scene(SCENE_SEED, index, "train")) for index in range(2000)]
-    assert any(meaning in scored for meaning in stream), "nothing to reserve: the rule would be untested"
+    world = Scenes()
+    stream = [world.is_scored(world.scene(world.seed, index)) for index in range(2000)]
+    assert any(stream), "nothing to reserve: the rule would be untested"

@@ -1,5 +1,6 @@
 """Scenes to pixels: the place, and the drawings in their boxes with a shadow or ripples where they meet it."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -23,9 +24,14 @@ Layered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]  # colour times 
 
 def draw(scene: Scene) -> Pixels:
     """The picture of `scene`: uint8 (canvas, canvas, 3), RGB. Needs the fetched drawings, see `drawings.drawing`."""
+    return draw_things(scene, settled(scene))
+
+
+def draw_things(scene: Scene, placed: Sequence[Thing]) -> Pixels:
+    """As `draw`, with these things in place of the scene's own, painted in order."""
     ink = scene.hand == "ink"
     page = backdrop(scene.place, scene.time, scene.weather, scene.variant, scene.page, ink).copy()
-    for thing in settled(scene):
+    for thing in placed:
         if thing.footing == "ground":
             _blend(page, _ellipse(thing.side, _SHADOW, _SHADOW_SHARE), thing.x, thing.y + thing.side - CELL // 2)
         _draw_figure(page, scene, thing)

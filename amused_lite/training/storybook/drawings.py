@@ -157,9 +157,8 @@ def _resvg(hand: str, icon: str, view: tuple[float, float, float], side: int, in
 def _set(hand: str) -> dict[str, Any]:
     (file,) = (drawings.file(_folder) for drawings in SETS + HELD_OUT if drawings.hand == hand)
     if not file.is_file():
-        held_out = " --held-out" if hand in HELD_OUT_HANDS else ""
-        raise FileNotFoundError(
-            f"the {hand!r} drawings are not in {_folder}; "
-            f"run: python -m amused_lite.training.storybook.fetch {_folder}{held_out}"
-        )
+        command = f"amused-lite train {_folder} --stage fetch"
+        if hand in HELD_OUT_HANDS:
+            command = f"python -m amused_lite.training.storybook.fetch {_folder} --held-out"
+        raise FileNotFoundError(f"the {hand!r} drawings are not in {_folder}; run: {command}")
     return json.loads(file.read_bytes())

@@ -27,7 +27,6 @@ from amused_lite.errors import guard
 from amused_lite.files.atomic import unfinished
 from amused_lite.training.storybook.sets import FOLDER, HELD_OUT, SETS, DrawingSet
 
-_REGISTRY = "https://registry.npmjs.org/"
 _MEMBER = "package/icons.json"
 _PACKED_LIMIT, _LIMIT = 32 * 2**20, 64 * 2**20  # bytes of a package and of its icons.json
 _SECONDS = 300  # for one set
@@ -95,7 +94,12 @@ def _npm_reason(printed: str) -> str:
 
 
 def _directly(drawings: DrawingSet) -> bytes:
-    registry = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
+    registry = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY")
+    if not registry:
+        raise ValueError(
+            f"cannot fetch {drawings.package}: npm is not installed and npm_config_registry names no registry; "
+            "install npm, or set npm_config_registry to a registry's address, then run this again"
+        )
     if not registry.startswith(("https://", "http://")):
         raise ValueError(f"the npm registry is {registry!r}, expected an address that begins with https://")
     name = drawings.package.rpartition("/")[2]

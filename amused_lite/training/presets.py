@@ -1,0 +1,72 @@
+"""How the models of each world are built: `WORLDS`, and the same in miniature."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from amused_lite.config import PRESETS
+from amused_lite.training.build import Build, UViTPart
+from amused_lite.training.clip import CLIPRecipe
+from amused_lite.training.ranker import RankerRecipe
+from amused_lite.training.uvit import RECIPES
+from amused_lite.training.vqgan import VQGANRecipe
+
+
+def storybook(folder: Path) -> Build:
+    """Hundreds of things in five hands, see docs/storybook.md.
+
+    The U-ViT learns on pictures of 256 px first, where a drawing costs a quarter of the work and is a larger part of
+    what is asked, and is then grown to 512 px, as aMUSEd was. Drawings have the same sizes in both, and so the same
+    tokens. Crops for the VQ-GAN lie on the token grid, as the drawings do: a drawing then has the same pixels in every
+    token it fills.
+    """
+    from amused_lite.training.storybook.world import Storybook
+
+    recipe = RECIPES["storybook"]
+    return Build(
+        folder,
+        Storybook(),
+        PRESETS["storybook"],
+        parts={
+            "-256": UViTPart(replace(recipe, batch=32, cooldown=0), 200_000, 4096, 12.0, canvas=256),
+            "-512": UViTPart(replace(recipe, batch=16, seed=4), 60_000, 4096, 4.0),
+        },
+        captions=40_000,
+        vqgan=VQGANRecipe(steps=2400, whole_steps=100, plain_steps=200, align=16, scene_share=0.85, learning_rate=5e-4),
+        ranker=RankerRecipe(seed=6),
+    )
+
+
+def scenes(folder: Path) -> Build:
+    """Twelve kinds of things: the recipe of the bundled model `tiny`. Its text tower is a small CLIP's, frozen."""
+    from amused_lite.training.scenes.world import Scenes
+
+    return Build(
+        folder,
+        Scenes(),
+        PRESETS["tiny"],
+        parts={"": UViTPart(RECIPES["tiny"], 40_960, 3_584, 2.5)},
+        captions=20_000,
+        vqgan=VQGANRecipe(),
+        clip=CLIPRecipe(),
+    )
+
+
+WORLDS: dict[str, Callable[[Path], Build]] = {"storybook": storybook, "scenes": scenes}
+
+
+def small(build: Build) -> Build:
+    """The same in minutes, to see that the machinery works; its pictures are nothing."""
+
+    def part(plan: UViTPart) -> UViTPart:
+        recipe = replace(plan.recipe, steps=20, batch=2, warmup=5, cooldown=5, compile=False)
+        return replace(plan, recipe=recipe, pictures=512, first_pictures=512)
+
+    return replace(
+        build,
+        parts={name: part(plan) for name, plan in build.parts.items()},
+        vqgan=replace(build.vqgan, steps=30, whole_steps=2, plain_steps=10, batch=6),
+        decoder=replace(build.decoder, steps=10),
+        ranker=replace(build.ranker, steps=5, batch=4),
+        clip=replace(build.clip, steps=10, batch=8) if build.clip else None,
+    )
