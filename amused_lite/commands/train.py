@@ -99,4 +99,4 @@ def _export(build: "Build") -> None:
     from amused_lite.export.options import ExportOptions
     from amused_lite.export.weights import SourceModel
 
-    export_bundle(Source(build.networks(), build.tokenizer_file()), build.folder / BUNDLE, ExportOptions())
+    export_bundle(SourceModel(build.networks(), build.tokenizer_file()), build.folder / BUNDLE, ExportOptions())
