@@ -31,7 +31,7 @@ COMMANDS = {
     "inpaint": Command("amused_lite.commands.inpaint", "draw a marked part of a picture anew"),
     "outpaint": Command("amused_lite.commands.outpaint", "draw what lies beyond a picture's edges"),
     "edit": Command("amused_lite.commands.edit", "change a picture by a new prompt, without a mask"),
-    "reroll": Command("amused_lite.commands.reroll", "draw the least sure parts of a picture again"),
+    "reroll": Command("amused_lite.commands.reroll", "draw the least likely tokens of a picture again"),
     "show": Command("amused_lite.commands.show", "print how a picture was made"),
     "verify": Command("amused_lite.commands.verify", "make a picture again and compare"),
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),
@@ -42,7 +42,7 @@ COMMANDS = {
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
     "quantize": Command("amused_lite.quantize.command", "write a model in 8, 6 or 4 bits"),
     "distil": Command("amused_lite.commands.distil", "teach a small decoder for drafts"),
-    "style": Command("amused_lite.commands.style", "learn a look from a few pictures"),
+    "style": Command("amused_lite.commands.style", "learn a style from a few pictures"),
     "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),
     "evaluate": Command("amused_lite.commands.evaluate", "score a model on the held-out prompts"),
 }

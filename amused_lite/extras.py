@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 
 class MissingExtraError(ImportError):
-    """Something needs an extra that is not installed."""
+    """An optional dependency (extra) that is needed is not installed."""
 
 
 def require_extra(extra: str, purpose: str, *modules: str) -> None:

@@ -1,4 +1,4 @@
-"""A process's memory: how much it took, and less of it, by giving back what is freed or can be read again."""
+"""Peak memory of the process, and ways to lower it: freed and file-backed pages go back to the system."""
 
 import ctypes
 import sys
@@ -11,16 +11,16 @@ _MAPS = Path("/proc/self/maps")
 _state = {"spare": False}
 
 
-def spare_memory() -> None:
-    """From now on large models give every array back to the system at once, in the unmask steps too.
+def use_low_memory() -> None:
+    """From now on freed arrays of large models go back to the system at once, in the unmask steps too.
 
     For the process, since its allocator is one. Steps take twice as long, because fresh pages must be cleared.
     """
     _state["spare"] = True
 
 
-def sparing() -> bool:
-    """Whether `spare_memory` was asked for."""
+def low_memory() -> bool:
+    """Whether `use_low_memory` was asked for."""
     return _state["spare"]
 
 
@@ -31,7 +31,7 @@ def allocate_for(steps: bool) -> None:
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc
-        library.mallopt(_M_MMAP_THRESHOLD, _HUGE if steps and not sparing() else _LARGE)
+        library.mallopt(_M_MMAP_THRESHOLD, _HUGE if steps and not low_memory() else _LARGE)
         library.malloc_trim(0)
 
 

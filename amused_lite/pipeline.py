@@ -1,4 +1,4 @@
-"""Prompt in, picture out: the one object people hold. NumPy only; knows no engine beyond the `Runtime` protocol."""
+"""`AmusedPipeline`: prompt in, picture out. NumPy only; knows no engine beyond the `Runtime` protocol."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -10,14 +10,14 @@ from PIL import Image
 
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
 from amused_lite.files.png import Edit, Recipe, save_png
-from amused_lite.memory import sparing
+from amused_lite.memory import low_memory
 from amused_lite.runtimes.base import ModelInfo, Runtime
-from amused_lite.sampling.loop import Step, mask_least_sure, sureness, unmask_tokens
+from amused_lite.sampling.loop import Step, mask_least_likely, token_log_likelihood, unmask_tokens
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.tokenizer import Tokenizer
 
 MAX_PROMPT = 5000  # characters: far more than any model reads, and short enough to be meant
-REFINE_SHARE = 0.3  # of the tokens, the least sure ones, are drawn again when a picture is refined
+REFINE_SHARE = 0.3  # share of the tokens, the least likely ones, that refining draws again
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +47,10 @@ def check_prompts(prompt: str, negative_prompt: str = "") -> None:
             raise ValueError(f"the {name} has {size}, at most {MAX_PROMPT} are accepted; shorten it")
 
 
-class Amused:
+class AmusedPipeline:
     """A model that is ready to draw, on whichever runtime opened it.
 
-    >>> amused = Amused.open("tiny")
+    >>> amused = AmusedPipeline.open("tiny")
     >>> amused.generate("a red balloon above a blue house", seed=7).save("balloon.png")
     """
 
@@ -80,43 +80,43 @@ class Amused:
 
         return cls(*open_model(model, runtime, threads, adapters, style_scale), keep_loaded=keep_loaded)
 
-    def generate(self, prompt: str, negative_prompt: str = "", picture: int = 0, **options: Any) -> Picture:
+    def generate(self, prompt: str, negative_prompt: str = "", image_index: int = 0, **options: Any) -> Picture:
         """Make one picture; `options` are the fields of `GenerateOptions`.
 
         Raises:
             ValueError: the prompt is empty or too long, or an option is out of range.
         """
         chosen = GenerateOptions(**options)
-        *_, last = self.steps(prompt, negative_prompt, picture, chosen)
-        return self.finish(last.tokens[0], prompt, negative_prompt, picture, chosen)
+        *_, last = self.steps(prompt, negative_prompt, image_index, chosen)
+        return self.finish(last.tokens[0], prompt, negative_prompt, image_index, chosen)
 
     def steps(
         self,
         prompt: str,
         negative_prompt: str = "",
-        picture: int = 0,
+        image_index: int = 0,
         options: GenerateOptions | None = None,
-        look: bool = False,
+        trace: bool = False,
     ) -> Iterator[Step]:
         """The unmask steps of one picture, for progress, previews and cancelling; hand the last to `finish`.
 
-        look: have every step carry its log-probabilities.
+        trace: have every step carry its log-probabilities.
         """
         options = options or GenerateOptions()
-        return self._all_steps(self.condition(prompt, negative_prompt, options), picture, options, look)
+        return self._all_steps(self.condition(prompt, negative_prompt, options), image_index, options, trace)
 
     def _all_steps(
-        self, conditioning: Conditioning, picture: int, options: GenerateOptions, look: bool
+        self, conditioning: Conditioning, image_index: int, options: GenerateOptions, trace: bool
     ) -> Iterator[Step]:
         total = options.steps + options.refine
         tokens = None
-        for step in unmask_tokens(self.runtime, conditioning, options, picture, look=look):
+        for step in unmask_tokens(self.runtime, conditioning, options, image_index, trace=trace):
             tokens = step.tokens
             yield step._replace(steps=total)
         if options.refine:
             assert tokens is not None
             again = replace(options, steps=options.refine, refine=0)
-            for step in self.redraw(tokens, REFINE_SHARE, conditioning, again, picture, options.steps, look):
+            for step in self.redraw(tokens, REFINE_SHARE, conditioning, again, image_index, options.steps, trace):
                 yield step._replace(index=options.steps + step.index, steps=total)
 
     def redraw(
@@ -125,23 +125,25 @@ class Amused:
         share: float,
         conditioning: Conditioning,
         options: GenerateOptions,
-        picture: int = 0,
+        image_index: int = 0,
         noise_step: int = 0,
-        look: bool = False,
+        trace: bool = False,
     ) -> Iterator[Step]:
         """Mask the `share` of tokens (B, N) that the model finds least likely, and draw them again."""
         uvit = self.runtime.config.uvit
         scale = options.complete(self.runtime.config).guidance_scale
-        sure = sureness(self.runtime, conditioning, tokens, scale)
-        start = mask_least_sure(tokens, sure, max(1, int(share * uvit.num_tokens)), uvit.mask_token_id)
-        return unmask_tokens(self.runtime, conditioning, options, picture, start, noise_step=noise_step, look=look)
+        log_likelihood = token_log_likelihood(self.runtime, conditioning, tokens, scale)
+        start = mask_least_likely(tokens, log_likelihood, max(1, int(share * uvit.num_tokens)), uvit.mask_token_id)
+        return unmask_tokens(
+            self.runtime, conditioning, options, image_index, start, noise_step=noise_step, trace=trace
+        )
 
     def finish(
         self,
         tokens: np.ndarray,
         prompt: str,
         negative_prompt: str,
-        picture: int,
+        image_index: int,
         options: GenerateOptions,
         edit: Edit | None = None,
         image: Image.Image | None = None,
@@ -157,7 +159,7 @@ class Amused:
         recipe = Recipe(
             prompt=prompt,
             negative_prompt=negative_prompt,
-            picture=picture,
+            picture=image_index,
             **values,
             micro_conditioning=astuple(settings.micro_conditioning),
             width=image.width,
@@ -168,7 +170,7 @@ class Amused:
             codebook_size=config.uvit.codebook_size,
             tokens=tokens,
             edit=edit,
-            adapters=self.info.styles,
+            adapters=self.info.adapter_labels,
         )
         return Picture(image, recipe)
 
@@ -205,6 +207,9 @@ class Amused:
         if text == "" and micro in self._empty:
             return self._empty[micro]
         conditioning = self.runtime.encode_prompt(self.tokenizer.encode([text]), micro.array())
-        if text == "" and not sparing():
+        if text == "" and not low_memory():
             self._empty = {micro: conditioning}
         return conditioning
+
+
+Amused = AmusedPipeline  # its earlier name, kept for programs that import it

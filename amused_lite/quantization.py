@@ -27,22 +27,22 @@ def block_of(length: int, wanted: int) -> int:
     return block if block >= SMALLEST_BLOCK else 0
 
 
-def round_dense(weight: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def quantize_rows(weight: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """A weight in 8 bits: int8 in its shape, and float16 scales, 1 long in `axes`, over which they are shared."""
     weight = weight.astype(np.float32, copy=False)
     scale = _stored_scale(np.abs(weight).max(axes, keepdims=True) / LARGEST[8])
     return _integers(weight, scale, 8), scale
 
 
-def restore_dense(integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The float32 weight that `round_dense` left."""
+def dequantize_rows(integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The float32 weight that `quantize_rows` left."""
     return integers.astype(np.float32) * scale.astype(np.float32)
 
 
-def rescale(weight: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`round_dense` for a changed weight, with scales shared over the same axes as these."""
+def requantize_rows(weight: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`quantize_rows` for a changed weight, with scales shared over the same axes as these."""
     axes = tuple(axis for axis, length in enumerate(scale.shape) if length == 1)
-    return round_dense(weight, axes)
+    return quantize_rows(weight, axes)
 
 
 def requantize(
@@ -60,21 +60,21 @@ def requantize(
         Both as they were given; the very same arrays where `change` returned its argument.
     """
     if stored.dtype != np.uint8:
-        widened = restore_dense(stored, scale)
+        widened = dequantize_rows(stored, scale)
         changed = change(widened)
-        return (stored, scale) if changed is widened else rescale(changed, scale)
+        return (stored, scale) if changed is widened else requantize_rows(changed, scale)
     integers, one_a_row = unpack(stored, bits).reshape(len(stored), -1), scale.shape[1] < stored.shape[1]
     blocks = integers.reshape(*scale.shape, -1)
-    widened = restore_dense(integers, scale) if one_a_row else restore_blocks(blocks, scale)
+    widened = dequantize_rows(integers, scale) if one_a_row else dequantize_blocks(blocks, scale)
     changed = change(widened)
     if changed is widened:
         return stored, scale
     block = widened.shape[1] // scale.shape[1]
-    integers, new = rescale(changed, scale) if one_a_row else round_blocks(changed, bits, block)
+    integers, new = requantize_rows(changed, scale) if one_a_row else quantize_blocks(changed, bits, block)
     return pack(integers, bits).reshape(stored.shape), new
 
 
-def round_blocks(matrix: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+def quantize_blocks(matrix: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
     """A matrix (rows, length) in 8 or 4 bits: integers int8 (rows, blocks, block), scales float16 (rows, blocks).
 
     In 4 bits each block takes the scale, of six, with the least squared error.
@@ -97,9 +97,9 @@ def round_blocks(matrix: np.ndarray, bits: int, block: int) -> tuple[np.ndarray,
     return integers, scale[..., 0]
 
 
-def restore_blocks(integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The float32 matrix (rows, length) that `round_blocks` left."""
-    return restore_dense(integers, scale[..., None]).reshape(len(integers), -1)
+def dequantize_blocks(integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The float32 matrix (rows, length) that `quantize_blocks` left."""
+    return dequantize_rows(integers, scale[..., None]).reshape(len(integers), -1)
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:
@@ -126,4 +126,4 @@ def _integers(weight: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _error(blocks: np.ndarray, integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.square(restore_dense(integers, scale) - blocks).sum(-1, keepdims=True)
+    return np.square(dequantize_rows(integers, scale) - blocks).sum(-1, keepdims=True)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from amused_lite.bundle import MODULES, QUANTIZED, RANKER_MODULES, WEIGHTS, Bundle
 from amused_lite.files.safetensors import write_tensors
 from amused_lite.models.networks import PARTS, SavedWeights
-from amused_lite.quantization import SCALE, pack, round_blocks, round_dense
+from amused_lite.quantization import SCALE, pack, quantize_blocks, quantize_rows
 from amused_lite.runtimes.bitsandbytes import ROW_SCALE, import_bitsandbytes
 
-from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, QuantizationScheme
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, QuantizationScheme, WeightFormat
 
 _KINDS = {nn.Linear: LINEAR, nn.Embedding: TABLE, nn.Conv2d: CONVOLUTION, nn.ConvTranspose2d: TRANSPOSED}
 NF4_BLOCK = 64  # numbers that share a scale; rows that are no multiple of it take 8 bits
@@ -43,17 +43,17 @@ def _kind_of(layer: nn.Module) -> str | None:
 
 
 def _round(part: str, name: str, kind: str | None, tensor: Tensor, scheme: QuantizationScheme) -> dict[str, np.ndarray]:
-    form = scheme.form(part, name, kind, tuple(tensor.shape), NF4_BLOCK) if kind else None
+    form = scheme.format_of(part, name, kind, tuple(tensor.shape), NF4_BLOCK) if kind else None
     if form is None:
         return {name: tensor.numpy().astype(np.float16)}
     if kind == LINEAR:
-        return _nf4(name, tensor) if form == Form(4, NF4_BLOCK) else _int8(name, tensor)
+        return _nf4(name, tensor) if form == WeightFormat(4, NF4_BLOCK) else _int8(name, tensor)
     if form.block:
         rows = len(tensor)
-        integers, scale = round_blocks(tensor.numpy().reshape(rows, -1), *form)
+        integers, scale = quantize_blocks(tensor.numpy().reshape(rows, -1), *form)
         return {name: pack(integers, form.bits), name + SCALE: scale}
     axis = 1 if kind == TRANSPOSED else 0
-    integers, scale = round_dense(tensor.numpy(), tuple(i for i in range(tensor.ndim) if i != axis))
+    integers, scale = quantize_rows(tensor.numpy(), tuple(i for i in range(tensor.ndim) if i != axis))
     return {name: integers, name + SCALE: scale}
 
 

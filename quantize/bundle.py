@@ -28,7 +28,7 @@ _FLOAT = ".float"  # of the folder beside the bundle where an export that is nee
 
 
 class Extent(NamedTuple):
-    """What a report measures beyond likeness and sizes."""
+    """What a report measures beyond agreement and sizes."""
 
     speed: bool = True  # seconds and memory, in processes of their own
     judge: Path | None = None  # weights of the judge, to score both models with

@@ -1,4 +1,4 @@
-"""What a model meets at work: recorded from the float model's own pictures, kept on disk, read back one at a time."""
+"""Calibration data: module inputs recorded while the float model draws, kept on disk, read one at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path

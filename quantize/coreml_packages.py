@@ -117,6 +117,6 @@ def _chosen(
         kind = kinds.pop() if len(kinds) == 1 else None
         if kind is None or plain not in names or metadata.val.ndim < 2:
             continue
-        form = scheme.form(module, names[plain], kind, tuple(metadata.val.shape), remember=remember)
+        form = scheme.format_of(module, names[plain], kind, tuple(metadata.val.shape), remember=remember)
         if form is not None:
             yield weight, form.bits

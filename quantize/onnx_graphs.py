@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
 from amused_lite.files.safetensors import TensorFile, open_tensors, write_tensors
-from amused_lite.quantization import SCALE, block_of, pack, round_blocks, round_dense
+from amused_lite.quantization import SCALE, block_of, pack, quantize_blocks, quantize_rows
 
-from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, Form, QuantizationScheme
+from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, QuantizationScheme, WeightFormat
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CONTRIB = "com.microsoft"
@@ -29,7 +29,7 @@ _WIDEST_BLOCK = 256
 
 
 class OnnxWeightUse(NamedTuple):
-    """Where a graph uses a weight: the one node, and what it is to it."""
+    """The one node that uses a weight, and as what: linear, table or convolution."""
 
     kind: str
     node: onnx.NodeProto
@@ -54,7 +54,7 @@ def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, scheme: Q
 
 
 class _Rewriter:
-    """One graph on its way to another."""
+    """Rewrites one ONNX graph with quantized weights."""
 
     def __init__(
         self, module: str, model: onnx.ModelProto, weights: TensorFile | None, scheme: QuantizationScheme, stored: dict
@@ -80,9 +80,9 @@ class _Rewriter:
                 continue
             use, shape = _use_of(initializer.name, users), tuple(initializer.dims)
             kind = CONVOLUTION if use and use.kind == _KERNEL else use.kind if use else ""
-            form = self.scheme.form(self.module, initializer.name, kind, shape) if use else None
+            form = self.scheme.format_of(self.module, initializer.name, kind, shape) if use else None
             if use and use.kind == _KERNEL and form and form.block:
-                form = Form(8)  # kernels that the graph works on are widened as a whole
+                form = WeightFormat(8)  # kernels that the graph works on are widened as a whole
             if use is None or form is None:
                 self._store_as_it_is(initializer)
             else:
@@ -92,7 +92,7 @@ class _Rewriter:
         return self.model
 
     def _gather_users(self) -> None:
-        """Let weights that several nodes use have one user, a Cast, as float16 ones have anyway."""
+        """Put a Cast behind weights that several nodes use, so that every weight has one user, as float16 ones have."""
         users: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
             for value in node.input:
@@ -150,7 +150,7 @@ class _Rewriter:
         self.first.append(helper.make_node("Cast", [stored], [f"{stored}/float32"], f"cast/{stored}", to=1))
         return f"{stored}/float32"
 
-    def _replace(self, name: str, use: OnnxWeightUse, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+    def _replace(self, name: str, use: OnnxWeightUse, form: WeightFormat, weight: np.ndarray) -> list[onnx.NodeProto]:
         """The nodes that do with a rounded weight what `use.node` did with the float one."""
         match use.kind:
             case "linear" if form.block or (block_of(weight.shape[1], _WIDEST_BLOCK) and not self._rounds(name)):
@@ -162,7 +162,7 @@ class _Rewriter:
             case "table":
                 return self._table(name, use.node, form, weight)
             case "kernel":
-                integers, scale = round_dense(weight, (1, 2, 3))
+                integers, scale = quantize_rows(weight, (1, 2, 3))
                 inputs = [self._store(name, integers), self._store_scale(name, scale.reshape(-1))]
                 return [helper.make_node("DequantizeLinear", inputs, use.node.output, use.node.name, axis=0)]
             case "convolution" if form.block:
@@ -174,7 +174,7 @@ class _Rewriter:
         return self.scheme.options.method == "dynamic" and self.scheme.rounds_activations(name)
 
     def _dynamic(self, name: str, node: onnx.NodeProto, weight: np.ndarray) -> list[onnx.NodeProto]:
-        integers, scale = round_dense(weight.T, (0,))
+        integers, scale = quantize_rows(weight.T, (0,))
         stored, scale_name = self._store(name, integers), self._store_scale(name, scale[0])
         what, nodes = node.input[0], []
         if what not in self.rounded:
@@ -217,13 +217,13 @@ class _Rewriter:
             helper.make_node("QuantizeLinear", [steps, "rows/one", "rows/middle"], [rounded], rounded),
         ]
 
-    def _blocks(self, name: str, node: onnx.NodeProto, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+    def _blocks(self, name: str, node: onnx.NodeProto, form: WeightFormat, weight: np.ndarray) -> list[onnx.NodeProto]:
         if form.block:
-            integers, scale = round_blocks(weight, *form)
+            integers, scale = quantize_blocks(weight, *form)
             scales, block, first = self._store_scale(name, scale), form.block, []
         else:  # one scale a row, spread over blocks that the kernel asks for
             block = block_of(weight.shape[1], _WIDEST_BLOCK)
-            rows, scale = round_dense(weight, (1,))
+            rows, scale = quantize_rows(weight, (1,))
             integers = rows.reshape(len(rows), -1, block)
             scales, first = self._spread(name, self._store_scale(name, scale), integers.shape[1])
         inputs = [node.input[0], self._store(name, pack(integers, form.bits)), scales]
@@ -253,17 +253,17 @@ class _Rewriter:
         product = f"{node.output[0]}/product"
         return [make(product), helper.make_node("Add", [product, node.input[2]], node.output, f"{node.name}/bias")]
 
-    def _table(self, name: str, node: onnx.NodeProto, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+    def _table(self, name: str, node: onnx.NodeProto, form: WeightFormat, weight: np.ndarray) -> list[onnx.NodeProto]:
         ids, out = node.input[1], node.output[0]
         if form.block:
-            integers, scale = round_blocks(weight, *form)
+            integers, scale = quantize_blocks(weight, *form)
             stored = self._store(name, pack(integers, form.bits).reshape(len(weight), -1))
             values: dict[str, Any] = {"bits": form.bits, "block_size": form.block, "gather_axis": 0, "quantize_axis": 1}
             inputs = [stored, ids, self._store_scale(name, scale)]
             return [
                 helper.make_node("GatherBlockQuantized", inputs, [out], node.name, domain=_CONTRIB, **values),
             ]
-        integers, scale = round_dense(weight, (1,))
+        integers, scale = quantize_rows(weight, (1,))
         stored, scale_name = self._store(name, integers), self._store_scale(name, scale)
         return [
             helper.make_node("Gather", [stored, ids], [f"{out}/integers"], f"{node.name}/integers"),
@@ -274,15 +274,17 @@ class _Rewriter:
 
     def _widened(self, name: str, node: onnx.NodeProto, weight: np.ndarray, axis: int) -> list[onnx.NodeProto]:
         """A weight whose rows lie along `axis`, made float where it is used; ONNX Runtime does not fold this."""
-        integers, scale = round_dense(weight, tuple(i for i in range(weight.ndim) if i != axis))
+        integers, scale = quantize_rows(weight, tuple(i for i in range(weight.ndim) if i != axis))
         inputs = [self._store(name, integers), self._store_scale(name, scale.reshape(-1))]
         wide = f"{name}/wide"
         nodes = [helper.make_node("DequantizeLinear", inputs, [wide], f"{node.name}/widen", axis=axis)]
         return nodes + self._with_weight(node, wide)
 
-    def _widened_blocks(self, name: str, node: onnx.NodeProto, form: Form, weight: np.ndarray) -> list[onnx.NodeProto]:
+    def _widened_blocks(
+        self, name: str, node: onnx.NodeProto, form: WeightFormat, weight: np.ndarray
+    ) -> list[onnx.NodeProto]:
         rows = len(weight)
-        integers, scale = round_blocks(weight.reshape(rows, -1), *form)
+        integers, scale = quantize_blocks(weight.reshape(rows, -1), *form)
         packed = pack(integers, form.bits).reshape(rows, -1) ^ 0x88  # ONNX wants two's complement in each half
         inputs = [
             self._store(name, packed, TensorProto.INT4, (rows, weight[0].size)),

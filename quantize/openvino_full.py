@@ -81,7 +81,7 @@ def kept_products(model: Any, module: str, scheme: QuantizationScheme) -> list[s
     kept = [item.get_friendly_name() for item in model.get_ops() if item.get_type_name() == "GroupConvolution"]
     for use in weights_of(model):
         name = name_of(use.constant)
-        form = scheme.form(module, name, use.kind, tuple(use.constant.shape), remember=False)
+        form = scheme.format_of(module, name, use.kind, tuple(use.constant.shape), remember=False)
         if form is None or not scheme.rounds_activations(name):
             kept += [user.get_node().get_friendly_name() for user in use.output.get_target_inputs()]
     return kept

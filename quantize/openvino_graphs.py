@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from amused_lite.bundle import Bundle
-from amused_lite.quantization import SCALE, pack, round_blocks, round_dense
+from amused_lite.quantization import SCALE, pack, quantize_blocks, quantize_rows
 from amused_lite.runtimes.openvino import import_openvino
 
 from .openvino_weights import OpenVINOWeightUse, name_of, weights_of
-from .scheme import TRANSPOSED, Form, QuantizationScheme
+from .scheme import TRANSPOSED, QuantizationScheme, WeightFormat
 
 FULL = ("unmask", "decode_image")  # modules whose activations are rounded by `full`; the others run once a picture
 
@@ -45,22 +45,22 @@ def quantize_modules(
 def round_weights(module: str, model: Any, scheme: QuantizationScheme) -> None:
     """Round, in place, what the scheme says."""
     for use in list(weights_of(model)):
-        form = scheme.form(module, name_of(use.constant), use.kind, tuple(use.constant.shape))
+        form = scheme.format_of(module, name_of(use.constant), use.kind, tuple(use.constant.shape))
         if form is not None:
             _replace(use, form)
 
 
-def _replace(use: OpenVINOWeightUse, form: Form) -> None:
+def _replace(use: OpenVINOWeightUse, form: WeightFormat) -> None:
     openvino = import_openvino()
     ops, name = openvino.opset13, use.constant.get_friendly_name()
     weight = np.asarray(use.constant.data, np.float32)
     if form.block:
         rows = len(weight)
-        integers, scale = round_blocks(weight.reshape(rows, -1), *form)
+        integers, scale = quantize_blocks(weight.reshape(rows, -1), *form)
         scale = scale[..., None]
     else:
         axis = 1 if use.kind == TRANSPOSED else 0
-        integers, scale = round_dense(weight, tuple(i for i in range(weight.ndim) if i != axis))
+        integers, scale = quantize_rows(weight, tuple(i for i in range(weight.ndim) if i != axis))
     if form.bits == 4:  # OpenVINO wants two's complement in each half of a byte
         halves = np.ascontiguousarray(pack(integers, 4) ^ 0x88)
         packed = openvino.Tensor(halves, list(integers.shape), openvino.Type.i4)

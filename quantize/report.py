@@ -1,4 +1,4 @@
-"""What a quantized bundle costs and what it saves, measured beside the float one in the same run."""
+"""Size, speed, memory and agreement of a quantized bundle, measured beside the float one in the same run."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ LOOK_AT = AGREEMENT_STEPS // 3  # the step whose logits are compared: a third of
 
 
 class StepAgreement(NamedTuple):
-    """How near the quantized model is to the float one."""
+    """Teacher-forced agreement of the quantized model with the float one."""
 
     steps: list[float]  # share of masked tokens that both draw alike, step by step, over all prompts
     overall: float  # the same over whole pictures
@@ -100,13 +100,13 @@ def _logits_error(leader: Runtime, follower: Runtime, tokens: np.ndarray, pairs:
     masked = tokens == leader.config.uvit.mask_token_id
     scale = GenerateOptions().complete(leader.config).guidance_scale
     try:
-        laws = [
+        log_probs = [
             runtime.predict(tokens, pair, scale)[masked]
             for runtime, pair in zip((leader, follower), pairs, strict=True)
         ]
     except ValueError:  # exported without log_probs
         return None
-    centred = [law - law.mean(-1, keepdims=True) for law in laws]  # logits, but for a number nothing depends on
+    centred = [row - row.mean(-1, keepdims=True) for row in log_probs]  # logits, but for a number nothing depends on
     return float(np.sqrt(np.square(centred[1] - centred[0]).mean() / np.square(centred[0]).mean()))
 
 
@@ -163,12 +163,12 @@ def judge_score(folders: Sequence[Path], judge_path: Path, count: int) -> list[d
     """
     from amused_lite.evaluation.evaluate import draw_prompts, judge_pictures
     from amused_lite.evaluation.judge import Judge
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
     from amused_lite.training.scenes import heldout_prompts
 
     judge, prompts, scores = Judge.load(judge_path), heldout_prompts()[:count], []
     for folder in folders:
-        pictures = list(draw_prompts(Amused.open(folder, keep_loaded=True), prompts))
+        pictures = list(draw_prompts(AmusedPipeline.open(folder, keep_loaded=True), prompts))
         scores.append({figure.name: [figure.right, figure.n] for figure in judge_pictures(judge, prompts, pictures)})
     return scores
 

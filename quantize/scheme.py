@@ -23,7 +23,7 @@ _ACTIVATIONS = ("uvit.token_side.layers.*", "vqgan.decoder.*")
 _HIGHER: tuple[str, ...] = ("uvit.token_side.head.weight", "uvit.token_side.embedding_projection.weight")
 
 
-class Form(NamedTuple):
+class WeightFormat(NamedTuple):
     """How a weight is stored: see `amused_lite.quantization`. A block of 0 is the dense form, one scale a row."""
 
     bits: int
@@ -31,15 +31,15 @@ class Form(NamedTuple):
 
 
 class QuantizationScheme:
-    """The forms of a model's weights, and a record of what was decided."""
+    """Chooses each weight's format, and records what was chosen."""
 
     def __init__(self, options: QuantizeOptions) -> None:
         self.options = options
         self._decided: dict[str, dict[str, Any]] = {}
 
-    def form(
+    def format_of(
         self, module: str, name: str, kind: str, shape: tuple[int, ...], least: int = 0, remember: bool = True
-    ) -> Form | None:
+    ) -> WeightFormat | None:
         """The form of one weight, None for float16.
 
         Args:
@@ -66,7 +66,7 @@ class QuantizationScheme:
         """Whether what a weight is multiplied with may be rounded too."""
         return any(fnmatchcase(name, pattern) for pattern in _ACTIVATIONS)
 
-    def _form(self, name: str, kind: str, shape: tuple[int, ...], least: int) -> Form | None:
+    def _form(self, name: str, kind: str, shape: tuple[int, ...], least: int) -> WeightFormat | None:
         options, size = self.options, prod(shape)
         depthwise = kind == CONVOLUTION and shape[1] == 1
         kept = (*_FLOAT, *options.keep)
@@ -76,11 +76,11 @@ class QuantizationScheme:
         higher = any(fnmatchcase(name, pattern) for pattern in _HIGHER)
         if options.bits < 8 and size >= _SMALLEST_IN_4.get(kind, size + 1) and not higher:
             if options.target == "coreml":  # its palettes have no blocks
-                return Form(options.bits)
+                return WeightFormat(options.bits)
             block = block_of(length, BLOCK)
             if block and block >= least:
-                return Form(4, block)
-        return Form(8)
+                return WeightFormat(4, block)
+        return WeightFormat(8)
 
     def record(self) -> dict[str, dict[str, Any]]:
         """For the manifest: module -> form -> how many weights, and the names of those that stay float16."""

@@ -7,7 +7,7 @@ import pytest
 
 from amused_lite.bundle import WEIGHTS, open_bundle
 from amused_lite.config import PRESETS
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import find_model
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training.scenes import heldout_prompts
@@ -16,17 +16,22 @@ PROMPTS = [entry.prompt for entry in heldout_prompts(20)]
 
 
 @pytest.fixture(scope="module")
-def runtimes() -> Iterator[tuple[Amused, Amused]]:
-    yield Amused.open("tiny", runtime="onnx", keep_loaded=True), Amused.open("tiny", runtime="torch", keep_loaded=True)
+def runtimes() -> Iterator[tuple[AmusedPipeline, AmusedPipeline]]:
+    yield (
+        AmusedPipeline.open("tiny", runtime="onnx", keep_loaded=True),
+        AmusedPipeline.open("tiny", runtime="torch", keep_loaded=True),
+    )
 
 
 @pytest.mark.parametrize(("seed", "prompt"), list(enumerate(PROMPTS)))
-def test_onnx_runtime_and_torch_draw_equal_tokens(runtimes: tuple[Amused, Amused], seed: int, prompt: str) -> None:
+def test_onnx_runtime_and_torch_draw_equal_tokens(
+    runtimes: tuple[AmusedPipeline, AmusedPipeline], seed: int, prompt: str
+) -> None:
     onnx, torch = runtimes
     options = GenerateOptions(seed=seed)
     for ours, reference in zip(onnx.steps(prompt, options=options), torch.steps(prompt, options=options), strict=True):
         assert np.array_equal(ours.tokens, reference.tokens), f"step {ours.index} of {ours.steps}"
-        assert np.array_equal(ours.guess, reference.guess), f"step {ours.index} of {ours.steps}"
+        assert np.array_equal(ours.sampled_tokens, reference.sampled_tokens), f"step {ours.index} of {ours.steps}"
     pixels, expected = (amused.runtime.decode_image(ours.tokens) for amused in runtimes)
     assert np.abs(pixels - expected).max() <= 1e-3  # float32 sums in another order, through 20 layers, stay below 1e-5
     # A latent half-way between two codes may fall to either side; none does on these pictures.
@@ -45,7 +50,7 @@ def test_it_is_the_tiny_preset_and_below_40_megabytes() -> None:
     assert sum(graphs.values()) < 0.02 * files[WEIGHTS]  # no second copy hides in a graph
 
 
-def test_prompts_change_what_they_should(runtimes: tuple[Amused, Amused]) -> None:
+def test_prompts_change_what_they_should(runtimes: tuple[AmusedPipeline, AmusedPipeline]) -> None:
     onnx, _ = runtimes
     skies = {}
     for backdrop in ("at night", "in a meadow"):

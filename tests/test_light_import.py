@@ -12,8 +12,8 @@ HEAVY = (
 
 DRAW = """
 import json, sys
-from amused_lite.pipeline import Amused
-picture = Amused.open("tiny").generate("a red balloon", seed=1, steps=1)
+from amused_lite.pipeline import AmusedPipeline
+picture = AmusedPipeline.open("tiny").generate("a red balloon", seed=1, steps=1)
 picture.save(sys.argv[1])
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """

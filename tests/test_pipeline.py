@@ -8,7 +8,7 @@ import pytest
 
 from amused_lite.conditioning import Conditioning, MicroConditioning
 from amused_lite.config import ModelConfig, TextConfig, UViTConfig, VQGANConfig
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import (
     ModelInfo,
     StepControls,
@@ -78,11 +78,11 @@ class TableRuntime:
         log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         drawn = (log_probs / controls.token_temperature + noise.token_noise).argmax(-1).astype(np.int32)
         unknown = tokens == MASK
-        guess = np.where(unknown, drawn, tokens)
+        sampled_tokens = np.where(unknown, drawn, tokens)
         chosen = np.take_along_axis(log_probs, drawn[..., None], -1)[..., 0]
         confidence = np.where(unknown, chosen + controls.mask_temperature * noise.order_noise, np.float32(1e4))
         rank = (confidence[:, None, :] <= confidence[:, :, None]).sum(-1)
-        return np.where(rank <= controls.num_masked[:, None], np.int32(MASK), guess), guess
+        return np.where(rank <= controls.num_masked[:, None], np.int32(MASK), sampled_tokens), sampled_tokens
 
     def decode_image(self, tokens: np.ndarray) -> np.ndarray:
         check_tokens(CONFIG, tokens)
@@ -100,8 +100,8 @@ def conditioning(rows: int) -> Conditioning:
     return Conditioning(*(np.zeros(shape, np.float32) for shape in conditioning_shapes(CONFIG, 2 * rows)))
 
 
-def final(runtime: TableRuntime, rows: int = 1, picture: int = 0, **options: Any) -> np.ndarray:
-    *_, last = unmask_tokens(runtime, conditioning(rows), GenerateOptions(**options), picture)
+def final(runtime: TableRuntime, rows: int = 1, image_index: int = 0, **options: Any) -> np.ndarray:
+    *_, last = unmask_tokens(runtime, conditioning(rows), GenerateOptions(**options), image_index)
     return last.tokens
 
 
@@ -112,8 +112,8 @@ def test_the_schedule_is_kept_and_known_tokens_stay(steps: int) -> None:
     for step in unmask_tokens(TableRuntime(), conditioning(1), GenerateOptions(steps=steps, seed=1)):
         known = before != MASK
         assert (step.tokens[known] == before[known]).all()
-        assert (step.guess[step.tokens != MASK] == step.tokens[step.tokens != MASK]).all()
-        assert (step.guess < K).all()
+        assert (step.sampled_tokens[step.tokens != MASK] == step.tokens[step.tokens != MASK]).all()
+        assert (step.sampled_tokens < K).all()
         counts.append(int((step.tokens == MASK).sum()))
         before = step.tokens
     assert counts == mask_schedule(N, steps)
@@ -123,14 +123,14 @@ def test_a_seed_is_a_picture() -> None:
     runtime = TableRuntime()
     np.testing.assert_array_equal(final(runtime, seed=5), final(runtime, seed=5))
     assert (final(runtime, seed=5) != final(runtime, seed=6)).any()
-    assert (final(runtime, seed=5) != final(runtime, seed=5, picture=1)).any()
+    assert (final(runtime, seed=5) != final(runtime, seed=5, image_index=1)).any()
 
 
 def test_a_picture_of_a_batch_equals_itself_alone() -> None:
     runtime = TableRuntime()
-    batch = final(runtime, rows=4, seed=9, picture=2)
+    batch = final(runtime, rows=4, seed=9, image_index=2)
     for row in range(4):
-        np.testing.assert_array_equal(batch[row : row + 1], final(runtime, seed=9, picture=2 + row))
+        np.testing.assert_array_equal(batch[row : row + 1], final(runtime, seed=9, image_index=2 + row))
 
 
 def test_temperatures_and_defaults_reach_the_runtime() -> None:
@@ -191,12 +191,12 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture
-def amused(tokenizer: Tokenizer) -> Amused:
-    return Amused(TableRuntime(), tokenizer, ModelInfo("table", "00" * 32))
+def amused(tokenizer: Tokenizer) -> AmusedPipeline:
+    return AmusedPipeline(TableRuntime(), tokenizer, ModelInfo("table", "00" * 32))
 
 
-def test_a_picture_carries_its_recipe(amused: Amused) -> None:
-    picture = amused.generate("a red balloon", "blue", picture=2, seed=4, steps=5)
+def test_a_picture_carries_its_recipe(amused: AmusedPipeline) -> None:
+    picture = amused.generate("a red balloon", "blue", image_index=2, seed=4, steps=5)
     assert picture.image.size == (16, 16)
     recipe = picture.recipe
     assert (recipe.prompt, recipe.negative_prompt, recipe.seed, recipe.picture) == ("a red balloon", "blue", 4, 2)
@@ -205,7 +205,7 @@ def test_a_picture_carries_its_recipe(amused: Amused) -> None:
     np.testing.assert_array_equal(np.asarray(again.image), np.asarray(picture.image))
 
 
-def test_prompts_matter(amused: Amused) -> None:
+def test_prompts_matter(amused: AmusedPipeline) -> None:
     images = [
         amused.generate(*words, seed=1).recipe.tokens.tobytes()
         for words in (("a red balloon",), ("a blue house",), ("a red balloon", "a blue house"))
@@ -213,7 +213,7 @@ def test_prompts_matter(amused: Amused) -> None:
     assert len(set(images)) == 3
 
 
-def test_the_empty_prompt_is_encoded_once(amused: Amused) -> None:
+def test_the_empty_prompt_is_encoded_once(amused: AmusedPipeline) -> None:
     runtime = amused.runtime
     assert isinstance(runtime, TableRuntime)
     amused.generate("a red balloon", seed=1)
@@ -225,23 +225,23 @@ def test_the_empty_prompt_is_encoded_once(amused: Amused) -> None:
     assert len(runtime.encoded) == 5  # another micro-conditioning, another empty prompt
 
 
-def test_modules_are_released_when_done(amused: Amused, tokenizer: Tokenizer) -> None:
+def test_modules_are_released_when_done(amused: AmusedPipeline, tokenizer: Tokenizer) -> None:
     runtime = amused.runtime
     assert isinstance(runtime, TableRuntime)
     amused.generate("a red balloon")
     assert runtime.released == ["encode_prompt", "unmask"]
-    kept = Amused(TableRuntime(), tokenizer, ModelInfo("table", ""), keep_loaded=True)
+    kept = AmusedPipeline(TableRuntime(), tokenizer, ModelInfo("table", ""), keep_loaded=True)
     kept.generate("a red balloon")
     assert isinstance(kept.runtime, TableRuntime) and kept.runtime.released == []
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n\t ", "word " * 10_000, "a \udcff"])
-def test_impossible_prompts_are_refused(amused: Amused, prompt: str) -> None:
+def test_impossible_prompts_are_refused(amused: AmusedPipeline, prompt: str) -> None:
     with pytest.raises(ValueError, match="prompt"):
         amused.generate(prompt)
 
 
-def test_errors_come_before_the_first_step(amused: Amused) -> None:
+def test_errors_come_before_the_first_step(amused: AmusedPipeline) -> None:
     with pytest.raises(ValueError, match="steps"):
         amused.steps("a red balloon", options=GenerateOptions(steps=N + 1))
     with pytest.raises(ValueError, match="empty"):

@@ -1,4 +1,4 @@
-"""Adapters of peft and diffusers to ours, and back. Their odd ways end here; `checkpoint_names` has the table of names.
+"""Adapters of peft and diffusers to this project's format, and back. `models.checkpoint_names` has the table of names.
 
     peft       a folder: adapter_config.json, adapter_model.safetensors with base_model.model.<module>.lora_A.weight
     diffusers  one file: transformer.<module>.lora_A.weight and text_encoder.<module>... (AmusedLoraLoaderMixin)
@@ -190,7 +190,7 @@ def _one_number(file: TensorFile, key: str) -> float:
 
 
 def _flat(file: TensorFile, key: str, matrix: np.ndarray) -> np.ndarray:
-    """A linear layer may be a 1x1 convolution over there."""
+    """A matrix (out, in); a published linear layer may be a 1x1 convolution."""
     if matrix.ndim not in (2, 4) or math.prod(matrix.shape[2:]) != 1 or not matrix.size:
         raise ValueError(f"{file.path}: {key[:60]} has shape {matrix.shape}, expected a matrix; {_REMEDY}")
     if not np.isfinite(matrix).all():

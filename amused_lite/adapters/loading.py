@@ -1,4 +1,4 @@
-"""From what a user calls an adapter to matrices that fit the opened model. Torch is loaded for foreign files only."""
+"""Find, read and check adapters for an opened model, and merge them into its weights. Torch only for foreign files."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from amused_lite.adapters.file import ForeignAdapterError, load_adapter
 from amused_lite.adapters.lora import (
     FINGERPRINT,
     Adapter,
-    Chosen,
+    WeightedAdapter,
     base_hash,
+    changed_weights,
     check_adapter,
     merge_into,
-    merged,
-    parse_choice,
-    touched,
+    merge_weight,
+    parse_weighted_adapter,
 )
 from amused_lite.bundle import MODULES, QUANTIZED, WEIGHTS, Bundle
 from amused_lite.config import ModelConfig
@@ -27,17 +27,17 @@ from amused_lite.files.safetensors import open_tensors
 from amused_lite.paths import as_path
 from amused_lite.quantization import SCALE, requantize
 
-Wanted = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
+AdapterSpec = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
 
 
-class Adapting(NamedTuple):
-    """Adapters that fit a model, and what a user should know about them."""
+class LoadedAdapters(NamedTuple):
+    """Adapters that fit a model, with weights, and remarks for the user."""
 
-    chosen: tuple[Chosen, ...]
+    weighted_adapters: tuple[WeightedAdapter, ...]
     remarks: tuple[str, ...]
 
 
-def open_adapters(wanted: Sequence[Wanted], config: ModelConfig, base: str = "") -> Adapting:
+def open_adapters(wanted: Sequence[AdapterSpec], config: ModelConfig, base: str = "") -> LoadedAdapters:
     """Read adapters and compare them with the model.
 
     Args:
@@ -52,11 +52,11 @@ def open_adapters(wanted: Sequence[Wanted], config: ModelConfig, base: str = "")
     """
     chosen, remarks = [], []
     for choice in wanted:
-        path, weight = parse_choice(str(choice)) if isinstance(choice, str | Path) else choice
+        path, weight = parse_weighted_adapter(str(choice)) if isinstance(choice, str | Path) else choice
         adapter, said = read_adapter(as_path(path), config)
-        chosen.append(Chosen(adapter, weight))
+        chosen.append(WeightedAdapter(adapter, weight))
         remarks += [*said, *check_adapter(adapter, config, base)]
-    return Adapting(tuple(chosen), tuple(remarks))
+    return LoadedAdapters(tuple(chosen), tuple(remarks))
 
 
 def read_adapter(path: Path, config: ModelConfig) -> tuple[Adapter, list[str]]:
@@ -85,61 +85,63 @@ def hash_of_bundle(bundle: Bundle) -> str:
     return base_hash(file.read(FINGERPRINT)) if all(name in file.entries for name in FINGERPRINT) else ""
 
 
-def stored_dtype(bundle: Bundle, chosen: Sequence[Chosen]) -> np.dtype:
+def stored_dtype(bundle: Bundle, weighted_adapters: Sequence[WeightedAdapter]) -> np.dtype:
     """How a bundle stores the weights that adapters change."""
-    names = touched(chosen)
+    names = changed_weights(weighted_adapters)
     entries = open_tensors(bundle.path(WEIGHTS)).entries if names else {}
     half = any(name in entries and entries[name].dtype == "F16" for name in names)
     return np.dtype(np.float16 if half else np.float32)
 
 
-def check_mergeable(chosen: Sequence[Chosen], runtime: str) -> None:
+def check_mergeable(weighted_adapters: Sequence[WeightedAdapter], runtime: str) -> None:
     """Raise ValueError for an adapter that a runtime of exported graphs cannot take in."""
-    for adapter, weight in chosen:
+    for adapter, weight in weighted_adapters:
         if weight and adapter.record.kind != "low_rank":
             kind = f"adapter {adapter.record.name!r} is a {adapter.record.kind}, which cannot be merged into a graph"
             raise ValueError(f"{kind}; use --runtime torch instead of {runtime}")
 
 
-def touched_in(module: str, chosen: Sequence[Chosen]) -> list[str]:
+def changed_weights_of_module(module: str, weighted_adapters: Sequence[WeightedAdapter]) -> list[str]:
     """Names of the weights of one exported module that adapters change."""
     # The ranker's own copy of the text tower stays as it is.
-    return [name for name in touched(chosen) if name.startswith(MODULES.get(module, ()))]
+    return [name for name in changed_weights(weighted_adapters) if name.startswith(MODULES.get(module, ()))]
 
 
-def merged_weights(bundle: Bundle, module: str, chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
+def merged_weights(bundle: Bundle, module: str, weighted_adapters: Sequence[WeightedAdapter]) -> dict[str, np.ndarray]:
     """The weights of one module that adapters change, merged and in the bundle's own dtype: name -> array.
 
     Raises:
         FileNotFoundError: the bundle has no weights file of its own.
     """
-    names = touched_in(module, chosen)
+    names = changed_weights_of_module(module, weighted_adapters)
     if names and QUANTIZED in bundle.manifest.files:
-        return _merged_in_low_bits(bundle, names, chosen)
-    return merge_into(open_tensors(bundle.path(WEIGHTS)).read(names), chosen) if names else {}
+        return _merged_in_low_bits(bundle, names, weighted_adapters)
+    return merge_into(open_tensors(bundle.path(WEIGHTS)).read(names), weighted_adapters) if names else {}
 
 
-def _merged_in_low_bits(bundle: Bundle, names: Sequence[str], chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
+def _merged_in_low_bits(
+    bundle: Bundle, names: Sequence[str], weighted_adapters: Sequence[WeightedAdapter]
+) -> dict[str, np.ndarray]:
     """The same for a quantized ONNX bundle: widened, merged and rounded again, with new scales.
 
     Raises:
         ValueError: a kernel of a convolution lies in 4 bits.
     """
     file = open_tensors(bundle.path(QUANTIZED))
-    pairs = {name: pair for choice in chosen for name, pair in choice.adapter.pairs.items()}
+    pairs = {name: pair for choice in weighted_adapters for name, pair in choice.adapter.pairs.items()}
     shapes = {f"{name}.weight": (len(pair.up), pair.down.shape[1]) for name, pair in pairs.items()}
     arrays: dict[str, np.ndarray] = {}
     for name in names:
         stored = file.read([name])[name]
         if name + SCALE not in file.entries:
-            arrays |= merge_into({name: stored}, chosen)
+            arrays |= merge_into({name: stored}, weighted_adapters)
             continue
         (scale,) = file.read([name + SCALE]).values()
         if stored.dtype == np.uint8 and name.startswith("vqgan."):
             # ONNX Runtime takes no 4-bit arrays in place of a file's.
             remedy = "use 8 bits, or export the model with --adapter and quantize that"
             raise ValueError(f"{bundle.folder} has a decoder of 4 bits, which takes no adapters; {remedy}")
-        change = partial(merged, name, chosen=chosen)
+        change = partial(merge_weight, name, weighted_adapters=weighted_adapters)
         if stored.dtype == np.uint8:
             integers, new = requantize(stored, scale, change, 8 * stored.size // math.prod(shapes[name]))
         elif scale.ndim == 1 and stored.ndim == 2:  # a linear layer, its rows along the second axis

@@ -70,14 +70,14 @@ class Adapter:
     sha256: str = ""  # of the file it came from
 
 
-class Chosen(NamedTuple):
-    """An adapter and how strongly it counts."""
+class WeightedAdapter(NamedTuple):
+    """An adapter and its weight: 1 is as trained, 0 leaves the model as it is."""
 
     adapter: Adapter
     weight: float = 1.0
 
 
-def parse_choice(text: str) -> tuple[str, float]:
+def parse_weighted_adapter(text: str) -> tuple[str, float]:
     """`FILE` or `FILE:WEIGHT` to both parts; the weight is 1 where none is said.
 
     Raises:
@@ -96,9 +96,9 @@ def parse_choice(text: str) -> tuple[str, float]:
     return path, weight
 
 
-def described(choice: Chosen) -> str:
+def adapter_label(weighted: WeightedAdapter) -> str:
     """As a picture's recipe names it: "blueprint:0.8 3fa9c1d2b4"."""
-    return f"{choice.adapter.record.name}:{choice.weight:g} {choice.adapter.sha256[:10]}".strip()
+    return f"{weighted.adapter.record.name}:{weighted.weight:g} {weighted.adapter.sha256[:10]}".strip()
 
 
 def preset_of(config: ModelConfig) -> str:
@@ -223,19 +223,19 @@ def check_adapter(adapter: Adapter, config: ModelConfig, base: str = "") -> list
     return []
 
 
-def touched(chosen: Sequence[Chosen]) -> list[str]:
-    """Names of the weights that `merged` would change."""
+def changed_weights(weighted_adapters: Sequence[WeightedAdapter]) -> list[str]:
+    """Names of the weights that `merge_weight` would change."""
     return list(
         dict.fromkeys(
             f"{module}.weight"
-            for adapter, weight in chosen
+            for adapter, weight in weighted_adapters
             if weight and adapter.record.kind == "low_rank"
             for module in adapter.pairs
         )
     )
 
 
-def merged(name: str, weight: np.ndarray, chosen: Sequence[Chosen]) -> np.ndarray:
+def merge_weight(name: str, weight: np.ndarray, weighted_adapters: Sequence[WeightedAdapter]) -> np.ndarray:
     """One weight of the model with all adapters in it: summed in float32, rounded once to the weight's own dtype.
 
     Rounding to the stored dtype makes a runtime that merges at loading equal to a bundle that was exported merged. A
@@ -244,11 +244,11 @@ def merged(name: str, weight: np.ndarray, chosen: Sequence[Chosen]) -> np.ndarra
     Args:
         name: such as "uvit.token_side.layers.0.self_attention.query.weight".
         weight: (out, in) or a kernel (out, in, h, w), float32 or float16.
-        chosen: what to add, in this order.
+        weighted_adapters: what to add, in this order.
     """
     module = name.removesuffix(".weight")
     total = None
-    for adapter, strength in chosen:
+    for adapter, strength in weighted_adapters:
         if strength and adapter.record.kind == "low_rank" and module in adapter.pairs:
             down, up = adapter.pairs[module]
             total = weight.astype(np.float32) if total is None else total
@@ -256,6 +256,8 @@ def merged(name: str, weight: np.ndarray, chosen: Sequence[Chosen]) -> np.ndarra
     return weight if total is None else total.astype(weight.dtype)
 
 
-def merge_into(weights: Mapping[str, np.ndarray], chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
-    """`merged` for every weight in `weights`; arrays that nothing touches are the same objects."""
-    return {name: merged(name, weight, chosen) for name, weight in weights.items()}
+def merge_into(
+    weights: Mapping[str, np.ndarray], weighted_adapters: Sequence[WeightedAdapter]
+) -> dict[str, np.ndarray]:
+    """`merge_weight` for every weight in `weights`; arrays that nothing touches are the same objects."""
+    return {name: merge_weight(name, weight, weighted_adapters) for name, weight in weights.items()}

@@ -1,4 +1,4 @@
-"""Adapters in torch: trained beside the frozen networks, through hooks, so that the networks do not know of them.
+"""Adapters in torch: trained beside the frozen networks, through forward hooks, so that the networks need no change.
 
 The mathematics is in `adapters.lora`. A hook adds to what a module gives; at weight 0 the network computes
 what it computes without, bit for bit, and the names of its weights never change.
@@ -16,12 +16,12 @@ from amused_lite.adapters.lora import (
     FINGERPRINT,
     Adapter,
     AdapterRecord,
-    Chosen,
     Pair,
+    WeightedAdapter,
     base_hash,
-    merged,
+    changed_weights,
+    merge_weight,
     shapes_of,
-    touched,
 )
 from amused_lite.config import ModelConfig
 from amused_lite.models.networks import Networks, Weights
@@ -78,7 +78,7 @@ def _layer_for(path: str, kind: str) -> type[LowRank]:
 
 
 class AttachedAdapter(nn.Module):
-    """An adapter at work in a network. Its parameters are the only ones that training needs to touch.
+    """An adapter attached to a network. Its parameters are the only ones that are trained.
 
     `weight` may be changed at any time; at 0 the network computes exactly what it computes without the adapter.
     """
@@ -140,33 +140,37 @@ def new_adapter(networks: Networks, record: AdapterRecord, seed: int = 0) -> Att
     return AttachedAdapter(record, shapes).reset(seed).attach(networks)
 
 
-def attach(network: nn.Module, chosen: Chosen, prefix: str = "") -> AttachedAdapter:
-    """An adapter from a file at work in a network; see `AttachedAdapter.attach` for `prefix`."""
+def attach(network: nn.Module, chosen: WeightedAdapter, prefix: str = "") -> AttachedAdapter:
+    """Attach an adapter from a file to a network; see `AttachedAdapter.attach` for `prefix`."""
     shapes = {path: (len(pair.up), pair.down.shape[1]) for path, pair in chosen.adapter.pairs.items()}
     attached = AttachedAdapter(chosen.adapter.record, shapes, chosen.weight).fill(chosen.adapter.pairs)
     return attached.attach(network, prefix).requires_grad_(False)
 
 
 @torch.no_grad()
-def merge(network: nn.Module, chosen: Sequence[Chosen], prefix: str = "", dtype: Any = np.float32) -> None:
+def merge(
+    network: nn.Module, weighted_adapters: Sequence[WeightedAdapter], prefix: str = "", dtype: Any = np.float32
+) -> None:
     """Write low-rank adapters into a network's weights.
 
     Args:
         network: with float32 weights.
-        chosen: adapters and how strongly they count.
+        weighted_adapters: adapters and how strongly they count.
         prefix: as in `AttachedAdapter.attach`.
-        dtype: what the weights are rounded to; see `amused_lite.adapters.lora.merged`.
+        dtype: what the weights are rounded to; see `amused_lite.adapters.lora.merge_weight`.
 
     Raises:
         ValueError: an adapter is none that can be merged.
     """
-    for adapter, _ in chosen:
+    for adapter, _ in weighted_adapters:
         if adapter.record.kind != "low_rank":
             raise ValueError(f"adapter {adapter.record.name!r} is a {adapter.record.kind}, which cannot be merged")
-    for name in touched(chosen):
+    for name in changed_weights(weighted_adapters):
         if name.startswith(prefix):
             module: Any = network.get_submodule(name.removeprefix(prefix).removesuffix(".weight"))
-            value = merged(name, module.weight.detach().cpu().numpy().astype(dtype, copy=False), chosen)
+            value = merge_weight(
+                name, module.weight.detach().cpu().numpy().astype(dtype, copy=False), weighted_adapters
+            )
             new = torch.from_numpy(value.astype(np.float32)).to(module.weight.device)
             module.weight = nn.Parameter(new, requires_grad=False)
 
@@ -174,11 +178,11 @@ def merge(network: nn.Module, chosen: Sequence[Chosen], prefix: str = "", dtype:
 class AdaptedWeights:
     """`Weights` with adapters in them: low-rank ones merged, bottlenecks attached, part by part as they load."""
 
-    def __init__(self, weights: Weights, chosen: Iterable[Chosen], dtype: Any = np.float32) -> None:
-        """`dtype` is how the weights are stored; see `amused_lite.adapters.lora.merged`."""
+    def __init__(self, weights: Weights, weighted_adapters: Iterable[WeightedAdapter], dtype: Any = np.float32) -> None:
+        """`dtype` is how the weights are stored; see `amused_lite.adapters.lora.merge_weight`."""
         self.config: ModelConfig = weights.config
         self._weights, self._dtype = weights, dtype
-        self._chosen = [choice for choice in chosen if choice.weight]
+        self._chosen = [choice for choice in weighted_adapters if choice.weight]
 
     def part(self, name: str) -> Any:
         """One of `networks.PARTS`; see `Weights`."""

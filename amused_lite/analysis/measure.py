@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amused_lite.memory import peak_memory, spare_memory
-from amused_lite.pipeline import Amused
+from amused_lite.memory import peak_memory, use_low_memory
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.settings import GenerateOptions
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "executorch", "coremltools", "bitsandbytes", "diffusers", "numpy")
@@ -91,9 +91,9 @@ def measure_in_child(case: BenchmarkCase, worker: str = _THIS) -> Measurement:
 def measure(case: BenchmarkCase) -> dict[str, Any]:
     """Draw pictures in this process; gives the fields of `Measurement` but peak and versions."""
     if case.memory == "low":
-        spare_memory()
+        use_low_memory()
     since_start = Clock()
-    amused = Amused.open(case.model, case.runtime, case.threads, keep_loaded=case.memory == "fast")
+    amused = AmusedPipeline.open(case.model, case.runtime, case.threads, keep_loaded=case.memory == "fast")
     opening, first, pictures = since_start.total(), 0.0, []
     for number in range(1 + case.pictures):
         prompt = f"{case.prompt}, {number}"  # a new one each time, or it would be read only once

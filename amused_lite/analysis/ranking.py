@@ -1,7 +1,7 @@
 """Best of N: several pictures of one prompt, ranked by how well CLIP finds that they fit it. NumPy only.
 
 Candidates are ordinary pictures of one seed, numbered on, so that the chosen one can be made again alone. A draft is a
-picture of few steps; finishing it draws its least sure tokens again for the steps that are left
+picture of few steps; finishing it draws its least likely tokens again for the steps that are left
 (`GenerateOptions.refine`), so that the finished picture is the draft, made better, and not another one.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from amused_lite.config import RANKER_SIDE
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.sampling.loop import Step
 from amused_lite.sampling.settings import GenerateOptions
 
@@ -31,7 +31,7 @@ class Ranker(Protocol):
 class OwnRanker:
     """The small CLIP that comes with a model."""
 
-    def __init__(self, amused: Amused) -> None:
+    def __init__(self, amused: AmusedPipeline) -> None:
         """Find out early that there is none.
 
         Raises:
@@ -50,7 +50,7 @@ class OwnRanker:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class RankedPicture:
     """One of the pictures that were made."""
 
     picture: Picture
@@ -58,18 +58,18 @@ class Candidate:
 
 
 def candidates(
-    amused: Amused,
+    amused: AmusedPipeline,
     ranker: Ranker,
     prompt: str,
     negative_prompt: str,
     pictures: range,
     options: GenerateOptions,
     watch: Watch = lambda steps, total: steps,
-) -> list[Candidate]:
+) -> list[RankedPicture]:
     """Make the pictures with these numbers and rank them, the best first; equal ones in the order of their numbers."""
     made = [_make(amused, prompt, negative_prompt, number, options, watch) for number in pictures]
     scores = ranker.scores(prompt, [picture.image for picture in made])
-    ranked = [Candidate(picture, score) for picture, score in zip(made, scores, strict=True)]
+    ranked = [RankedPicture(picture, score) for picture, score in zip(made, scores, strict=True)]
     return sorted(ranked, key=lambda candidate: -candidate.score)
 
 
@@ -85,27 +85,27 @@ def as_draft(options: GenerateOptions, draft_steps: int) -> GenerateOptions:
 
 
 def finish_draft(
-    amused: Amused,
+    amused: AmusedPipeline,
     draft: Picture,
     options: GenerateOptions,
     draft_steps: int,
     watch: Watch = lambda steps, total: steps,
 ) -> Picture:
-    """The picture that a draft becomes: the steps that are left draw its least sure tokens again."""
+    """The picture that a draft becomes: the steps that are left draw its least likely tokens again."""
     rest = replace(options, steps=draft_steps, refine=options.steps - draft_steps)
     recipe = draft.recipe
     return _make(amused, recipe.prompt, recipe.negative_prompt, recipe.picture, rest, watch)
 
 
 def _make(
-    amused: Amused, prompt: str, negative_prompt: str, number: int, options: GenerateOptions, watch: Watch
+    amused: AmusedPipeline, prompt: str, negative_prompt: str, number: int, options: GenerateOptions, watch: Watch
 ) -> Picture:
     steps = amused.steps(prompt, negative_prompt, number, options)
     *_, last = watch(steps, options.steps + options.refine)
     return amused.finish(last.tokens[0], prompt, negative_prompt, number, options)
 
 
-def grid_picture(ranked: Sequence[Candidate], side: int = 256, gap: int = 8) -> Image.Image:
+def grid_picture(ranked: Sequence[RankedPicture], side: int = 256, gap: int = 8) -> Image.Image:
     """All candidates in one picture, the best first, each with its number and its score below it."""
     columns = int(np.ceil(np.sqrt(len(ranked))))
     rows = -(-len(ranked) // columns)

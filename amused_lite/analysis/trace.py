@@ -1,4 +1,4 @@
-"""A look inside: when each token was fixed, how likely it was, what else it could have been. Knows no model.
+"""Trace of a picture: when each token was fixed, its probability, and the alternatives. Knows no model.
 
 Steps that carry their log-probabilities fold into a `Trace`; its arrays become a file, maps over the picture and films
 of the unmasking. Codes are turned into pixels by whatever the caller gives: the model's decoder, or `colour_preview`
@@ -28,11 +28,11 @@ Decode = Callable[[np.ndarray], Image.Image]  # tokens (N,) without masks -> pic
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """How one picture came about. S steps, N tokens; probabilities are those of the law after guidance."""
+    """The steps of one picture. S steps, N tokens; probabilities are after guidance, before temperature."""
 
     tokens: np.ndarray  # (N,) int32, the picture's
     frames: np.ndarray  # (S, N) int32, the tokens after each step, with mask tokens until the last
-    guesses: np.ndarray  # (S, N) int32, every token as drawn in that step
+    sampled_tokens: np.ndarray  # (S, N) int32, every token as drawn in that step
     fixed_at: np.ndarray  # (N,) int32, the step that fixed the token, from 0; -1 where it was known from the start
     probability: np.ndarray  # (N,) float32, of the token in the step that fixed it; 1 where it was known
     alternatives: np.ndarray  # (N, 5) int32, the likeliest codes in that step, likeliest first; may hold the token
@@ -40,7 +40,7 @@ class Trace:
 
     @classmethod
     def of(cls, steps: Iterable[Step], mask_token_id: int) -> Self:
-        """Fold the steps of one picture, which must have been asked to carry what they looked at.
+        """Fold the steps of one picture, which must have been made with trace=True.
 
         A token that a refining step drew again counts with its last draw.
 
@@ -48,28 +48,28 @@ class Trace:
             ValueError: there is no step, or one without log-probabilities.
         """
         frames: list[np.ndarray] = []
-        guesses: list[np.ndarray] = []
+        sampled_tokens: list[np.ndarray] = []
         count = 0
         for step in steps:
             if step.log_probs is None or step.drawn is None:
-                raise ValueError("the steps carry no log-probabilities; ask for them with look=True")
-            law, tokens = step.log_probs[0], step.tokens[0]
+                raise ValueError("the steps carry no log-probabilities; ask for them with trace=True")
+            log_probs, tokens = step.log_probs[0], step.tokens[0]
             if not frames:
                 count = len(tokens)
-                kept = min(ALTERNATIVES, law.shape[-1])
+                kept = min(ALTERNATIVES, log_probs.shape[-1])
                 fixed_at = np.full(count, -1, np.int32)
                 probability = np.ones(count, np.float32)
                 alternatives = np.repeat(tokens[:, None], kept, 1)
                 shares = np.zeros((count, kept), np.float32)
             fixed = np.flatnonzero(step.drawn[0] & (tokens != mask_token_id))
             fixed_at[fixed] = len(frames)
-            probability[fixed] = np.exp(law[fixed, tokens[fixed]])
-            alternatives[fixed], shares[fixed] = _likeliest(law[fixed], kept)
+            probability[fixed] = np.exp(log_probs[fixed, tokens[fixed]])
+            alternatives[fixed], shares[fixed] = _likeliest(log_probs[fixed], kept)
             frames.append(tokens.copy())
-            guesses.append(step.guess[0].copy())
+            sampled_tokens.append(step.sampled_tokens[0].copy())
         if not frames:
             raise ValueError("there is no step to look at")
-        return cls(frames[-1], np.stack(frames), np.stack(guesses), fixed_at, probability, alternatives, shares)
+        return cls(frames[-1], np.stack(frames), np.stack(sampled_tokens), fixed_at, probability, alternatives, shares)
 
     @property
     def second_choice(self) -> np.ndarray:
@@ -80,14 +80,16 @@ class Trace:
     def save(self, path: str | Path) -> Path:
         """Write all arrays to an .npz file, which loads without pickle; returns the path it got."""
         data = BytesIO()
-        np.savez_compressed(data, **asdict(self))
+        stored = {"sampled_tokens": "guesses"}  # the name in files
+        arrays = {stored.get(name, name): array for name, array in asdict(self).items()}
+        np.savez_compressed(data, **arrays)
         return write_new(Path(path), data.getbuffer())
 
 
-def _likeliest(law: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """law (n, K) -> the `count` likeliest codes and their probabilities, likeliest first; ties by code."""
-    codes = np.argsort(-law, -1, kind="stable")[:, :count]
-    return codes.astype(np.int32), np.exp(np.take_along_axis(law, codes, -1))
+def _likeliest(log_probs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """log_probs (n, K) -> the `count` likeliest codes and their probabilities, likeliest first; ties by code."""
+    codes = np.argsort(-log_probs, -1, kind="stable")[:, :count]
+    return codes.astype(np.int32), np.exp(np.take_along_axis(log_probs, codes, -1))
 
 
 def write_maps(trace: Trace, decode: Decode, folder: str | Path) -> list[Path]:
@@ -96,8 +98,10 @@ def write_maps(trace: Trace, decode: Decode, folder: str | Path) -> list[Path]:
     picture = decode(trace.tokens)
     steps = len(trace.frames)
     when = overlay(picture, trace.fixed_at + 1, (1, steps), "step that fixed the token", str)
-    sure = overlay(picture, trace.probability, (0, 1), "probability of the token when it was fixed", "{:.2f}".format)
-    pictures = {"when.png": when, "sure.png": sure, "second-choice.png": decode(trace.second_choice)}
+    probable = overlay(
+        picture, trace.probability, (0, 1), "probability of the token when it was fixed", "{:.2f}".format
+    )
+    pictures = {"when.png": when, "sure.png": probable, "second-choice.png": decode(trace.second_choice)}
     paths = [write_new(folder / name, _png(image)) for name, image in pictures.items()]
     return [*paths, trace.save(folder / "trace.npz")]
 
@@ -152,9 +156,9 @@ def colour_preview(colours: np.ndarray, size: tuple[int, int]) -> Decode:
 
 
 def film_frames(trace: Trace, decode: Decode, mask_token_id: int) -> Iterator[Image.Image]:
-    """One picture for each step: its guess, paled where tokens are still masked."""
-    for tokens, guess in zip(trace.frames, trace.guesses, strict=True):
-        picture = decode(guess).convert("RGB")
+    """One picture for each step: its sampled tokens decoded, greyed where tokens are still masked."""
+    for tokens, sampled_tokens in zip(trace.frames, trace.sampled_tokens, strict=True):
+        picture = decode(sampled_tokens).convert("RGB")
         side = round(len(tokens) ** 0.5)
         masked = np.where(tokens == mask_token_id, 150, 0).astype(np.uint8).reshape(side, side)
         veil = Image.fromarray(masked).resize(picture.size, Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""Proof that a recipe makes a picture: make it again and compare. Knows no files and no engine."""
+"""Verify a recipe: draw its picture again and compare tokens and pixels. Knows no files and no engine."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from PIL import Image
 from amused_lite import __version__
 from amused_lite.editing.operations import repeat
 from amused_lite.files.png import Recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 
 ROUNDING = 1  # grey levels: float32 sums in another order may round a pixel to the neighbouring value
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What came out when a picture was made again."""
 
     tokens: int  # how many there are
@@ -41,7 +41,7 @@ class Verdict:
         return not self.identical and not explained
 
 
-def verify(amused: Amused, recipe: Recipe, image: Image.Image | None = None) -> Verdict:
+def verify(amused: AmusedPipeline, recipe: Recipe, image: Image.Image | None = None) -> Verification:
     """Make a recipe's picture again and compare its tokens, and its pixels with `image` where that is given.
 
     Pixels of an edit that was laid into an earlier picture are not compared: its recipe holds that picture's tokens,
@@ -55,11 +55,11 @@ def verify(amused: Amused, recipe: Recipe, image: Image.Image | None = None) -> 
         other = f"a model with {recipe.codebook_size} codes, this one has {codes}"
         raise ValueError(f"the recipe is of {other}; name the model that made it with -m")
     drawn = repeat(amused, recipe)
-    adapters = amused.info.styles
+    adapters = amused.info.adapter_labels
     psnr, pixels_equal = None, None
     if image is not None and _is_decoded(amused, recipe):
         psnr, pixels_equal = compare_pixels(image, amused.decode(drawn))
-    return Verdict(
+    return Verification(
         tokens=len(drawn),
         differing=int((drawn != recipe.tokens).sum()) if drawn.shape == recipe.tokens.shape else len(drawn),
         psnr=psnr,
@@ -71,7 +71,7 @@ def verify(amused: Amused, recipe: Recipe, image: Image.Image | None = None) -> 
     )
 
 
-def _is_decoded(amused: Amused, recipe: Recipe) -> bool:
+def _is_decoded(amused: AmusedPipeline, recipe: Recipe) -> bool:
     """Whether a picture is its tokens decoded and nothing else."""
     if recipe.edit is None:
         return True

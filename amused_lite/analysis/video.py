@@ -21,7 +21,7 @@ from PIL import Image
 from amused_lite.conditioning import Conditioning
 from amused_lite.extras import require_extra
 from amused_lite.files.atomic import write_new
-from amused_lite.pipeline import Amused, check_prompts
+from amused_lite.pipeline import AmusedPipeline, check_prompts
 from amused_lite.sampling import noise
 from amused_lite.sampling.loop import unmask_tokens
 from amused_lite.sampling.schedule import first_step_for, start_masked
@@ -72,16 +72,16 @@ class Frame:
 
 
 def make_frames(
-    amused: Amused,
+    amused: AmusedPipeline,
     prompts: Sequence[str],
     negative_prompt: str,
     options: GenerateOptions,
     motion: Motion,
-    picture: int = 0,
+    image_index: int = 0,
 ) -> Iterator[Frame]:
     """Draw the frames one by one: a key frame for each prompt, and those that move on from it.
 
-    The first key frame is the picture that `Amused.generate` makes of the first prompt. Needs a model that encodes.
+    The first key frame is the picture that `generate` makes of the first prompt. Needs a model that encodes.
 
     Raises:
         ValueError: a prompt is empty, or a number is out of range.
@@ -96,17 +96,17 @@ def make_frames(
     first_step_for(motion.refresh, options.steps)
     if options.refine:
         raise ValueError("refine is for single pictures; leave it out")
-    return _Reel(amused, options, motion, picture).frames(prompts, negative_prompt)
+    return _Reel(amused, options, motion, image_index).frames(prompts, negative_prompt)
 
 
 @dataclass
 class _Reel:
-    """What all frames share."""
+    """Model, options and motion of one video, and its encoded prompts."""
 
-    amused: Amused
+    amused: AmusedPipeline
     options: GenerateOptions
     motion: Motion
-    picture: int
+    image_index: int
 
     def frames(self, prompts: Sequence[str], negative_prompt: str) -> Iterator[Frame]:
         last: Image.Image | None = None
@@ -114,7 +114,7 @@ class _Reel:
             conditioning = self.amused.condition(prompt, negative_prompt, self.options)
             start = scene * self.motion.frames
             if last is None:
-                *_, step = self.amused.steps(prompt, negative_prompt, self.picture, self.options)
+                *_, step = self.amused.steps(prompt, negative_prompt, self.image_index, self.options)
                 tokens = step.tokens[0]
             else:
                 tokens = self._refreshed(last, start, conditioning)
@@ -165,7 +165,7 @@ class _Reel:
         """tokens (N,) with as many masked, at random, as there are when the schedule comes to `first_step`."""
         uvit, options = self.amused.runtime.config.uvit, self.options
         count = start_masked(uvit.num_tokens, options.steps, first_step, options.mask_schedule)
-        chance = noise.mask_noise(options.seed, self.picture, _FIRST_STEP + index, uvit.num_tokens)
+        chance = noise.mask_noise(options.seed, self.image_index, _FIRST_STEP + index, uvit.num_tokens)
         tokens[np.argsort(-chance, kind="stable")[:count]] = uvit.mask_token_id
         return tokens
 
@@ -178,7 +178,7 @@ class _Reel:
             self.amused.runtime,
             conditioning,
             self.options,
-            self.picture,
+            self.image_index,
             tokens[None],
             first_step,
             open_tokens=uvit.num_tokens,

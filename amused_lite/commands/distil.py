@@ -11,7 +11,7 @@ from amused_lite.bundle import TARGETS
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:
-    from amused_lite.training.base_model import Base
+    from amused_lite.training.base_model import BaseModel
 
 _EXAMPLES = """\
 examples:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, teach, measure, export."""
-    require_extra("export", "teach a draft decoder", "torch", "safetensors")
+    require_extra("export", "distill a draft decoder", "torch", "safetensors")
     from amused_lite.export.options import ExportOptions, require_target
     from amused_lite.runtimes.open import find_model
 
@@ -63,28 +63,42 @@ def run(args: argparse.Namespace) -> int:
     check_other_folder(args.out, folder)
     from amused_lite.export.bundle import check_out, export_bundle
     from amused_lite.export.weights import open_source
-    from amused_lite.training.base_model import Base
-    from amused_lite.training.distill import DraftRecipe, DraftWeights, fidelity, lessons, teach, with_draft
+    from amused_lite.training.base_model import BaseModel
+    from amused_lite.training.distill import (
+        DistillConfig,
+        DistilledWeights,
+        distill,
+        fidelity,
+        own_examples,
+        with_distilled_decoder,
+    )
     from amused_lite.training.loop import use_threads
 
     check_out(args.out)
-    recipe = DraftRecipe(widths=args.widths, pictures=args.pictures, steps=args.steps)
+    train_config = DistillConfig(widths=args.widths, pictures=args.pictures, steps=args.steps)
     use_threads(args.threads)
-    base = Base.open(folder, args.threads)
-    with_draft(base.networks.config.vqgan, recipe.widths)  # says what is wrong with them before any work
-    prompts = _prompts(lines, base, recipe.pictures)
+    base = BaseModel.open(folder, args.threads)
+    with_distilled_decoder(
+        base.networks.config.vqgan, train_config.widths
+    )  # says what is wrong with them before any work
+    prompts = _prompts(lines, base, train_config.pictures)
     work = args.out.with_name(f"{args.out.name}.work")
     work.mkdir(parents=True, exist_ok=True)
-    shown = lessons(base, prompts, work)
-    draft = teach(base, shown, recipe, work)
+    shown = own_examples(base, prompts, work)
+    draft = distill(base, shown, train_config, work)
     if draft is None:
         print("stopped early; the same command goes on from here", file=sys.stderr)
         return 130
-    figure = fidelity(draft, shown, recipe)
-    said = {"widths": list(recipe.widths), "steps": recipe.steps, "pictures": recipe.pictures, "psnr": round(figure, 1)}
+    figure = fidelity(draft, shown, train_config)
+    said = {
+        "widths": list(train_config.widths),
+        "steps": train_config.steps,
+        "pictures": train_config.pictures,
+        "psnr": round(figure, 1),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(folder, Path(scratch))
-        weights = DraftWeights(source.weights, draft)
+        weights = DistilledWeights(source.weights, draft)
         name = f"{source.name or base.preset} (draft decoder)"
         export_bundle(source._replace(weights=weights, colours=None, draft=said), args.out, options, name)
     print(f"{args.out}  {args.target}  the draft is {figure:.1f} dB from the model's own decoder on held-out pictures")
@@ -119,7 +133,7 @@ def _lines(file: Path | None) -> list[str]:
     return lines
 
 
-def _prompts(lines: list[str], base: "Base", count: int) -> list[str]:
+def _prompts(lines: list[str], base: "BaseModel", count: int) -> list[str]:
     """So many prompts: the file's, or ours for this kind of model, over and over."""
     from amused_lite.training.base_model import scene_captions
 

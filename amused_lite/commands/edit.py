@@ -18,7 +18,7 @@ Each step hides a small random share of the picture and draws it again under the
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A picture, and what it shall become."""
+    """Declare the options of `edit`."""
     parser.description = "Change a picture by a new prompt, without a mask (Muse's mask-free editing)."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="the picture, of any size and common format")

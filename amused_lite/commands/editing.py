@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from amused_lite.editing.operations import Task
-    from amused_lite.files.images import Source
+    from amused_lite.files.images import SourceImage
     from amused_lite.files.png import Recipe
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
 
-    Make = Callable[[Amused, dict[str, Any]], Task]
+    Make = Callable[[AmusedPipeline, dict[str, Any]], Task]
 
 ALPHA = "alpha"
 
@@ -81,7 +81,7 @@ def add_paste_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_source(args: argparse.Namespace) -> "Source":
+def read_source(args: argparse.Namespace) -> "SourceImage":
     """FILE; what was done to it to make it fit is said on stderr.
 
     Raises:
@@ -97,7 +97,7 @@ def read_source(args: argparse.Namespace) -> "Source":
     return source
 
 
-def read_mask(path: str | None, source: "Source") -> "Image.Image | None":
+def read_mask(path: str | None, source: "SourceImage") -> "Image.Image | None":
     """A mask file, or with the word "alpha" what is see-through in the picture itself.
 
     Raises:
@@ -130,17 +130,17 @@ def run_edit(args: argparse.Namespace, make: "Make", **defaults: Any) -> int:
     folder, name = check_output(args.output)
     options = options_from(args, **defaults)
 
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
 
     keep = keeps_loaded(args, args.count > 1)
-    amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+    amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
     task = make(amused, vars(options))
     warn_dropped(amused, task.prompt, task.negative_prompt)
     warn_adapters(amused, task.prompt)
     name = name or f"{slug(Path(args.file).stem)}-{args.command}-{options.seed}.png"
     made: list[dict[str, Any]] = []
     for picture in range(args.picture, args.picture + args.count):
-        task = replace(task, picture=picture)
+        task = replace(task, image_index=picture)
         *_, last = watched(task.steps(), task.total, args.quiet)
         result = task.finish(last.tokens[0])
         path = result.save(folder / name, metadata=not args.no_metadata)

@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.evaluation.judge import Judge
     from amused_lite.evaluation.judge_training import default_judge_path, train_judge
     from amused_lite.evaluation.metrics import calibrate, table
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
     from amused_lite.training.scenes import heldout_prompts
 
     keep = keeps_loaded(args, True)
-    amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+    amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
     GenerateOptions(**options).complete(amused.runtime.config)
     judge_path = args.judge or default_judge_path()
     judge = Judge.load(judge_path) if judge_path.exists() else train_judge(path=judge_path)

@@ -49,7 +49,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deployment-target", default="iOS18", metavar="OS", help="coreml: iOS16, iOS17 or iOS18 (iOS18)"
     )
-    parser.add_argument("--no-log-probs", action="store_true", help="without the law of every token, to spare memory")
+    parser.add_argument(
+        "--no-log-probs", action="store_true", help="without the output of log-probabilities, to save memory"
+    )
     parser.add_argument(
         "--adapter", action="append", default=[], metavar="FILE[:WEIGHT]", help="merge a style in (may be repeated)"
     )

@@ -13,13 +13,13 @@ from amused_lite.arguments import check_folder, named, threads, whole
 from amused_lite.paths import as_path
 
 if TYPE_CHECKING:
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
     from amused_lite.sampling.loop import Step
     from amused_lite.sampling.settings import GenerateOptions
 
 
 def add_seed_flags(parser: argparse.ArgumentParser) -> None:
-    """Which of all pictures that a prompt can give."""
+    """Seed and image index."""
     parser.add_argument("-s", "--seed", type=int, default=-1, metavar="N", help="repeats a picture; -1: random (-1)")
     parser.add_argument(
         "--picture",
@@ -32,50 +32,52 @@ def add_seed_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """How the tokens are drawn; docs/sampling.md compares the choices."""
-    look = parser.add_argument_group("how it is drawn (docs/sampling.md compares)")
-    look.add_argument("--steps", type=int, default=12, metavar="N", help="unmask steps (12)")
-    look.add_argument("--guidance-scale", type=float, metavar="G", help="pull towards the prompt (the model's own)")
-    look.add_argument(
+    sampling = parser.add_argument_group("how it is drawn (docs/sampling.md compares)")
+    sampling.add_argument("--steps", type=int, default=12, metavar="N", help="unmask steps (12)")
+    sampling.add_argument("--guidance-scale", type=float, metavar="G", help="pull towards the prompt (the model's own)")
+    sampling.add_argument(
         "--guidance-schedule", default="constant", metavar="NAME", help="constant, or linear: rising from 1 (constant)"
     )
-    look.add_argument(
+    sampling.add_argument(
         "--guidance-interval",
         type=_interval,
         default=(0.0, 1.0),
         metavar="A,B",
         help="share of the steps that are guided; the others cost half (0,1)",
     )
-    look.add_argument(
+    sampling.add_argument(
         "--guidance-every",
         type=whole(1),
         default=1,
         metavar="N",
         help="look at the negative prompt in every N-th guided step only; the others cost half (1)",
     )
-    look.add_argument(
+    sampling.add_argument(
         "--mask-temperature",
         type=_temperatures,
         default=(2.0, 0.0),
         metavar="A,B",
         help="randomness of the order, first and last step (2,0)",
     )
-    look.add_argument(
+    sampling.add_argument(
         "--mask-schedule",
         default="cosine",
         metavar="NAME",
         help="cosine, linear, square, cubic, sqrt or arccos (cosine)",
     )
-    look.add_argument("--order", default="confidence", metavar="NAME", help="confidence or halton (confidence)")
-    look.add_argument(
+    sampling.add_argument("--order", default="confidence", metavar="NAME", help="confidence or halton (confidence)")
+    sampling.add_argument(
         "--token-temperature", type=float, metavar="T", help="randomness of the drawing (the model's own)"
     )
-    look.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens only")
-    look.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest that together reach P")
-    look.add_argument("--refine", type=int, default=0, metavar="N", help="draw the least sure tokens again (0 steps)")
+    sampling.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens only")
+    sampling.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest that together reach P")
+    sampling.add_argument(
+        "--refine", type=int, default=0, metavar="N", help="draw the least likely tokens again (0 steps)"
+    )
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    """Which model, on what."""
+    """Model, runtime, threads, memory and adapters."""
     engine = parser.add_argument_group("model and engine")
     engine.add_argument(
         "-m",
@@ -114,14 +116,14 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
     """Whether modules stay in memory, by `--memory`, or where `many` pictures are to be drawn."""
     if args.memory == "low":
-        from amused_lite.memory import spare_memory
+        from amused_lite.memory import use_low_memory
 
-        spare_memory()
+        use_low_memory()
     return many if args.memory is None else args.memory == "fast"
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
-    """Where pictures go and what is printed."""
+    """Output path, metadata, JSON and verbosity."""
     report = parser.add_argument_group("output")
     report.add_argument(
         "-o", "--output", type=named, default="outputs", metavar="PATH", help="a .png file, or a folder (outputs)"
@@ -168,7 +170,7 @@ def check_output(output: str, *suffixes: str) -> tuple[Path, str]:
     return folder, name
 
 
-def warn_dropped(amused: "Amused", prompt: str, negative_prompt: str) -> None:
+def warn_dropped(amused: "AmusedPipeline", prompt: str, negative_prompt: str) -> None:
     """Say on stderr which end of a prompt the model cannot read."""
     for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
         rest = amused.dropped(text)
@@ -177,7 +179,7 @@ def warn_dropped(amused: "Amused", prompt: str, negative_prompt: str) -> None:
             print(f"amused-lite: warning: the {name} is too long for this model; not read: {shown!r}", file=sys.stderr)
 
 
-def warn_adapters(amused: "Amused", prompt: str) -> None:
+def warn_adapters(amused: "AmusedPipeline", prompt: str) -> None:
     """Say on stderr what a user should know about the adapters: that one fits badly, or that its words are missing."""
     remarks = list(amused.info.remarks)
     for adapter, weight in amused.info.adapters:

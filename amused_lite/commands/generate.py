@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from amused_lite.analysis.ranking import Ranker
     from amused_lite.analysis.trace import Decode, Trace
     from amused_lite.files.png import Recipe
-    from amused_lite.pipeline import Amused, Picture
+    from amused_lite.pipeline import AmusedPipeline, Picture
     from amused_lite.sampling.loop import Step
     from amused_lite.sampling.settings import GenerateOptions
 
@@ -81,12 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     best.add_argument(
         "--ranker", type=named, metavar="ARCH:FILE", help="an open_clip architecture and its safetensors weights"
     )
-    look = parser.add_argument_group("a look inside (docs/pictures.md)")
-    look.add_argument(
+    inside = parser.add_argument_group("trace (docs/pictures.md)")
+    inside.add_argument(
         "--maps", type=named, metavar="FOLDER", help="write when and how surely each token was fixed, and what else"
     )
-    look.add_argument("--film", type=named, metavar="FILE", help="write the steps as a .gif, or as a strip into a .png")
-    look.add_argument("--quick-film", action="store_true", help="frames from the colour table, which cost nothing")
+    inside.add_argument(
+        "--film", type=named, metavar="FILE", help="write the steps as a .gif, or as a strip into a .png"
+    )
+    inside.add_argument("--quick-film", action="store_true", help="frames from the colour table, which cost nothing")
     add_engine_flags(parser)
     add_output_flags(parser)
     # What was not said is then known, so that a file can stand in for it.
@@ -98,11 +100,11 @@ class _Job:
     """What is to be drawn."""
 
     args: argparse.Namespace
-    amused: "Amused"
+    amused: "AmusedPipeline"
     prompt: str
     negative_prompt: str
     options: "GenerateOptions"
-    first_picture: int
+    first_image_index: int
 
     def watch(self, steps: "Iterable[Step]", total: int) -> "Iterator[Step]":
         return watched(iter(steps), total, self.args.quiet)
@@ -112,12 +114,12 @@ def run(args: argparse.Namespace) -> int:
     """Make the pictures and print a line for each, or one JSON object."""
     started = time.perf_counter()
     folder, name = check_output(args.output)
-    _check_look(args)
+    _check_trace(args)
     job = _prepare(args)
     ranker = _ranker(job) if args.best_of > 1 else None
     made = []
     for number in range(args.count):
-        made.append(_make(job, ranker, job.first_picture + number * args.best_of, folder, name))
+        made.append(_make(job, ranker, job.first_image_index + number * args.best_of, folder, name))
         now = time.perf_counter()
         made[-1]["seconds"] = round(now - started, 3)
         started = now
@@ -134,7 +136,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
     if recipe is None and args.prompt is None:
         raise ValueError("the following arguments are required: PROMPT, or --from FILE")
 
-    from amused_lite.pipeline import Amused, check_prompts
+    from amused_lite.pipeline import AmusedPipeline, check_prompts
 
     prompt, negative_prompt = args.prompt, args.negative_prompt
     if recipe is not None:
@@ -148,7 +150,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
     many = keeps_loaded(args, args.count * args.best_of > 1 or bool(args.film))
     if recipe is None:
         model, runtime = args.model or "tiny", args.runtime or "auto"
-        amused = Amused.open(model, runtime, args.threads, many, args.adapter, args.style_scale)
+        amused = AmusedPipeline.open(model, runtime, args.threads, many, args.adapter, args.style_scale)
     else:
         amused = open_recorded(recipe.model, recipe.runtime, args, keep_loaded=many)
     _check_size(args.width, args.height, amused.runtime.config.image_size)
@@ -183,15 +185,15 @@ def _make(job: _Job, ranker: "Ranker | None", number: int, folder: "Path", name:
     if ranker is not None:
         return _best(job, ranker, number, path)
     args, options = job.args, job.options
-    look = bool(args.maps or args.film)
-    steps = job.amused.steps(job.prompt, job.negative_prompt, number, options, look)
+    wants_trace = bool(args.maps or args.film)
+    steps = job.amused.steps(job.prompt, job.negative_prompt, number, options, wants_trace)
     seen = job.watch(steps, options.steps + options.refine)
     record: dict[str, Any] = {}
-    if look:
+    if wants_trace:
         from amused_lite.analysis.trace import Trace
 
         trace = Trace.of(seen, job.amused.runtime.config.uvit.mask_token_id)
-        record = _look(job, trace)
+        record = _write_trace(job, trace)
         tokens = trace.tokens
     else:
         *_, last = seen
@@ -236,7 +238,7 @@ def _ranker(job: _Job) -> "Ranker":
     return OpenClipRanker(job.args.ranker)
 
 
-def _look(job: _Job, trace: "Trace") -> dict[str, Any]:
+def _write_trace(job: _Job, trace: "Trace") -> dict[str, Any]:
     """Write maps and film; returns where."""
     from amused_lite.analysis.trace import film_frames, write_film, write_maps
 
@@ -268,7 +270,7 @@ def _print_line(made: dict[str, Any], job: _Job) -> None:
     if job.args.quiet:
         print(made["path"], flush=True)
         return
-    many = job.args.count * job.args.best_of > 1 or job.first_picture
+    many = job.args.count * job.args.best_of > 1 or job.first_image_index
     number = f"  picture {made['picture']}" if many and not job.args.grid else ""
     score = f"  score {made['scores'][made['picture']]:.3f}" if "scores" in made and not job.args.grid else ""
     print(f"{made['path']}  seed {made['seed']}{number}{score}  {made['seconds']:.1f} s", flush=True)
@@ -286,7 +288,7 @@ def _report(made: list[dict[str, Any]], job: _Job) -> dict[str, Any]:
     return {"pictures": pictures, **{name: getattr(recipe, name) for name in (*names, *about)}}
 
 
-def _check_look(args: argparse.Namespace) -> None:
+def _check_trace(args: argparse.Namespace) -> None:
     """Find out before the work what cannot be written or does not go together."""
     if args.film:
         check_output(args.film, ".gif", ".png")

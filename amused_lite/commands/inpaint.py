@@ -1,4 +1,4 @@
-"""`amused-lite inpaint`: a marked part anew."""
+"""`amused-lite inpaint`: draw a masked part of a picture anew."""
 
 import argparse
 
@@ -26,7 +26,7 @@ Everything that is not white keeps its pixels, bit for bit, unless --no-paste sa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A picture, a mask, and what shall be there."""
+    """Declare the options of `inpaint`."""
     parser.description = "Draw a marked part of a picture anew."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="the picture, of any size and common format")

@@ -1,4 +1,4 @@
-"""`amused-lite outpaint`: more picture at the sides."""
+"""`amused-lite outpaint`: extend a picture beyond its edges."""
 
 import argparse
 
@@ -19,7 +19,7 @@ SIDES = ("left", "right", "top", "bottom")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A picture, what lies around it, and how much of that."""
+    """Declare the options of `outpaint`."""
     parser.description = "Draw what lies beyond a picture's edges."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="the picture, of any size and common format")

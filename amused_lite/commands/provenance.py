@@ -1,4 +1,4 @@
-"""Files that remember how they were made, and the models they name. Shared by the subcommands that read them."""
+"""Read recipes out of PNG and .tokens files, and open the model that they name. Shared by several subcommands."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from amused_lite.files.png import Recipe
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
 
 
 def is_tokens_file(path: str | Path) -> bool:
@@ -41,7 +41,7 @@ def read_recorded(path: str | Path) -> "tuple[Recipe, Image.Image | None]":
     return source.recipe, source.image
 
 
-def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loaded: bool = False) -> "Amused":
+def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loaded: bool = False) -> "AmusedPipeline":
     """Open the model that a file names, on the runtime that it names; -m and --runtime override both.
 
     The file may be anyone's: its word opens the bundled model, or one from the hub that is on this machine already. It
@@ -50,7 +50,7 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
     Raises:
         ValueError: the model must be named with -m.
     """
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
     from amused_lite.runtimes.hub import is_here
     from amused_lite.runtimes.open import BUNDLED
 
@@ -60,8 +60,8 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
         )
     chosen, styles = args.model or model, (getattr(args, "adapter", []), getattr(args, "style_scale", None))
     if args.runtime is not None:
-        return Amused.open(chosen, args.runtime, args.threads, keep_loaded, *styles)
+        return AmusedPipeline.open(chosen, args.runtime, args.threads, keep_loaded, *styles)
     try:
-        return Amused.open(chosen, runtime, args.threads, keep_loaded, *styles)
+        return AmusedPipeline.open(chosen, runtime, args.threads, keep_loaded, *styles)
     except (MissingExtraError, ValueError):  # that runtime is unknown, not installed here, or does not run this model
-        return Amused.open(chosen, "auto", args.threads, keep_loaded, *styles)
+        return AmusedPipeline.open(chosen, "auto", args.threads, keep_loaded, *styles)

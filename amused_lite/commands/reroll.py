@@ -1,4 +1,4 @@
-"""`amused-lite reroll`: the least sure tokens once more."""
+"""`amused-lite reroll`: draw the least likely tokens of a picture again."""
 
 import argparse
 
@@ -15,7 +15,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A picture, and how much of it is to be drawn again."""
+    """Declare the options of `reroll`."""
     parser.description = "Draw the tokens again that the model itself finds least likely, and keep the rest."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="the picture, of any size and common format")

@@ -18,7 +18,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A file, and how to print."""
+    """Declare the options of `show`."""
     parser.description = "Print the recipe in a picture or tokens file."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="a PNG or .tokens file that amused-lite made")
@@ -53,9 +53,9 @@ def _lines(recipe: "Recipe") -> dict[str, str]:
         guidance += f", from {first:g} to {last:g} of the way"
     if recipe.guidance_every > 1:
         guidance += f", negative prompt every {recipe.guidance_every} steps"
-    law = f"temperature {recipe.token_temperature:g}"
-    law += f", top-k {recipe.top_k}" if recipe.top_k is not None else ""
-    law += f", top-p {recipe.top_p:g}" if recipe.top_p is not None else ""
+    drawn_by = f"temperature {recipe.token_temperature:g}"
+    drawn_by += f", top-k {recipe.top_k}" if recipe.top_k is not None else ""
+    drawn_by += f", top-p {recipe.top_p:g}" if recipe.top_p is not None else ""
     start, end = recipe.mask_temperature
     order = f"{recipe.order}, {recipe.mask_schedule} schedule, mask temperature {start:g} to {end:g}"
     lines = {"prompt": recipe.prompt}
@@ -68,7 +68,7 @@ def _lines(recipe: "Recipe") -> dict[str, str]:
         "seed": seed,
         "steps": steps,
         "guidance": guidance,
-        "tokens": law,
+        "tokens": drawn_by,
         "order": order,
         "size": size,
         "model": f"{recipe.model}, {recipe.model_hash[:10]}",

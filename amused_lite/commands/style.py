@@ -1,4 +1,4 @@
-"""`amused-lite style`: learn a look from a few pictures, and look after the files that carry it."""
+"""`amused-lite style`: learn a style from a few pictures, in one or two rounds; show and convert adapter files."""
 
 import argparse
 import re
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from amused_lite.arguments import named, number, path, present, threads, whole
 from amused_lite.commands.flags import slug
 from amused_lite.extras import require_extra
-from amused_lite.style.config import recipe_of, sample_prompts
+from amused_lite.style.config import sample_prompts, train_config_of
 from amused_lite.terminal import printable, shortened
 
 if TYPE_CHECKING:
-    from amused_lite.style.config import StyleRecipe
+    from amused_lite.style.config import StyleTrainConfig
     from amused_lite.style.job import StyleJob
     from amused_lite.style.session import StyleEvent
-    from amused_lite.training.base_model import Base
+    from amused_lite.training.base_model import BaseModel
 
 EXAMPLES = """\
 examples:
@@ -104,12 +104,14 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prior-prompt", action="append", metavar="TEXT", help="what the base's own pictures show")
     parser.add_argument("--no-early-stop", action="store_true", help="run all steps, and keep the last")
     parser.add_argument("--no-samples", action="store_true", help="draw nothing meanwhile")
-    recipe = parser.add_argument_group("recipe (the model's own unless said)")
+    train_config = parser.add_argument_group("recipe (the model's own unless said)")
     for name, (kind, purpose) in _RECIPE_FLAGS.items():
-        recipe.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=purpose)
-    recipe.add_argument("--targets", type=lambda text: tuple(text.split(",")), metavar="A,B", help="what is adapted")
-    recipe.add_argument("--int8-base", action="store_true", help="frozen matrices in 8 bits (needs bitsandbytes)")
-    recipe.add_argument("--checkpointing", action="store_true", help="less memory, a third more time")
+        train_config.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=purpose)
+    train_config.add_argument(
+        "--targets", type=lambda text: tuple(text.split(",")), metavar="A,B", help="what is adapted"
+    )
+    train_config.add_argument("--int8-base", action="store_true", help="frozen matrices in 8 bits (needs bitsandbytes)")
+    train_config.add_argument("--checkpointing", action="store_true", help="less memory, a third more time")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,11 +136,11 @@ def _train(args: argparse.Namespace) -> int:
 def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: Path, model: str) -> int:
     from amused_lite.style.job import work_folder
     from amused_lite.style.session import learn
-    from amused_lite.training.base_model import Base
+    from amused_lite.training.base_model import BaseModel
 
-    base = Base.open(model, args.threads, args.device)
+    base = BaseModel.open(model, args.threads, args.device)
     targets = args.targets or (("attention",) if args.kind == "bottleneck" else ())
-    recipe = _recipe(args, recipe_of(base.preset, targets))
+    train_config = _recipe(args, train_config_of(base.preset, targets))
     if getattr(args, "propose", None):
         pictures = _chosen_captions(args, base, pictures)
     learned = learn(
@@ -146,7 +148,7 @@ def _learn(args: argparse.Namespace, pictures: Sequence[Any], style: str, out: P
         pictures,
         style,
         out,
-        recipe,
+        train_config,
         _print_event,
         prompts=() if args.no_samples else args.sample_prompt or sample_prompts(base.preset),
         early_stop=not args.no_early_stop,
@@ -177,7 +179,7 @@ def _print_event(event: "StyleEvent") -> None:
         print(f"step {event.done}: {scores}, {event.path}", flush=True)
 
 
-def _chosen_captions(args: argparse.Namespace, base: "Base", pictures: Sequence[Any]) -> Sequence[Any]:
+def _chosen_captions(args: argparse.Namespace, base: "BaseModel", pictures: Sequence[Any]) -> Sequence[Any]:
     from amused_lite.analysis.ranking import OwnRanker
     from amused_lite.style.data import proposed, readable
 
@@ -195,31 +197,31 @@ def _chosen_captions(args: argparse.Namespace, base: "Base", pictures: Sequence[
     return chosen
 
 
-def _recipe(args: argparse.Namespace, recipe: "StyleRecipe") -> "StyleRecipe":
+def _recipe(args: argparse.Namespace, train_config: "StyleTrainConfig") -> "StyleTrainConfig":
     from dataclasses import replace
 
     names = [name.replace("-", "_") for name in (*_RECIPE_FLAGS, "targets")]
     values = {name: value for name in names if (value := getattr(args, name)) is not None}
     if values.get("optimizer") == "adamw8bit" or args.int8_base:
         require_extra("style", "8-bit training", "bitsandbytes")
-    return replace(recipe, **values, int8_base=args.int8_base, checkpointing=args.checkpointing)
+    return replace(train_config, **values, int8_base=args.int8_base, checkpointing=args.checkpointing)
 
 
 def _print_cost(job: "StyleJob") -> None:
-    cost, recipe = job.cost(), job.recipe
+    cost, train_config = job.cost(), job.train_config
     numbers = sum(parameter.numel() for parameter in job.attached.parameters())
     memory = f", {cost.bytes / 2**30:.1f} GB of memory" if cost.bytes else ""
     learned = f"{numbers:,} numbers to learn, {numbers * 2 / 1e6:.1f} MB"
-    crops = "" if recipe.decoder else f", {recipe.crops_of(len(job.pictures))} crops of each"
+    crops = "" if train_config.decoder else f", {train_config.crops_of(len(job.pictures))} crops of each"
     print(f"{len(job.pictures)} pictures{crops}; {learned}")
-    time = f"{cost.seconds:.2f} s each: {cost.seconds * recipe.steps / 60:.0f} minutes"
-    print(f"{recipe.steps} steps of {recipe.batch}, {time}{memory}", flush=True)
+    time = f"{cost.seconds:.2f} s each: {cost.seconds * train_config.steps / 60:.0f} minutes"
+    print(f"{train_config.steps} steps of {train_config.batch}, {time}{memory}", flush=True)
 
 
 def _feedback(args: argparse.Namespace) -> int:
     require_extra("torch", "style feedback", "torch", "safetensors")
     from amused_lite.adapters.file import load_adapter
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
     from amused_lite.style import feedback as style_feedback
     from amused_lite.style.data import StylePicture, find_pictures, open_picture, readable
     from amused_lite.style.job import check_out, work_folder
@@ -228,7 +230,7 @@ def _feedback(args: argparse.Namespace) -> int:
     record = load_adapter(args.adapter).record
     originals = find_pictures(args.pictures, args.caption or ("a picture",))
     model = args.model or record.base_model
-    amused = Amused.open(model, threads=args.threads, keep_loaded=True, adapters=[str(args.adapter)])
+    amused = AmusedPipeline.open(model, threads=args.threads, keep_loaded=True, adapters=[str(args.adapter)])
     size = amused.runtime.config.image_size
     folder = work_folder(args.out) / "candidates"
     candidates = style_feedback.draw_candidates(

@@ -11,7 +11,7 @@ from amused_lite.commands.provenance import is_tokens_file, open_recorded, read_
 
 if TYPE_CHECKING:
     from amused_lite.files.tokens import TokenFile
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
 
 _EXAMPLES = """\
 examples:
@@ -24,7 +24,7 @@ Existing files are never overwritten: a name that is taken gets a number.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A file, where the other one goes, and what decodes it."""
+    """Declare the options of `tokens`."""
     parser.description = "Turn a picture that amused-lite made into a .tokens file, or such a file into the picture."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="a PNG with a recipe, or a .tokens file")
@@ -71,7 +71,7 @@ def _decode(args: argparse.Namespace, source: Path) -> Path:
     return save_png(amused.decode(found.tokens), folder / (name or f"{source.stem}.png"), recipe)
 
 
-def _check_model(amused: "Amused", found: "TokenFile", source: Path) -> None:
+def _check_model(amused: "AmusedPipeline", found: "TokenFile", source: Path) -> None:
     uvit = amused.runtime.config.uvit
     if (found.codebook_size, len(found.tokens)) != (uvit.codebook_size, uvit.num_tokens):
         theirs = f"{len(found.tokens)} tokens out of {found.codebook_size}"

@@ -90,7 +90,7 @@ def _build(args: argparse.Namespace) -> "Build":
     if args.steps:
         *_, last = build.parts
         part = build.parts[last]
-        build = replace(build, parts=build.parts | {last: replace(part, recipe=replace(part.recipe, steps=args.steps))})
+        build = replace(build, parts=build.parts | {last: replace(part, recipe=replace(part.train_config, steps=args.steps))})
     return build
 
 

@@ -18,7 +18,7 @@ Strength 0.3 keeps most of the picture, 0.5 its layout, 1.0 nothing but what is 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A picture, what it shall show, and how much may change."""
+    """Declare the options of `vary`."""
     parser.description = "Make variations of a picture: a part of its tokens is drawn anew (image to image)."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="the picture, of any size and common format")

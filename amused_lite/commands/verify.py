@@ -10,9 +10,9 @@ from amused_lite.commands.provenance import open_recorded, read_recorded
 from amused_lite.terminal import printable
 
 if TYPE_CHECKING:
-    from amused_lite.analysis.verify import Verdict
+    from amused_lite.analysis.verify import Verification
     from amused_lite.files.png import Recipe
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
 
 _EXAMPLES = """\
 examples:
@@ -26,7 +26,7 @@ DIFFERS = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A file, and what to make it again with."""
+    """Declare the options of `verify`."""
     parser.description = "Make a picture again from the recipe in its file, and compare tokens and pixels."
     parser.epilog = _EXAMPLES
     parser.add_argument("file", metavar="FILE", help="a PNG or .tokens file that amused-lite made")
@@ -56,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
     return 0 if verdict.identical else DIFFERS
 
 
-def _report(verdict: "Verdict") -> dict[str, object]:
+def _report(verdict: "Verification") -> dict[str, object]:
     psnr = verdict.psnr if verdict.psnr is None or math.isfinite(verdict.psnr) else str(verdict.psnr)  # JSON has no inf
     return {"identical": verdict.identical, "tampered": verdict.tampered, **vars(verdict), "psnr": psnr}
 
 
-def _lines(verdict: "Verdict", recipe: "Recipe", amused: "Amused") -> list[str]:
+def _lines(verdict: "Verification", recipe: "Recipe", amused: "AmusedPipeline") -> list[str]:
     """The verdict first, then what explains it."""
     if verdict.differing:
         tokens = f"{verdict.differing} of {verdict.tokens} tokens differ"
@@ -84,7 +84,7 @@ def _lines(verdict: "Verdict", recipe: "Recipe", amused: "Amused") -> list[str]:
     return said
 
 
-def _pixels(verdict: "Verdict") -> str:
+def _pixels(verdict: "Verification") -> str:
     if verdict.psnr is None:
         return ""
     if verdict.psnr == math.inf:

@@ -33,7 +33,7 @@ The same seed and settings give the same frames. Existing files are never overwr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to draw, how it moves, where it goes."""
+    """Declare the options of `video`."""
     parser.description = "Make a short video: key frames, one for each prompt, that move (docs/pictures.md)."
     parser.epilog = _EXAMPLES
     parser.add_argument("prompt", metavar="PROMPT", nargs="+", help="what to draw, in quotes; one for each key frame")
@@ -72,13 +72,13 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from amused_lite.analysis.video import Motion, describe, make_frames, write_video
-    from amused_lite.pipeline import Amused
+    from amused_lite.pipeline import AmusedPipeline
 
     fields = Motion.__dataclass_fields__
     motion = Motion(**{field: getattr(args, field) for field in fields})
     options = options_from(args)
     keep = keeps_loaded(args, True)
-    amused = Amused.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+    amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
     for prompt in args.prompt:
         warn_dropped(amused, prompt, args.negative_prompt)
         warn_adapters(amused, prompt)

@@ -1,4 +1,4 @@
-"""Editing: any picture to start from, any of its tokens as the question. NumPy and Pillow; knows no engine.
+"""Edits of pictures: vary, edit, reroll, inpaint and outpaint. NumPy and Pillow; knows no engine.
 
 Each operation makes a `Task`: the steps can be watched, and the result is a `Picture` whose recipe is enough to do it
 again (`repeat`). What happens to tokens is `token_operations`; here is the way from a picture to tokens and back.
@@ -22,13 +22,13 @@ from amused_lite.editing.geometry import (
     widen,
 )
 from amused_lite.editing.token_operations import count_steps, edit_steps, pack_cells
-from amused_lite.files.images import Source, to_area
+from amused_lite.files.images import SourceImage, to_area
 from amused_lite.files.png import Edit, Recipe
-from amused_lite.pipeline import Amused, Picture, check_prompts
+from amused_lite.pipeline import AmusedPipeline, Picture, check_prompts
 from amused_lite.sampling.loop import Step
 from amused_lite.sampling.settings import GenerateOptions
 
-Editable: TypeAlias = Source | Picture | Image.Image
+Editable: TypeAlias = SourceImage | Picture | Image.Image
 
 STRENGTH = 0.5  # of a variation
 EDIT_SHARE, EDIT_TOP_K = 0.16, 3  # twice Muse's share, in half as many rounds: docs/editing.md measures
@@ -40,13 +40,13 @@ INPAINT_SCHEDULE = "linear"  # as the published pipeline's; docs/editing.md meas
 class Task:
     """An edit that is ready to be drawn. `dataclasses.replace` another `picture` for another result."""
 
-    amused: Amused
+    amused: AmusedPipeline
     prompt: str
     negative_prompt: str
     options: GenerateOptions
     edit: Edit
     compose: Callable[[np.ndarray], Image.Image]  # from all tokens to the finished picture
-    picture: int = 0
+    image_index: int = 0
 
     def __post_init__(self) -> None:
         self.steps()  # finds out what is wrong before anyone waits
@@ -59,13 +59,13 @@ class Task:
     def steps(self) -> Iterator[Step]:
         """The steps, for progress and cancelling; hand the last one's tokens to `finish`."""
         conditioning = self.amused.condition(self.prompt, self.negative_prompt, self.options)
-        return edit_steps(self.amused.runtime, conditioning, self.options, self.picture, self.edit)
+        return edit_steps(self.amused.runtime, conditioning, self.options, self.image_index, self.edit)
 
     def finish(self, tokens: np.ndarray) -> Picture:
         """The picture of tokens (N,)."""
         image = self.compose(tokens)
         words = self.prompt, self.negative_prompt
-        return self.amused.finish(tokens, *words, self.picture, self.options, self.edit, image)
+        return self.amused.finish(tokens, *words, self.image_index, self.options, self.edit, image)
 
     def run(self) -> Picture:
         """All steps, then the picture."""
@@ -74,11 +74,11 @@ class Task:
 
 
 def vary(
-    amused: Amused,
+    amused: AmusedPipeline,
     source: Editable,
     prompt: str | None = None,
     negative_prompt: str = "",
-    picture: int = 0,
+    image_index: int = 0,
     strength: float = STRENGTH,
     lock: Image.Image | None = None,
     pad: bool = False,
@@ -91,7 +91,7 @@ def vary(
         source: the picture. Of one that is not square, the middle is used.
         prompt: what it shall show; None is the prompt that the picture was made from.
         negative_prompt: what to keep away from.
-        picture: number of the result within its seed.
+        image_index: number of the result within its seed.
         strength: above 0 and at most 1, which draws everything anew; `steps * strength` steps are run.
         lock: white where tokens must stay as they are, of any size.
         pad: use all of a picture that is not square.
@@ -101,15 +101,15 @@ def vary(
         ValueError: there is nothing to draw, or a number is out of range.
     """
     words = _words(source, prompt, negative_prompt)
-    return _whole(amused, source, words, picture, "vary", {"strength": strength}, lock, pad, options)
+    return _whole(amused, source, words, image_index, "vary", {"strength": strength}, lock, pad, options)
 
 
 def edit(
-    amused: Amused,
+    amused: AmusedPipeline,
     source: Editable,
     prompt: str,
     negative_prompt: str = "",
-    picture: int = 0,
+    image_index: int = 0,
     share: float = EDIT_SHARE,
     lock: Image.Image | None = None,
     pad: bool = False,
@@ -118,7 +118,7 @@ def edit(
     """Mask-free editing (Muse, Chang et al. 2023, section 4.3): the picture drifts to the prompt, without a mask.
 
     Args:
-        amused, source, negative_prompt, picture, lock, pad: see `vary`.
+        amused, source, negative_prompt, image_index, lock, pad: see `vary`.
         prompt: the whole new picture, not the change.
         share: of the tokens, chosen at random, that each step draws anew.
         options: the fields of `GenerateOptions`; `steps` is the number of rounds, `top_k` is 3 unless given.
@@ -128,15 +128,15 @@ def edit(
     """
     options = {"top_k": EDIT_TOP_K} | options
     words = _words(source, prompt, negative_prompt)
-    return _whole(amused, source, words, picture, "edit", {"share": share}, lock, pad, options)
+    return _whole(amused, source, words, image_index, "edit", {"share": share}, lock, pad, options)
 
 
 def reroll(
-    amused: Amused,
+    amused: AmusedPipeline,
     source: Editable,
     prompt: str | None = None,
     negative_prompt: str = "",
-    picture: int = 0,
+    image_index: int = 0,
     share: float = REROLL_SHARE,
     lock: Image.Image | None = None,
     pad: bool = False,
@@ -145,23 +145,23 @@ def reroll(
     """Draw the tokens again that the model finds least likely, and keep the others.
 
     Args:
-        amused, source, prompt, negative_prompt, picture, lock, pad, options: see `vary`.
+        amused, source, prompt, negative_prompt, image_index, lock, pad, options: see `vary`.
         share: how many of the tokens that are not locked.
 
     Raises:
         ValueError: see `vary`.
     """
     words = _words(source, prompt, negative_prompt)
-    return _whole(amused, source, words, picture, "reroll", {"share": share}, lock, pad, options)
+    return _whole(amused, source, words, image_index, "reroll", {"share": share}, lock, pad, options)
 
 
 def inpaint(
-    amused: Amused,
+    amused: AmusedPipeline,
     source: Editable,
     mask: Image.Image,
     prompt: str,
     negative_prompt: str = "",
-    picture: int = 0,
+    image_index: int = 0,
     paste: bool = True,
     feather: int | None = None,
     **options: Any,
@@ -171,7 +171,7 @@ def inpaint(
     Of a large picture the model sees a square around the marked part (`geometry.box_around`).
 
     Args:
-        amused, source, negative_prompt, picture: see `vary`.
+        amused, source, negative_prompt, image_index: see `vary`.
         mask: white where something else shall be, of any size.
         prompt: the whole new picture, not the marked part alone.
         paste: lay the new part into the earlier picture; False gives the model's own picture of the whole square.
@@ -200,15 +200,15 @@ def inpaint(
         drawn.paste(part, (box.left, box.top))
         return paste_back(image, drawn, area, feather) if paste else drawn
 
-    return Task(amused, prompt, negative_prompt, chosen, record, compose, picture)
+    return Task(amused, prompt, negative_prompt, chosen, record, compose, image_index)
 
 
 def outpaint(
-    amused: Amused,
+    amused: AmusedPipeline,
     source: Editable,
     prompt: str | None = None,
     negative_prompt: str = "",
-    picture: int = 0,
+    image_index: int = 0,
     left: int = 0,
     right: int = 0,
     top: int = 0,
@@ -222,7 +222,7 @@ def outpaint(
     The model sees the picture at the size at which its shorter side is that of the model's pictures.
 
     Args:
-        amused, source, prompt, negative_prompt, picture, options: see `vary`.
+        amused, source, prompt, negative_prompt, image_index, options: see `vary`.
         left, right, top, bottom: px to add at each side.
         paste: lay the earlier picture into the result; False gives the model's own picture of everything.
         feather: px beyond the edges over which colours are matched; None is the width of a token.
@@ -255,10 +255,10 @@ def outpaint(
         return paste_back(before, drawn, area, feather)
 
     record = Edit("outpaint", settings, own.ravel())
-    return Task(amused, *words, GenerateOptions(**options), record, compose, picture)
+    return Task(amused, *words, GenerateOptions(**options), record, compose, image_index)
 
 
-def repeat(amused: Amused, recipe: Recipe) -> np.ndarray:
+def repeat(amused: AmusedPipeline, recipe: Recipe) -> np.ndarray:
     """The tokens (N,) of a picture, drawn again from its recipe, whichever operation made it.
 
     Raises:
@@ -273,17 +273,17 @@ def repeat(amused: Amused, recipe: Recipe) -> np.ndarray:
         steps = edit_steps(amused.runtime, conditioning, options, recipe.picture, recipe.edit)
     for step in steps:
         if step.index + 1 == recipe.stopped_after:
-            return step.guess[0]
+            return step.sampled_tokens[0]
     if recipe.stopped_after is not None:
         raise ValueError(f"the recipe was stopped after step {recipe.stopped_after} and has only {step.steps}")
     return step.tokens[0]
 
 
 def _whole(
-    amused: Amused,
+    amused: AmusedPipeline,
     source: Editable,
     words: tuple[str, str],
-    picture: int,
+    image_index: int,
     operation: str,
     numbers: dict[str, float],
     lock: Image.Image | None,
@@ -305,13 +305,13 @@ def _whole(
         return drawn.crop(tuple(round(place * scale) for place in places))  # type: ignore[arg-type]  # four of them
 
     record = Edit(operation, settings, _tokens(amused, source, box))
-    return Task(amused, *words, GenerateOptions(**options), record, compose, picture)
+    return Task(amused, *words, GenerateOptions(**options), record, compose, image_index)
 
 
-def _as_source(picture: Editable) -> Source:
+def _as_source(picture: Editable) -> SourceImage:
     if isinstance(picture, Image.Image):
-        return Source(picture.convert("RGB"))
-    return picture if isinstance(picture, Source) else Source(picture.image, picture.recipe)
+        return SourceImage(picture.convert("RGB"))
+    return picture if isinstance(picture, SourceImage) else SourceImage(picture.image, picture.recipe)
 
 
 def _words(source: Editable, prompt: str | None, negative_prompt: str) -> tuple[str, str]:
@@ -331,7 +331,7 @@ def _feather(given: int | None, cell: float) -> int:
     return max(1, round(cell)) if given is None else given
 
 
-def _tokens(amused: Amused, source: Source, box: Box) -> np.ndarray:
+def _tokens(amused: AmusedPipeline, source: SourceImage, box: Box) -> np.ndarray:
     """The tokens (N,) of a square: those it was drawn from where they are known, else read from its px."""
     config = amused.runtime.config
     cell, grid, size = config.vqgan.downsample_factor, config.uvit.grid, config.image_size
@@ -344,7 +344,7 @@ def _tokens(amused: Amused, source: Source, box: Box) -> np.ndarray:
     return tokens
 
 
-def _own_tokens(amused: Amused, source: Source) -> np.ndarray | None:
+def _own_tokens(amused: AmusedPipeline, source: SourceImage) -> np.ndarray | None:
     """The tokens (h, w) of a picture that this model drew and that is still as large as it was drawn."""
     recipe, config = source.recipe, amused.runtime.config
     if recipe is None or recipe.model_hash != amused.info.model_hash:

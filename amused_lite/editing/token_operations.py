@@ -18,7 +18,7 @@ from amused_lite.editing.geometry import MAX_TOKENS, window_starts
 from amused_lite.files.png import Edit
 from amused_lite.runtimes.base import Runtime
 from amused_lite.sampling import noise
-from amused_lite.sampling.loop import Step, mask_least_sure, sureness, unmask_tokens
+from amused_lite.sampling.loop import Step, mask_least_likely, token_log_likelihood, unmask_tokens
 from amused_lite.sampling.schedule import first_step_for, start_masked
 from amused_lite.sampling.settings import GenerateOptions, Settings
 
@@ -28,7 +28,7 @@ EDGE = 16  # a window's outer sixteenth of tokens is taken for its edge
 
 
 def edit_steps(
-    runtime: Runtime, conditioning: Conditioning, options: GenerateOptions, picture: int, edit: Edit
+    runtime: Runtime, conditioning: Conditioning, options: GenerateOptions, image_index: int, edit: Edit
 ) -> Iterator[Step]:
     """Do what a record says: the steps, with all of the edit's tokens (1, N) in each.
 
@@ -41,7 +41,7 @@ def edit_steps(
         raise ValueError("refine is for new pictures; leave it out and use reroll on the result")
     options.complete(runtime.config)
     try:
-        return _OPERATIONS[edit.operation](_Job(runtime, conditioning, options, picture, edit))
+        return _OPERATIONS[edit.operation](_EditRun(runtime, conditioning, options, image_index, edit))
     except (KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise ValueError(f"the record of the edit is not whole ({type(error).__name__}: {error})") from error
 
@@ -74,13 +74,13 @@ def unpack_cells(text: str | None, count: int) -> np.ndarray:
     return np.unpackbits(bits, count=count).astype(bool)
 
 
-class _Job(NamedTuple):
-    """What an operation works with."""
+class _EditRun(NamedTuple):
+    """One edit under way: model, prompt, settings and the earlier tokens."""
 
     runtime: Runtime
     conditioning: Conditioning
     options: GenerateOptions
-    picture: int
+    image_index: int
     edit: Edit
 
     @property
@@ -97,7 +97,7 @@ class _Job(NamedTuple):
         return unmask_tokens(
             self.runtime,
             self.conditioning,
-            picture=self.picture,
+            image_index=self.image_index,
             tokens=tokens[None],
             noise_step=FIRST_STEP + noise_step,
             **given,
@@ -126,7 +126,7 @@ class _Job(NamedTuple):
 
     def shuffled(self, free: np.ndarray, step: int = 0) -> np.ndarray:
         """The places of the free tokens in random order, from the seed's own stream."""
-        chance = noise.mask_noise(self.options.seed, self.picture, step, self.uvit.num_tokens)
+        chance = noise.mask_noise(self.options.seed, self.image_index, step, self.uvit.num_tokens)
         return np.argsort(np.where(free, -chance, np.inf), kind="stable")[: free.sum()]
 
     def mask(self, tokens: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ class _Job(NamedTuple):
         return masked
 
 
-def _vary(job: _Job) -> Iterator[Step]:
+def _vary(job: _EditRun) -> Iterator[Step]:
     """Image to image (aMUSEd, section 4): mask as many tokens as a late step would leave, and go on from there."""
     settings, free = job.settings, job.free()
     first, total = first_step_for(job.edit.settings["strength"], settings.steps), int(free.sum())
@@ -145,13 +145,13 @@ def _vary(job: _Job) -> Iterator[Step]:
     return job.unmask(start, first, first_step=first, open_tokens=total)
 
 
-def _inpaint(job: _Job) -> Iterator[Step]:
+def _inpaint(job: _EditRun) -> Iterator[Step]:
     """Draw the marked cells anew, from the others (MaskGIT, section 4.3)."""
     cells = unpack_cells(job.edit.settings["cells"], job.uvit.num_tokens)
     return job.unmask(np.where(cells, np.int32(job.uvit.mask_token_id), job.tokens()))
 
 
-def _edit(job: _Job) -> Iterator[Step]:
+def _edit(job: _EditRun) -> Iterator[Step]:
     """Mask-free editing (Muse, Chang et al. 2023, section 4.3): a small random share is drawn again, over and over.
 
     Each of `settings.steps` masks its own share and draws all of it, so that the picture drifts to the prompt. Unlike
@@ -176,20 +176,20 @@ def _edit(job: _Job) -> Iterator[Step]:
     return steps(tokens)
 
 
-def _reroll(job: _Job) -> Iterator[Step]:
+def _reroll(job: _EditRun) -> Iterator[Step]:
     """Draw the tokens again that the model finds least likely (as Token-Critic, Lezama et al. 2022, with no critic)."""
     free, tokens = job.free(), job.tokens()
     count = job.share(free)
 
     def steps() -> Iterator[Step]:
-        sure = sureness(job.runtime, job.conditioning, tokens[None], job.settings.guidance_scale)
-        sure[:, ~free] = np.inf
-        yield from job.unmask(mask_least_sure(tokens[None], sure, count, job.uvit.mask_token_id)[0])
+        log_likelihood = token_log_likelihood(job.runtime, job.conditioning, tokens[None], job.settings.guidance_scale)
+        log_likelihood[:, ~free] = np.inf
+        yield from job.unmask(mask_least_likely(tokens[None], log_likelihood, count, job.uvit.mask_token_id)[0])
 
     return steps()
 
 
-def _outpaint(job: _Job) -> Iterator[Step]:
+def _outpaint(job: _EditRun) -> Iterator[Step]:
     """Draw a larger canvas around known tokens, window by window from there outwards, each half over drawn ones.
 
     A model draws its pictures' edges as edges. So what a window drew at a side where the canvas goes on unknown is
@@ -201,15 +201,18 @@ def _outpaint(job: _Job) -> Iterator[Step]:
     each = job.options.steps
 
     def steps() -> Iterator[Step]:
-        guess = canvas.copy()
+        sampled_tokens = canvas.copy()
         for number, (top, left) in enumerate(windows):
             part = np.s_[top : top + grid, left : left + grid]
             drawn = canvas[part] == job.uvit.mask_token_id
             for step in job.unmask(canvas[part].ravel(), number * each):
-                canvas[part], guess[part] = step.tokens.reshape(grid, grid), step.guess.reshape(grid, grid)
+                canvas[part], sampled_tokens[part] = (
+                    step.tokens.reshape(grid, grid),
+                    step.sampled_tokens.reshape(grid, grid),
+                )
                 if step.index == each - 1:
                     canvas[part][drawn & _at_open_sides(canvas, top, left, job.uvit)] = job.uvit.mask_token_id
-                whole = canvas.reshape(1, -1).copy(), guess.reshape(1, -1).copy()
+                whole = canvas.reshape(1, -1).copy(), sampled_tokens.reshape(1, -1).copy()
                 yield Step(number * each + step.index, len(windows) * each, *whole)
 
     return steps()

@@ -18,7 +18,7 @@ from amused_lite.analysis.ranking import OwnRanker, as_draft, candidates, finish
 from amused_lite.evaluation.judge import Judge
 from amused_lite.evaluation.judge_training import default_judge_path
 from amused_lite.evaluation.metrics import has_nothing_else, has_subjects
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training.scenes import HeldoutPrompt, heldout_prompts
 
@@ -26,7 +26,12 @@ Right = tuple[bool, bool]  # every thing is there; and nothing else is
 
 
 def compare(
-    amused: Amused, judge: Judge, prompts: Sequence[HeldoutPrompt], options: GenerateOptions, count: int, drafts: int
+    amused: AmusedPipeline,
+    judge: Judge,
+    prompts: Sequence[HeldoutPrompt],
+    options: GenerateOptions,
+    count: int,
+    drafts: int,
 ) -> dict[str, list[Right]]:
     """For each way to choose, whether its picture of each prompt is right; prompt k is drawn with seed k.
 
@@ -43,7 +48,7 @@ def compare(
         numbers, each = range(count), GenerateOptions(**{**vars(options), "seed": seed})
 
         def right(picture: Picture, entry: HeldoutPrompt = entry) -> Right:
-            detection = judge.look(picture.image)
+            detection = judge.detect(picture.image)
             return has_subjects(entry.scene, detection), has_nothing_else(entry.scene, detection)
 
         began = time.perf_counter()
@@ -79,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=12, help="unmask steps (12)")
     parser.add_argument("--judge", type=Path, default=default_judge_path(), help="the judge's weights")
     args = parser.parse_args(arguments)
-    amused = Amused.open(args.model, keep_loaded=True)
+    amused = AmusedPipeline.open(args.model, keep_loaded=True)
     options = GenerateOptions(steps=args.steps)
     prompts = heldout_prompts()[: args.count]
     found = compare(amused, Judge.load(args.judge), prompts, options, args.best_of, args.draft_steps)

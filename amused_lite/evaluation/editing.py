@@ -20,7 +20,7 @@ from amused_lite.editing.operations import edit, inpaint, outpaint, vary
 from amused_lite.evaluation.judge import Detection, Judge
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
 from amused_lite.evaluation.metrics import Figure, has_nothing_else, has_subjects, table
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.training.scenes import (
     BACKDROPS,
     CELL,
@@ -70,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """A case and what became of it."""
+    """A case, its edited picture, and what the judge detects in it."""
 
     case: Case
     image: Image.Image
@@ -98,21 +98,21 @@ def changing_cases(count: int) -> list[Case]:
     return cases
 
 
-def replace_things(amused: Amused, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
+def replace_things(amused: AmusedPipeline, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
     """Inpaint the box of the thing that goes."""
     for case in replacing_cases(count):
         image = inpaint(amused, case.image, case.mask, case.prompt, seed=case.number, **options).run().image
-        yield EditOutcome(case, image, judge.look(image))
+        yield EditOutcome(case, image, judge.detect(image))
 
 
-def change_things(amused: Amused, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
+def change_things(amused: AmusedPipeline, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
     """Edit without a mask."""
     for case in changing_cases(count):
         image = edit(amused, case.image, case.prompt, seed=case.number, **options).run().image
-        yield EditOutcome(case, image, judge.look(image))
+        yield EditOutcome(case, image, judge.detect(image))
 
 
-def widen_pictures(amused: Amused, count: int, **options: Any) -> Iterator[tuple[Image.Image, Image.Image]]:
+def widen_pictures(amused: AmusedPipeline, count: int, **options: Any) -> Iterator[tuple[Image.Image, Image.Image]]:
     """Double the canvas to the right, with more of the backdrop: the result, and the same without matched colours."""
     for number in range(count):
         scene = _scene(("single",), f"widen/{number}")
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="the judge's weights; taught once, in about 8 minutes, if absent")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="write the guide's pictures there")
     args = parser.parse_args()
-    amused = Amused.open(args.model, args.runtime, args.threads, keep_loaded=True)
+    amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep_loaded=True)
     path = args.judge or default_judge_path()
     judge = Judge.load(path) if path.exists() else train_judge(path=path)
 
@@ -200,7 +200,11 @@ def main() -> None:
 
 
 def write_pictures(
-    amused: Amused, replaced: list[EditOutcome], changed: list[EditOutcome], widened: list[Image.Image], folder: Path
+    amused: AmusedPipeline,
+    replaced: list[EditOutcome],
+    changed: list[EditOutcome],
+    widened: list[Image.Image],
+    folder: Path,
 ) -> None:
     """The first cases of each kind, nothing selected."""
     folder.mkdir(parents=True, exist_ok=True)

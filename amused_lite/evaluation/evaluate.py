@@ -10,13 +10,13 @@ from PIL import Image
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.evaluation.judge import Judge
 from amused_lite.evaluation.metrics import Figure, Pixels, score
-from amused_lite.pipeline import Amused, to_image
+from amused_lite.pipeline import AmusedPipeline, to_image
 from amused_lite.training.scenes import HeldoutPrompt
 
 SHEET = 24  # pictures on a contact sheet
 
 
-def draw_prompts(amused: Amused, prompts: Sequence[HeldoutPrompt], **options: Any) -> Iterator[Image.Image]:
+def draw_prompts(amused: AmusedPipeline, prompts: Sequence[HeldoutPrompt], **options: Any) -> Iterator[Image.Image]:
     """A picture of each prompt; prompt k is drawn with seed k."""
     for seed, entry in enumerate(prompts):
         yield amused.generate(entry.prompt, seed=seed, **options).image
@@ -24,7 +24,7 @@ def draw_prompts(amused: Amused, prompts: Sequence[HeldoutPrompt], **options: An
 
 def judge_pictures(judge: Judge, prompts: Sequence[HeldoutPrompt], pictures: Sequence[Image.Image]) -> list[Figure]:
     """The figures of `score`, each with its n."""
-    return score(prompts, [judge.look(picture) for picture in pictures])
+    return score(prompts, [judge.detect(picture) for picture in pictures])
 
 
 def sheet_of(prompts: Sequence[HeldoutPrompt], pictures: Sequence[Image.Image], path: Path) -> None:
@@ -32,7 +32,7 @@ def sheet_of(prompts: Sequence[HeldoutPrompt], pictures: Sequence[Image.Image], 
     contact_sheet(pictures[:SHEET], [entry.prompt for entry in prompts[:SHEET]], path)
 
 
-def reconstruction(amused: Amused) -> Callable[[Pixels], Pixels]:
+def reconstruction(amused: AmusedPipeline) -> Callable[[Pixels], Pixels]:
     """Pictures (512, 512, 3) to tokens and back: what the codebook costs, and so the ceiling of the score."""
 
     def reconstruct(picture: Pixels) -> Pixels:

@@ -1,6 +1,6 @@
 """The judge: a small convolutional detector that says which things, in which colours, a picture shows.
 
-It shares nothing with the generator: it never sees captions or tokens, and learns from fresh renders alone
+It shares no weights or data with the generator: it never sees captions or tokens, and learns from fresh renders alone
 (`judge_training.py`), all kind-colour pairs among them. Pictures are looked at in 128 x 128.
 """
 
@@ -115,7 +115,7 @@ class Judge:
         """Write the weights as safetensors."""
         save_file(self.detector.state_dict(), path)
 
-    def look(self, picture: Image.Image | npt.NDArray[np.uint8]) -> Detection:
+    def detect(self, picture: Image.Image | npt.NDArray[np.uint8]) -> Detection:
         """What `picture` shows: an image of any square size, or uint8 (S, S, 3), RGB; ValueError for other shapes."""
         pixels = torch.from_numpy(shrink(picture)).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Teaching the judge: fresh renders with things anywhere, worn as a generator's pictures are, and things that are none.
+"""Train the judge on fresh renders with objects anywhere, degraded as generated pictures are, and with distractors.
 
 The wear (blur, noise, JPEG, misplaced cells, shifted colours) makes it tolerant of small faults; the distractors (plain
 blobs, things with their cells shuffled) make it demand a shape and not just a patch of colour.
@@ -36,7 +36,7 @@ CELL_AT_INPUT = CELL * INPUT // SIZE
 
 @dataclass(frozen=True)
 class Lesson:
-    """A picture (128, 128, 3) uint8 and what it shows."""
+    """A training example: a picture (128, 128, 3) uint8 and its labels."""
 
     pixels: np.ndarray
     backdrop: str
@@ -84,7 +84,7 @@ def train_judge(
 
 
 def make_lesson(rng: np.random.Generator, restyle: Restyle | None = None) -> Lesson:
-    """One lesson: zero to four things, up to two distractors, wear."""
+    """One example: zero to four objects, up to two distractors, degradation."""
     backdrop, style = str(rng.choice(BACKDROPS)), str(rng.choice(STYLES, p=(0.6, 0.2, 0.2)))
     shown, false = int(rng.choice(5, p=(0.04, 0.36, 0.3, 0.15, 0.15))), int(rng.choice(3, p=(0.6, 0.3, 0.1)))
     places = _free_places(rng, shown + false)

@@ -1,4 +1,4 @@
-"""Scores of pictures against what their prompts ask for, each with its n, and what they are worth (`calibrate`)."""
+"""Scores of pictures against what their prompts ask for, each with its n, and their bounds (`calibrate`)."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -89,10 +89,10 @@ def calibrate(
     Chance is the figures of fresh renders given to other prompts of their category, each to the next one.
     """
     renders = [draw(prompt.scene) for prompt in prompts]
-    fresh = [judge.look(render) for render in renders]
+    fresh = [judge.detect(render) for render in renders]
     figures = {"fresh renders": score(prompts, fresh)}
     if reconstruct is not None:
-        figures["reconstructed"] = score(prompts, [judge.look(reconstruct(render)) for render in renders])
+        figures["reconstructed"] = score(prompts, [judge.detect(reconstruct(render)) for render in renders])
     figures["shuffled"] = score(prompts, _shuffled(prompts, fresh))
     return figures
 

@@ -18,7 +18,7 @@ from amused_lite.evaluation.evaluate import draw_prompts
 from amused_lite.evaluation.judge import Judge
 from amused_lite.evaluation.judge_training import default_judge_path
 from amused_lite.evaluation.metrics import has_nothing_else, has_subjects
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.training.scenes import HeldoutPrompt, heldout_prompts
 
 STEPS = (4, 12, 24)
@@ -53,13 +53,13 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 
 def measure(
-    amused: Amused, judge: Judge, prompts: Sequence[HeldoutPrompt], options: dict[str, Any]
+    amused: AmusedPipeline, judge: Judge, prompts: Sequence[HeldoutPrompt], options: dict[str, Any]
 ) -> tuple[int, int, float]:
     """(pictures with every thing right, those with nothing else besides, seconds a picture)."""
     began = time.perf_counter()
     pictures = list(draw_prompts(amused, prompts, **options))
     seconds = (time.perf_counter() - began) / len(prompts)
-    pairs = [(entry.scene, judge.look(picture)) for entry, picture in zip(prompts, pictures, strict=True)]
+    pairs = [(entry.scene, judge.detect(picture)) for entry, picture in zip(prompts, pictures, strict=True)]
     right = sum(has_subjects(*pair) for pair in pairs)
     return right, sum(has_nothing_else(*pair) for pair in pairs), seconds
 
@@ -70,7 +70,7 @@ def _measure_choice(
     import torch
 
     torch.set_num_threads(1)  # one process a core
-    amused = Amused.open(model, threads=1, keep_loaded=True)
+    amused = AmusedPipeline.open(model, threads=1, keep_loaded=True)
     return [
         measure(amused, Judge.load(judge), heldout_prompts(prompts.stop)[prompts], {"steps": number, **CHOICES[name]})
         for number in steps

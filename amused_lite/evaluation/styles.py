@@ -26,10 +26,10 @@ from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.evaluation.judge import Detection, Judge
 from amused_lite.evaluation.judge_training import default_judge_path, train_judge
 from amused_lite.files.images import open_picture
-from amused_lite.pipeline import Amused
-from amused_lite.style.config import recipe_of
+from amused_lite.pipeline import AmusedPipeline
+from amused_lite.style.config import train_config_of
 from amused_lite.style.data import StylePicture, trigger
-from amused_lite.style.score import Look, Picture, StyleScale, nearest_look
+from amused_lite.style.score import Picture, StyleScale, StyleStatistics, nearest_style
 from amused_lite.training import scenes
 from amused_lite.training.scenes import COLOURLESS, STYLE_LOOKS, HeldoutPrompt, Scene, style_look
 
@@ -81,27 +81,27 @@ def teaching_pictures(look: str, count: int, folder: Path) -> list[StylePicture]
 def learn(look: str, pictures: Sequence[StylePicture], out: Path, model: str, changes: dict[str, Any]) -> float:
     """Train an adapter unless it is there already; the minutes of one processor core that it took."""
     from amused_lite.style.job import PRIOR, default_prompts, make_job, work_folder
-    from amused_lite.training.base_model import Base, own_pictures
+    from amused_lite.training.base_model import BaseModel, generated_examples
 
     if out.exists():
         return float(load_adapter(out).record.recipe.get("minutes", 0.0))
     began, shared = time.process_time(), out.parent / PRIOR
     taken = shared.with_suffix(".seconds")
-    base, work = Base.open(model), work_folder(out)
-    recipe = replace(recipe_of(base.preset), **changes)
+    base, work = BaseModel.open(model), work_folder(out)
+    train_config = replace(train_config_of(base.preset), **changes)
     work.mkdir(parents=True, exist_ok=True)
-    if recipe.guessed_share:  # the own pictures are the same for all, and each would have taken this long
+    if train_config.guessed_share:  # the own pictures are the same for all, and each would have taken this long
         if not taken.exists():
-            own_pictures(base, default_prompts(base.preset, recipe), shared)
+            generated_examples(base, default_prompts(base.preset, train_config), shared)
             taken.write_text(f"{time.process_time() - began:.1f}")
         else:
             began -= float(taken.read_text())
         shutil.copy(shared, work / PRIOR)
-    job = make_job(base, pictures, look, out, recipe)
+    job = make_job(base, pictures, look, out, train_config)
     if job.train() is None:
         raise SystemExit(130)  # stopped; the same command goes on
     minutes = (time.process_time() - began) / 60
-    adapter = job.adapter(job.recipe.steps)
+    adapter = job.adapter(job.train_config.steps)
     adapter.record.recipe["minutes"] = round(minutes, 1)
     job.save(adapter)
     return minutes
@@ -139,11 +139,11 @@ def things_right(scene: Scene, detection: Detection, colours: bool) -> bool:
 
 @dataclass(frozen=True)
 class Ruler:
-    """What a look's pictures are measured with; the same for every column."""
+    """The reference set and judge that every column is measured with."""
 
     look: str
     scale: StyleScale
-    looks: Sequence[Look]  # with the plain one
+    looks: Sequence[StyleStatistics]  # with the plain one
     judge: Judge
     prompts: Sequence[HeldoutPrompt]
 
@@ -151,17 +151,20 @@ class Ruler:
     def of(cls, look: str, plain: Sequence[Picture], judge: Judge, prompts: Any) -> "Ruler":
         """Measure the base's plain pictures and held-out pictures of the look."""
         others = teaching_scenes(12, _CENTRE)
-        looks = {name: Look.of(name, [_shown(name, scene) for scene in others]) for name in STYLE_LOOKS}
-        known = [*looks.values(), Look.of("plain", [Image.fromarray(scenes.draw(scene)) for scene in others])]
+        looks = {name: StyleStatistics.of(name, [_shown(name, scene) for scene in others]) for name in STYLE_LOOKS}
+        known = [
+            *looks.values(),
+            StyleStatistics.of("plain", [Image.fromarray(scenes.draw(scene)) for scene in others]),
+        ]
         real = [_shown(look, prompt.scene) for prompt in prompts]
         return cls(look, StyleScale.of(looks[look], plain, real), known, judge, prompts)
 
     def column(self, name: str, pictures: Sequence[Picture], minutes: float = 0.0) -> Column:
         """The figures of one picture for each prompt."""
         colours = self.look not in COLOURLESS
-        detections = [self.judge.look(np.asarray(picture)) for picture in pictures]
+        detections = [self.judge.detect(np.asarray(picture)) for picture in pictures]
         right = [things_right(p.scene, v, colours) for p, v in zip(self.prompts, detections, strict=True)]
-        taken = [nearest_look(picture, self.looks) == self.look for picture in pictures]
+        taken = [nearest_style(picture, self.looks) == self.look for picture in pictures]
         style = float(np.mean([self.scale.score(picture) for picture in pictures]))
         return Column(name, style, float(np.mean(taken)), float(np.mean(right)), minutes)
 
@@ -179,7 +182,7 @@ class Drawn:
     minutes: float = 0.0  # of a processor core, for learning and what comes before it
 
 
-def draw(amused: Amused, prompts: Sequence[HeldoutPrompt], words: str, folder: Path) -> list[Image.Image]:
+def draw(amused: AmusedPipeline, prompts: Sequence[HeldoutPrompt], words: str, folder: Path) -> list[Image.Image]:
     """A picture of each prompt, drawn once; prompt k has seed k."""
 
     def make(seed: int, path: Path) -> None:
@@ -188,13 +191,13 @@ def draw(amused: Amused, prompts: Sequence[HeldoutPrompt], words: str, folder: P
     return _made_once(folder, len(prompts), make)
 
 
-def repaint(amused: Amused, folder: Path, drawn: Path, count: int) -> list[Image.Image]:
+def repaint(amused: AmusedPipeline, folder: Path, drawn: Path, count: int) -> list[Image.Image]:
     """The pictures in `drawn` from the tokens that their files keep, as another decoder paints them; made once."""
 
     def make(_: int, path: Path) -> None:
-        recipe = open_picture(drawn / path.name).recipe
-        assert recipe is not None  # `draw` has saved it
-        amused.decode(recipe.tokens).save(path)
+        train_config = open_picture(drawn / path.name).recipe
+        assert train_config is not None  # `draw` has saved it
+        amused.decode(train_config.tokens).save(path)
 
     return _made_once(folder, count, make)
 
@@ -220,8 +223,8 @@ def draw_look(
     model: str,
     changes: dict[str, Any],
 ) -> list[Drawn]:
-    """Every set of one look: the look itself, the base, the base that is told the words, and the adapters."""
-    amused = Amused.open(model, keep_loaded=True)
+    """The picture sets of one style: references, base, base with the style's words in the prompt, and adapters."""
+    amused = AmusedPipeline.open(model, keep_loaded=True)
     sets = [
         Drawn("the look itself", [_shown(look, prompt.scene) for prompt in prompts]),
         Drawn("base", draw(amused, prompts, "", folder / "base")),
@@ -230,7 +233,7 @@ def draw_look(
     for count in counts:
         out = folder / f"{look}-{count}.safetensors"
         minutes = learn(look, teaching_pictures(look, count, folder / "pictures"), out, model, changes)
-        styled = Amused.open(model, keep_loaded=True, adapters=[str(out)])
+        styled = AmusedPipeline.open(model, keep_loaded=True, adapters=[str(out)])
         words, place = load_adapter(out).record.trigger, folder / f"{look}-{count}"
         if words:
             pictures = draw(styled, prompts, words, place)

@@ -1,4 +1,4 @@
-"""The one way out of torch, whatever the target: modules are written one by one, run, compared, and become a bundle.
+"""Export a model to a bundle, for any target: modules are written one by one, run, and compared with torch.
 
 A folder under another name grows beside the place of the bundle and takes its name when all of it has been proven, so
 that half a bundle never opens. One module's weights are in memory at a time.

@@ -1,4 +1,4 @@
-"""What an export will need of this machine, said before it starts."""
+"""Estimates of the memory and disk space of an export, in bytes, before it starts."""
 
 import psutil
 

@@ -71,7 +71,7 @@ def _attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Attention as torch computes it, without its five operations for rows that may look at nothing: there are none."""
+    """Attention as torch computes it, without its five operations for fully masked rows, which do not occur here."""
     share = (query.shape[-1] ** -0.5 if scale is None else scale) ** 0.5  # on both sides, so that float16 holds it
     flat = [x.flatten(0, 1) for x in (query * share, key * share, value)]  # (B * heads, N or T, D / heads)
     scores = torch.bmm(flat[0], flat[1].transpose(1, 2))

@@ -17,7 +17,7 @@ from amused_lite.bundle import MODULES, RANKER_MODULES
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 from amused_lite.models.networks import Weights
-from amused_lite.models.tiled_decoder import StripDecoder
+from amused_lite.models.tiled_decoder import TiledDecoder
 from amused_lite.models.unmask import UnmaskStep
 from amused_lite.models.vqgan import Upsample
 from amused_lite.runtimes.graphs import OUTPUTS as OUTPUTS
@@ -108,13 +108,13 @@ class SteadyGroupNorm(nn.Module):
         return x * scale.flatten(1)[..., None, None] + shift.flatten(1)[..., None, None]
 
 
-def exportable(module: nn.Module, merge_upsampling: bool = True, strips: bool = False) -> nn.Module:
+def exportable(module: nn.Module, merge_upsampling: bool = True, tiled: bool = False) -> nn.Module:
     """The same function, with the same weights, in operations that runtimes compute well.
 
     Args:
         module: any of a bundle's.
         merge_upsampling: store the merged kernels of `Upsample`, and not the weights that they are made from.
-        strips: decode large maps in strips, for engines that would hold several of them whole.
+        tiled: decode large maps in strips, for engines that would hold several of them whole.
     """
     shared = {id(weight): weight for weight in module.parameters()}
     copied = copy.deepcopy(module, memo=dict(shared))
@@ -123,8 +123,8 @@ def exportable(module: nn.Module, merge_upsampling: bool = True, strips: bool = 
             copied.set_submodule(path, SteadyGroupNorm(child))
         elif isinstance(child, Upsample) and merge_upsampling:
             copied.set_submodule(path, transposed(child))
-    if strips and isinstance(copied, DecodeImage):
-        copied.vqgan.decoder.__class__ = StripDecoder
+    if tiled and isinstance(copied, DecodeImage):
+        copied.vqgan.decoder.__class__ = TiledDecoder
     return copied
 
 
@@ -206,7 +206,7 @@ def examples(weights: Weights, seed: int = 0) -> dict[str, dict[str, Tensor]]:
 
 
 def outputs_of(name: str, log_probs: bool = True) -> tuple[str, ...]:
-    """Names of a module's outputs, with or without the law of every token."""
+    """Names of a module's outputs, with or without the log-probabilities of every token."""
     return tuple(output for output in OUTPUTS[name] if log_probs or output != "log_probs")
 
 

@@ -65,7 +65,7 @@ def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder
         warnings.simplefilter("ignore")  # torch's own deprecations, nothing a user could act on
         program = torch.onnx.export(
             # The one copy of the weights; ONNX Runtime merges at loading.
-            exportable(module, merge_upsampling=False, strips=True),
+            exportable(module, merge_upsampling=False, tiled=True),
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(OUTPUTS[name]),
@@ -75,7 +75,7 @@ def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder
             optimize=False,
             verbose=False,
         )
-    assert program is not None  # only the writing form of the call returns nothing
+    assert program is not None  # the call returns None only when it is given a path
     model = program.model
     graph = model.graph
     del graph.outputs[len(outputs_of(name, options.log_probs)) :]

@@ -13,7 +13,7 @@ DEPLOYMENT_TARGETS = ("iOS16", "iOS17", "iOS18")
 
 
 class Needs(NamedTuple):
-    """What a target needs of the installation, and of a machine."""
+    """Modules that a target needs installed, and the memory that its export takes."""
 
     packages: tuple[str, ...]
     # Peak memory of exporting amused-512, over the float32 weights of its largest module: measured, see docs/export.md.
@@ -41,7 +41,7 @@ class ExportOptions:
     opset: int = 20  # of ONNX; 20 is the first with Gelu
     single_file: bool = False  # ONNX: weights inside each graph
     deployment_target: str = "iOS18"  # of Core ML
-    log_probs: bool = True  # give out the law of every token, for top-k, top-p and looking inside
+    log_probs: bool = True  # output the log-probabilities of every token, for top-k, top-p and traces
 
     def __post_init__(self) -> None:
         for what, value, known in (

@@ -52,7 +52,7 @@ def compare(
 
 
 class Lockstep:
-    """Two runtimes on the same tokens, noise and conditioning: the first leads, the second is only compared."""
+    """Two runtimes on the same tokens, noise and conditioning; the first one's tokens go on, the second is compared."""
 
     name = "lockstep"
 
@@ -65,10 +65,10 @@ class Lockstep:
         self, tokens: np.ndarray, conditioning: Conditioning, controls: StepControls, noise: StepNoise
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Runtime`."""
-        next_tokens, guess = self._leader.unmask(tokens, conditioning, controls, noise)
+        next_tokens, sampled_tokens = self._leader.unmask(tokens, conditioning, controls, noise)
         _, followed = self._follower.unmask(tokens, conditioning, controls, noise)
-        self.same.append((guess == followed)[tokens == self.config.uvit.mask_token_id])
-        return next_tokens, guess
+        self.same.append((sampled_tokens == followed)[tokens == self.config.uvit.mask_token_id])
+        return next_tokens, sampled_tokens
 
 
 def agreement(leader: Runtime, follower: Runtime, pair: Conditioning, half: bool = False) -> Iterator[float]:

@@ -10,7 +10,7 @@ import numpy as np
 from amused_lite.analysis.verify import compare_pixels
 from amused_lite.bundle import TOKENIZER, open_bundle
 from amused_lite.export.bundle import engine_of
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
 from amused_lite.tokenizer import Tokenizer
@@ -33,15 +33,15 @@ class PictureComparison(NamedTuple):
 
 def torch_pictures(model: str, count: int) -> list[Picture]:
     """The first `count` prompts on torch, in float32 on the model's own weights."""
-    return list(_draw(Amused(*open_model(model, "torch"), keep_loaded=True), count))
+    return list(_draw(AmusedPipeline(*open_model(model, "torch"), keep_loaded=True), count))
 
 
-def likenesses(folder: Path, wanted: list[Picture]) -> list[PictureComparison]:
+def compare_pictures(folder: Path, wanted: list[Picture]) -> list[PictureComparison]:
     """Draw the same prompts from the same seeds, freely: a token that differs may change all later steps."""
     bundle = open_bundle(folder)
     text = bundle.config.text
     tokenizer = Tokenizer.from_file(bundle.path(TOKENIZER), text.context_length, text.start_token_id, text.end_token_id)
-    amused = Amused(engine_of(bundle), tokenizer, ModelInfo(bundle.manifest.name, ""), keep_loaded=True)
+    amused = AmusedPipeline(engine_of(bundle), tokenizer, ModelInfo(bundle.manifest.name, ""), keep_loaded=True)
     return [_compare(made, other) for made, other in zip(_draw(amused, len(wanted)), wanted, strict=True)]
 
 
@@ -55,7 +55,7 @@ def summary(found: list[PictureComparison]) -> tuple[str, str]:
     return tokens, f"{min(finite):.1f}, {float(np.mean(finite)):.1f}"
 
 
-def _draw(amused: Amused, count: int) -> Iterator[Picture]:
+def _draw(amused: AmusedPipeline, count: int) -> Iterator[Picture]:
     for seed, prompt in enumerate(PROMPTS[:count]):
         yield amused.generate(prompt, seed=seed)
 

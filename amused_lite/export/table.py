@@ -103,7 +103,7 @@ def _print_table(model: str, chosen: argparse.Namespace) -> None:
             out = Path(scratch) / f"{target}-{precision}"
             cells = row(measure(source, target, precision, out))
             if wanted is not None:
-                cells += pictures.summary(pictures.likenesses(out, wanted))
+                cells += pictures.summary(pictures.compare_pictures(out, wanted))
             print(line(cells), flush=True)
             if not (Path(source) / WEIGHTS).exists() and (out / WEIGHTS).exists():
                 source = str(out)  # the same weights; its colours need not be computed again

@@ -1,4 +1,4 @@
-"""Pictures and masks as people have them, opened safely: upright, 8 bits, without transparency. Knows no model.
+"""Open pictures and masks of any format safely: upright, 8 bits, without transparency. Knows no model.
 
 The header is checked before anything is decoded, so that no file can make this program fill the memory.
 """
@@ -21,7 +21,7 @@ _PROGRAMS = ("EPS",)  # Pillow would have Ghostscript run them
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class SourceImage:
     """A picture to start from."""
 
     image: Image.Image  # RGB
@@ -30,7 +30,7 @@ class Source:
     notes: tuple[str, ...] = ()  # what its owner should know was done to it
 
 
-def open_picture(path: str | Path | BytesIO) -> Source:
+def open_picture(path: str | Path | BytesIO) -> SourceImage:
     """Read a picture, a file or its bytes, of any format that Pillow reads; see-through parts come to lie on white.
 
     A recipe inside a PNG comes along, unless it cannot be read, which is noted.
@@ -57,7 +57,7 @@ def open_picture(path: str | Path | BytesIO) -> Source:
         else:
             notes.append("its see-through parts were laid on white")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return Source(image.convert("RGB"), recipe, alpha, tuple(notes))
+    return SourceImage(image.convert("RGB"), recipe, alpha, tuple(notes))
 
 
 def open_mask(path: str | Path | BytesIO) -> Image.Image:

@@ -95,7 +95,9 @@ class Recipe:
     # Such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256.
     adapters: Annotated[tuple[Text, ...], Meta(max_length=1000)] = ()
     guidance_every: Steps = 1
-    stopped_after: Count | None = None  # steps, where someone stopped early and that step's guess became the picture
+    stopped_after: Count | None = (
+        None  # steps, where someone stopped early and that step's sampled tokens became the picture
+    )
     version: Word = __version__
 
     def __post_init__(self) -> None:

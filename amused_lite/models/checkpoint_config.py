@@ -124,7 +124,7 @@ def check_scheduler(values: Mapping[str, Any], uvit: UViTConfig, where: str) -> 
     """`scheduler/scheduler_config.json` of an AmusedScheduler.
 
     Raises:
-        ValueError: it unmasks by another law than ours.
+        ValueError: its mask schedule or sampler is not the one of this project.
     """
     reader = _ConfigReader(values, where)
     reader.require("_class_name", "AmusedScheduler", "AmusedScheduler")

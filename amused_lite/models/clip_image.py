@@ -1,4 +1,4 @@
-"""CLIP's other half for a text tower that is frozen: pictures to vectors that lie near those of their captions.
+"""CLIP's image tower for a frozen text tower: pixels (B, 3, S, S) to vectors near those of their captions.
 
 Small, since it ranks pictures and does not draw them. Knows no captions and no files.
 """

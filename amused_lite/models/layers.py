@@ -41,7 +41,7 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        # The floor keeps the gradient finite where GELU has silenced a whole channel: sqrt has none at 0.
+        # The floor keeps the gradient finite where GELU made a whole channel 0: sqrt has no gradient at 0.
         response = x.float().square().sum((1, 2), keepdim=True).clamp_min(1e-24).sqrt()  # (B, 1, 1, D)
         relative = response / (response.mean(-1, keepdim=True) + 1e-6)
         return self.gamma.to(x.dtype) * (x * relative.to(x.dtype)) + self.beta.to(x.dtype) + x

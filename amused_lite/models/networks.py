@@ -6,7 +6,7 @@
     vqgan.*              pictures to tokens and back
     ranker.*             pictures to the text tower's vectors, where there is one
 
-Each part loads alone, so that no one holds the whole model to run a piece of it. Knows no foreign names.
+Each part loads alone, so that running one part does not need the memory of the whole model. Knows no foreign names.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -33,7 +33,7 @@ class Map(ABC):
 
 
 class Kept(Map):
-    """Strips in memory."""
+    """A map (B, C, H, W) held in memory as `COUNT` strips."""
 
     def __init__(self, strips: Sequence[Tensor]) -> None:
         self.strips = list(strips)
@@ -48,7 +48,7 @@ class Kept(Map):
 
 
 class Scaled(Map):
-    """Another map, each channel times a number and with one added."""
+    """A map times a scale and plus a shift, both (B, C, 1, 1)."""
 
     def __init__(self, source: Map, scale: Tensor, shift: Tensor) -> None:
         """`scale`, `shift`: (B, C, 1, 1)."""
@@ -59,7 +59,7 @@ class Scaled(Map):
 
 
 class Upsampled(Map):
-    """What a transposed convolution makes of another map, computed anew whenever it is read."""
+    """A transposed convolution of another map; each strip is computed when it is read and not kept."""
 
     def __init__(self, source: Map, kernel: Tensor, bias: Tensor) -> None:
         """`kernel`: (in, out, 4, 4), see `vqgan.Upsample`."""
@@ -73,7 +73,7 @@ class Upsampled(Map):
     def scaled(self, scale: Tensor, shift: Tensor) -> "Upsampled":
         """`Scaled` for one picture, put into the kernel.
 
-        So it costs nothing, and no engine takes it for the map that was computed before and keeps that.
+        So the scaling costs nothing, and engines do not merge it with the unscaled map and keep that in memory.
         """
         return Upsampled(self.source, self.kernel * scale, self.bias * scale.flatten() + shift.flatten())
 
@@ -125,7 +125,7 @@ def _convolved(x: Map, convolution: nn.Conv2d, index: int) -> Tensor:
     return F.conv2d(lines, convolution.weight, convolution.bias)
 
 
-def block_in_strips(block: ConvResBlock, x: Map) -> Kept:
+def block_tiled(block: ConvResBlock, x: Map) -> Kept:
     """`ConvResBlock.forward`. What the shortcut takes is read again at the end, and not kept until then."""
     normed = _normed(x, block.norm1)
     middle = Kept([_convolved(normed, block.conv1, index) for index in range(COUNT)])
@@ -136,15 +136,15 @@ def block_in_strips(block: ConvResBlock, x: Map) -> Kept:
     return Kept([shortcut(x.strip(index)) + _convolved(normed, block.conv2, index) for index in range(COUNT)])
 
 
-class StripDecoder(Decoder):
+class TiledDecoder(Decoder):
     """A decoder that computes its large maps in strips."""
 
     def forward(self, latents: Tensor) -> Tensor:
         """See `Decoder.forward`."""
-        return decode_in_strips(self, latents)
+        return decode_tiled(self, latents)
 
 
-def decode_in_strips(decoder: Decoder, latents: Tensor, smallest: int = SMALLEST) -> Tensor:
+def decode_tiled(decoder: Decoder, latents: Tensor, smallest: int = SMALLEST) -> Tensor:
     """`Decoder.forward`: latents (B, Z, h, w) to pixels (B, 3, H, W), not yet clipped.
 
     smallest: lines a map has at least to be computed in strips.
@@ -152,7 +152,7 @@ def decode_in_strips(decoder: Decoder, latents: Tensor, smallest: int = SMALLEST
     x: Any = decoder.middle(decoder.stem(latents))
     for level, blocks in enumerate(decoder.levels):
         for block in blocks:  # type: ignore[attr-defined]
-            x = block_in_strips(block, x) if isinstance(x, Map) else block(x)
+            x = block_tiled(block, x) if isinstance(x, Map) else block(x)
         if level < len(decoder.ups):
             side = latents.shape[2] * 2 ** (level + 1)
             if not isinstance(x, Map) and side >= smallest:

@@ -11,7 +11,9 @@ import sys
 import torch
 
 _MISSING = re.compile(r"operator torchvision::(\w+) does not exist")
-_DECLARED: list[torch.library.Library] = []  # a library forgets its operators when it is collected
+_DECLARED: list[
+    torch.library.Library
+] = []  # torch.library.Library unregisters its operators when it is garbage-collected
 
 
 def ensure_torchvision() -> None:

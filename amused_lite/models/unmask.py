@@ -22,31 +22,31 @@ def guide(negative: Tensor, prompted: Tensor, scale: Tensor) -> Tensor:
 def draw_tokens(log_probs: Tensor, token_temperature: Tensor, token_noise: Tensor) -> Tensor:
     """log_probs (B, N, K), token_temperature (1,), token_noise (B, N, K) -> drawn codes (B, N).
 
-    Temperature 1 is the published law.
+    Temperature 1 is the published sampler.
     """
     return (log_probs / token_temperature + token_noise).argmax(-1)
 
 
-def draw_surely(
+def draw_with_confidence(
     logits: Tensor, token_temperature: Tensor, mask_temperature: Tensor, token_noise: Tensor, order_noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """logits and token_noise (..., K), order_noise (...) -> drawn codes (...), their confidence (...), log_probs."""
     log_probs = logits.float().log_softmax(-1)
     drawn = draw_tokens(log_probs, token_temperature, token_noise)
-    # Confidence is the law's own log-probability, whatever temperature the token was drawn at.
+    # Confidence is the log-probability at temperature 1, whatever temperature the token was drawn at.
     confidence = log_probs.gather(-1, drawn[..., None])[..., 0] + mask_temperature * order_noise
     return drawn, confidence, log_probs
 
 
-def remask(confidence: Tensor, guess: Tensor, num_masked: Tensor, mask_token_id: int) -> Tensor:
-    """confidence (B, N), guess (B, N), num_masked (B,) -> the guess with its `num_masked` least confident masked.
+def remask(confidence: Tensor, sampled_tokens: Tensor, num_masked: Tensor, mask_token_id: int) -> Tensor:
+    """confidence, sampled_tokens (B, N), num_masked (B,) -> the tokens with the `num_masked` least confident masked.
 
     Equal confidences at the edge stay unmasked together, as in the published cut-off rule.
     """
     # Counted in float32, which is exact below 2**24 tokens and runs on every accelerator.
     rank = (confidence[:, None, :] <= confidence[:, :, None]).float().sum(-1)  # (B, N), 1 for the least confident
     masked = rank <= num_masked[:, None].float()
-    return torch.where(masked, torch.full_like(guess, mask_token_id), guess)
+    return torch.where(masked, torch.full_like(sampled_tokens, mask_token_id), sampled_tokens)
 
 
 class UnmaskTail(nn.Module):
@@ -66,13 +66,13 @@ class UnmaskTail(nn.Module):
         token_noise: Tensor,
         order_noise: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """logits (B, N, K) and the inputs of `UnmaskStep` -> (tokens, guess, log_probs); the first two (B, N) int32."""
+        """logits (B, N, K) and the inputs of `UnmaskStep` -> (tokens, sampled_tokens, log_probs)."""
         noise = token_noise, order_noise
-        drawn, confidence, log_probs = draw_surely(logits, token_temperature, mask_temperature, *noise)
+        drawn, confidence, log_probs = draw_with_confidence(logits, token_temperature, mask_temperature, *noise)
         unknown = tokens == self.mask_token_id
         confidence = torch.where(unknown, confidence, torch.full_like(confidence, KNOWN))
-        guess = torch.where(unknown, drawn.to(torch.int32), tokens)
-        return remask(confidence, guess, num_masked, self.mask_token_id), guess, log_probs
+        sampled_tokens = torch.where(unknown, drawn.to(torch.int32), tokens)
+        return remask(confidence, sampled_tokens, num_masked, self.mask_token_id), sampled_tokens, log_probs
 
 
 class UnmaskStep(nn.Module):
@@ -113,17 +113,17 @@ class UnmaskStep(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The first two results of `forward`, with head and draw for masked tokens only.
 
-        Nobody looks at the others' logits, and over the steps of a picture they are a third of all. Not for graphs,
+        Logits of known tokens are not used, and over the steps of a picture they are a third of all. Not for graphs,
         whose shapes would depend on the tokens.
         """
         unknown = tokens == self.tail.mask_token_id  # (B, N), M of them
         features = self.guided_features(tokens, conditioning, guidance_scale)
         noise = token_noise[unknown], order_noise[unknown]
         logits = self.token_side.head(features[unknown])  # (M, K)
-        drawn, sure, _ = draw_surely(logits, token_temperature, mask_temperature, *noise)
-        confidence = torch.full_like(order_noise, KNOWN).masked_scatter(unknown, sure)
-        guess = tokens.masked_scatter(unknown, drawn.to(torch.int32))
-        return remask(confidence, guess, num_masked, self.tail.mask_token_id), guess
+        drawn, drawn_confidence, _ = draw_with_confidence(logits, token_temperature, mask_temperature, *noise)
+        confidence = torch.full_like(order_noise, KNOWN).masked_scatter(unknown, drawn_confidence)
+        sampled_tokens = tokens.masked_scatter(unknown, drawn.to(torch.int32))
+        return remask(confidence, sampled_tokens, num_masked, self.tail.mask_token_id), sampled_tokens
 
     def forward(
         self,
@@ -143,8 +143,8 @@ class UnmaskStep(nn.Module):
 
         tokens (B, N) int32; the four arrays of `Conditioning` with 2B rows, negatives first, or B rows to go unguided;
         guidance_scale, token_temperature and mask_temperature (1,); num_masked (B,) int32; token_noise (B, N, K);
-        order_noise (B, N) -> (tokens, guess, log_probs). Tokens and guess (B, N) int32: the guess is every token as
-        drawn, for previews. log_probs (B, N, K): the law after guidance, before the temperature.
+        order_noise (B, N) -> (tokens, sampled_tokens, log_probs). The first two (B, N) int32; sampled_tokens is every
+        token as drawn, for previews. log_probs (B, N, K): log-probabilities after guidance, before the temperature.
         """
         conditioning = Conditioning(block_text, layer_text, block_modulation, layer_modulation)
         logits = self.predict(tokens, conditioning, guidance_scale)

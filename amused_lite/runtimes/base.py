@@ -1,4 +1,4 @@
-"""What every engine answers, and the checking of what it is given. Knows no engine and no files."""
+"""The `Runtime` protocol that every engine implements, and the checks of its inputs. Knows no engine and no files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from amused_lite.adapters.lora import Chosen, described
+from amused_lite.adapters.lora import WeightedAdapter, adapter_label
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
 
 
 class StepControls(NamedTuple):
-    """What steers one unmask step."""
+    """Numbers of one unmask step."""
 
     guidance_scale: float
     token_temperature: float
@@ -34,15 +34,15 @@ class ModelInfo:
     name: str
     model_hash: str  # hex sha256 of the weights
     licence: str = ""
-    adapters: tuple[Chosen, ...] = ()
+    adapters: tuple[WeightedAdapter, ...] = ()
     remarks: tuple[str, ...] = ()  # what a user should know about the adapters
     style_scale: float | None = None  # of two-scale guidance, see `runtimes.two_scale`
 
     @property
-    def styles(self) -> tuple[str, ...]:
+    def adapter_labels(self) -> tuple[str, ...]:
         """As a picture's recipe names what was added to the model."""
         scale = () if self.style_scale is None else (f"style scale {self.style_scale:g}",)
-        return (*(described(choice) for choice in self.adapters), *scale)
+        return (*(adapter_label(choice) for choice in self.adapters), *scale)
 
 
 class Runtime(Protocol):
@@ -61,17 +61,17 @@ class Runtime(Protocol):
     def unmask(
         self, tokens: np.ndarray, conditioning: Conditioning, controls: StepControls, noise: StepNoise
     ) -> tuple[np.ndarray, np.ndarray]:
-        """tokens (B, N), conditioning of 2B rows (negatives, then prompts) -> (tokens, guess), both (B, N).
+        """tokens (B, N), conditioning of 2B rows (negatives, then prompts) -> (tokens, sampled_tokens), both (B, N).
 
-        With B rows of conditioning (prompts only) the step is unguided and costs half. Known tokens are kept. The guess
-        is every token as drawn, before the least confident are masked again.
+        With B rows of conditioning (prompts only) the step is unguided and costs half. Known tokens are kept.
+        sampled_tokens is every token as drawn, before the least confident are masked again.
         """
         ...
 
     def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:
         """tokens (B, N), conditioning of 2B or B rows -> log-probabilities of every token (B, N, K) after guidance.
 
-        What `unmask` draws from; for laws that the host draws from by itself (`sampling`), and for looking inside.
+        What `unmask` draws from; for top-k, top-p and other draws in NumPy (`sampling`), and for traces.
         """
         ...
 
@@ -187,7 +187,9 @@ def check_tokens(config: ModelConfig, tokens: np.ndarray) -> None:
     """
     check_array("tokens", tokens, "int32", (None, config.uvit.num_tokens))
     if (tokens == config.uvit.mask_token_id).any():
-        raise ValueError("tokens: some are still masked; run every unmask step, or decode the step's guess instead")
+        raise ValueError(
+            "tokens: some are still masked; run every unmask step, or decode the step's sampled_tokens instead"
+        )
     _check_range("tokens", tokens, 0, config.uvit.codebook_size - 1)
 
 

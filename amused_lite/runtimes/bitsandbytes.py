@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from amused_lite.adapters.lora import Chosen
+from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.adapters.torch import attach
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
@@ -86,12 +86,12 @@ class RoundedConvolution(nn.Module):
 class LowBitWeights:
     """`Weights` of a quantized bundle. Adapters are attached beside the rounded layers, which stay as they are."""
 
-    def __init__(self, path: Path, config: ModelConfig, chosen: Iterable[Chosen] = ()) -> None:
+    def __init__(self, path: Path, config: ModelConfig, weighted_adapters: Iterable[WeightedAdapter] = ()) -> None:
         """Raises MissingExtraError when bitsandbytes is not installed."""
         import_bitsandbytes()
         self.config = config
         self._path = path
-        self._chosen = [choice for choice in chosen if choice.weight]
+        self._chosen = [choice for choice in weighted_adapters if choice.weight]
 
     def part(self, name: str) -> Any:
         """One of `networks.PARTS`, in evaluation mode.

@@ -14,7 +14,7 @@ import numpy as np
 from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.conditioning import Conditioning
 from amused_lite.extras import require_extra
-from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
+from amused_lite.runtimes.graphs import Arrays, GraphRuntime, ModuleCall
 
 COMPUTE_UNITS = ("all", "cpu_and_ne", "cpu_and_gpu", "cpu_only")
 FUNCTIONS = {1: "unguided", 2: "guided"}  # of `unmask` by its rows of conditioning, in packages that have both
@@ -38,7 +38,7 @@ def advised_units(module: str, precision: str) -> str:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """coremltools without its progress bars, and without what it says of libraries that it was not tested with."""
+    """While inside, coremltools shows no progress bars and no warnings about untested library versions."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -152,7 +152,7 @@ class CoreMLRuntime(GraphRuntime):
         self._units = compute_units
         self._load_package = load or load_package
 
-    def _load(self, module: str) -> Run:
+    def _load(self, module: str) -> ModuleCall:
         package = Path(f"{module}.mlpackage")
         path = self._bundle.path((package / SPECIFICATION).as_posix()).parents[2]
         functions = inputs_of(read_specification(path))

@@ -12,14 +12,14 @@ import numpy as np
 
 from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.extras import require_extra
-from amused_lite.runtimes.graphs import OUTPUTS, Arrays, GraphRuntime, Run
+from amused_lite.runtimes.graphs import OUTPUTS, Arrays, GraphRuntime, ModuleCall
 
 _DTYPES = {3: "int32", 6: "float32"}  # ExecuTorch's ScalarType
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """ExecuTorch without what it says of files that it looks for and of libraries that it would like to have."""
+    """While inside, ExecuTorch's warnings about optional files and libraries are not printed."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -83,7 +83,7 @@ class ExecuTorchRuntime(GraphRuntime):
         require_extra("executorch", "ExecuTorch", "executorch", "torch")
         self._threads = threads
 
-    def _load(self, module: str) -> Run:
+    def _load(self, module: str) -> ModuleCall:
         path = self._bundle.path(f"{module}.pte")
         method, program = load_program(path)
         if self._threads:

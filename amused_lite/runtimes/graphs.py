@@ -27,7 +27,9 @@ OUTPUTS = {  # of each module, in this order; graphs cannot give an output the n
     "embed_image": ("image_vector",),
 }
 Arrays = dict[str, np.ndarray]
-Run = Callable[[Arrays, Sequence[str]], Sequence[np.ndarray]]  # a loaded module: (inputs, names of outputs) -> outputs
+ModuleCall = Callable[
+    [Arrays, Sequence[str]], Sequence[np.ndarray]
+]  # a loaded module: (inputs, names of outputs) -> outputs
 
 
 class GraphRuntime(ABC):
@@ -41,11 +43,11 @@ class GraphRuntime(ABC):
     def __init__(self, bundle: Bundle) -> None:
         self.config = bundle.config
         self._bundle = bundle
-        self._loaded: dict[str, Run] = {}
+        self._loaded: dict[str, ModuleCall] = {}
         self._last = ""  # module that ran
 
     @abstractmethod
-    def _load(self, module: str) -> Run:
+    def _load(self, module: str) -> ModuleCall:
         """Read a module and check that its inputs are those of the manifest."""
 
     def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
@@ -72,8 +74,8 @@ class GraphRuntime(ABC):
             }
             for row in range(len(tokens))
         ]
-        next_tokens, guess = self._run("unmask", rows, ("next_tokens", "guess"))
-        return next_tokens, guess
+        next_tokens, sampled_tokens = self._run("unmask", rows, ("next_tokens", "guess"))
+        return next_tokens, sampled_tokens
 
     def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:
         """See `Runtime`. The same graph as `unmask`; what only the draw needs is fed as zeros.

@@ -28,7 +28,7 @@ def download(model: str) -> Path:
         raise FileNotFoundError(f"model {model!r} is neither a folder here nor on the hub; {remedy}") from error
     except (OSError, HTTPError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's trouble, not the network's: the hub's errors carry no number
+            raise  # an error of the disk has an errno; errors of the hub have none
         problem = f"model {model!r} is not complete on this machine and the hub cannot be reached"
         remedy = "connect to the network and try again (what has arrived is kept), or give a local folder"
         raise ConnectionError(f"{problem}; {remedy}") from error

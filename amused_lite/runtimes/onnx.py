@@ -13,10 +13,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from amused_lite.adapters.loading import check_mergeable, merged_weights
-from amused_lite.adapters.lora import Chosen
+from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, check_inputs
 from amused_lite.memory import allocate_for, let_go
-from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
+from amused_lite.runtimes.graphs import Arrays, GraphRuntime, ModuleCall
 
 _FATAL_ONLY = 4  # ONNX Runtime's log level: its errors come as exceptions, and need no log in colours beside them
 _DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}
@@ -78,7 +78,7 @@ class OnnxRuntime(GraphRuntime):
         bundle: Bundle,
         threads: int | None = None,
         providers: Sequence[str] = (_CPU,),
-        adapters: Sequence[Chosen] = (),
+        adapters: Sequence[WeightedAdapter] = (),
     ) -> None:
         """Prepare, and load nothing yet.
 
@@ -109,7 +109,7 @@ class OnnxRuntime(GraphRuntime):
             for name in self._weights:
                 let_go(self._bundle.path(name))
 
-    def _load(self, module: str) -> Run:
+    def _load(self, module: str) -> ModuleCall:
         path = self._bundle.path(f"{module}.onnx")
         merged = merged_weights(self._bundle, module, self._adapters)
         session = load_session(path, self._threads, self._providers, merged, arena=not self._large)

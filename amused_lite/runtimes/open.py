@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from amused_lite.adapters.loading import Adapting, Wanted, hash_of_bundle, open_adapters, stored_dtype
-from amused_lite.adapters.lora import Chosen
+from amused_lite.adapters.loading import AdapterSpec, LoadedAdapters, hash_of_bundle, open_adapters, stored_dtype
+from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.bundle import MANIFEST, QUANTIZED, TOKENIZER, WEIGHTS, Bundle, open_bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
@@ -29,7 +29,7 @@ def open_model(
     model: str | Path = BUNDLED,
     runtime: str = "auto",
     threads: int | None = None,
-    adapters: Sequence[Wanted] = (),
+    adapters: Sequence[AdapterSpec] = (),
     style_scale: float | None = None,
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     """Find a model, check it and choose an engine for it. Its weights are read at the first use.
@@ -68,7 +68,7 @@ def open_model(
 
 
 def _open_twice(
-    model: str | Path, runtime: str, threads: int | None, adapters: Sequence[Wanted], style_scale: float
+    model: str | Path, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec], style_scale: float
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     check_style_scale(style_scale)
     if not adapters:
@@ -128,20 +128,22 @@ def _is_hub_id(model: str | Path) -> bool:
 
 
 def _open_bundle(
-    folder: Path, runtime: str, threads: int | None, adapters: Sequence[Wanted]
+    folder: Path, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec]
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     if runtime.partition(":")[0] == "torch":
         require_extra("torch", "the torch runtime", "torch", "safetensors")
     bundle = open_bundle(folder)
     manifest = bundle.manifest
     tokenizer = _tokenizer(bundle.config, bundle.path(TOKENIZER))
-    chosen, remarks = open_adapters(adapters, bundle.config, hash_of_bundle(bundle)) if adapters else Adapting((), ())
+    chosen, remarks = (
+        open_adapters(adapters, bundle.config, hash_of_bundle(bundle)) if adapters else LoadedAdapters((), ())
+    )
     info = ModelInfo(manifest.name, manifest.model_hash, manifest.weights_licence, chosen, remarks)
     return open_engine(bundle, runtime, threads, chosen), tokenizer, info
 
 
 def open_engine(
-    bundle: Bundle, runtime: str = "auto", threads: int | None = None, adapters: Sequence[Chosen] = ()
+    bundle: Bundle, runtime: str = "auto", threads: int | None = None, adapters: Sequence[WeightedAdapter] = ()
 ) -> Runtime:
     """The engine for a bundle; "auto" takes that of the bundle's target.
 
@@ -187,7 +189,7 @@ def open_engine(
     return CoreMLRuntime(bundle, threads)
 
 
-def _open_rounded(bundle: Bundle, threads: int | None, precision: str, adapters: Sequence[Chosen]) -> Runtime:
+def _open_rounded(bundle: Bundle, threads: int | None, precision: str, adapters: Sequence[WeightedAdapter]) -> Runtime:
     """A bundle that `quantize` made for torch."""
     require_extra("quantize", "a bundle with bitsandbytes' weights", "torch", "safetensors", "bitsandbytes")
     if precision == "bfloat16":
@@ -199,7 +201,7 @@ def _open_rounded(bundle: Bundle, threads: int | None, precision: str, adapters:
 
 
 def _open_diffusers(
-    folder: Path, name: str, runtime: str, threads: int | None, adapters: Sequence[Wanted]
+    folder: Path, name: str, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec]
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     runtime, _, asked = runtime.partition(":")
     if runtime not in ("auto", "torch"):
@@ -209,7 +211,7 @@ def _open_diffusers(
     from amused_lite.runtimes.torch import TorchRuntime
 
     engine = TorchRuntime.from_folder(folder, threads, precision=_precision("torch", asked))
-    chosen, remarks = open_adapters(adapters, engine.config, engine.base_hash()) if adapters else Adapting((), ())
+    chosen, remarks = open_adapters(adapters, engine.config, engine.base_hash()) if adapters else LoadedAdapters((), ())
     engine.adapt(chosen)
     text = engine.config.text
     ids = (text.context_length, text.start_token_id, text.end_token_id)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from amused_lite.adapters.loading import check_mergeable, touched_in
-from amused_lite.adapters.lora import Chosen, merged
+from amused_lite.adapters.loading import changed_weights_of_module, check_mergeable
+from amused_lite.adapters.lora import WeightedAdapter, merge_weight
 from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.extras import require_extra
 from amused_lite.quantization import SCALE, requantize
-from amused_lite.runtimes.graphs import Arrays, GraphRuntime, Run
+from amused_lite.runtimes.graphs import Arrays, GraphRuntime, ModuleCall
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # and "auto", which leaves it to OpenVINO
 _DTYPES = {"i32": "int32", "f32": "float32"}
@@ -119,7 +119,7 @@ class OpenVINORuntime(GraphRuntime):
         precision: str = "float32",
         cache: str | Path | None = None,
         device: str = "CPU",
-        adapters: Sequence[Chosen] = (),
+        adapters: Sequence[WeightedAdapter] = (),
     ) -> None:
         """Prepare, and load nothing yet.
 
@@ -149,14 +149,14 @@ class OpenVINORuntime(GraphRuntime):
         self._adapters = adapters
         self._settings = (threads, precision, None if cache is None or adapters else Path(cache), device)
 
-    def _load(self, module: str) -> Run:
+    def _load(self, module: str) -> ModuleCall:
         path = self._bundle.path(f"{module}.xml")
         self._bundle.path(f"{module}.bin")
-        missing = set(touched_in(module, self._adapters))
+        missing = set(changed_weights_of_module(module, self._adapters))
 
         def weights(name: str, value: np.ndarray) -> np.ndarray:
             missing.discard(name)
-            return merged(name, value, self._adapters)
+            return merge_weight(name, value, self._adapters)
 
         compiled = load_graph(path, *self._settings, weights if missing else None)
         if missing:

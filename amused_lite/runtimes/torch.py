@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from amused_lite.adapters.lora import Chosen
+from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.adapters.torch import AdaptedWeights, hash_of
 from amused_lite.bundle import MODULES, RANKER_MODULES, WEIGHTS, Bundle
 from amused_lite.conditioning import Conditioning
@@ -114,10 +114,10 @@ class TorchRuntime:
         """Run networks that are in memory."""
         return cls(InMemory(networks), device=device)
 
-    def adapt(self, chosen: Sequence[Chosen], dtype: DTypeLike = np.float32) -> Self:
-        """Put adapters into the weights; `dtype` is how those are stored, see `amused_lite.adapters.lora.merged`."""
-        if chosen:
-            self._weights = AdaptedWeights(self._weights, chosen, dtype)
+    def adapt(self, weighted_adapters: Sequence[WeightedAdapter], dtype: DTypeLike = np.float32) -> Self:
+        """Merge adapters into the weights; `dtype`: how these are stored, see `adapters.lora.merge_weight`."""
+        if weighted_adapters:
+            self._weights = AdaptedWeights(self._weights, weighted_adapters, dtype)
             self._parts.clear()
         return self
 
@@ -146,8 +146,10 @@ class TorchRuntime:
         step = UnmaskStep(self._part("uvit.token_side"))
         scalars = [torch.tensor([value], dtype=torch.float32, device=self._device) for value in controls[:3]]
         arrays = [self._tensor(array) for array in (controls.num_masked, *noise)]
-        next_tokens, guess = step.sparse(self._tensor(tokens), self._conditioning(conditioning), *scalars, *arrays)
-        return next_tokens.cpu().numpy(), guess.cpu().numpy()
+        next_tokens, sampled_tokens = step.sparse(
+            self._tensor(tokens), self._conditioning(conditioning), *scalars, *arrays
+        )
+        return next_tokens.cpu().numpy(), sampled_tokens.cpu().numpy()
 
     @torch.inference_mode()
     def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:

@@ -50,10 +50,10 @@ class TwoScale:
         """See `Runtime`."""
         check_step(self.config, tokens, _half(conditioning, 0), controls, noise)
         log_probs = self.predict(tokens, conditioning, controls.guidance_scale)
-        law = distribution.Law(controls.token_temperature)
+        token_distribution = distribution.TokenDistribution(controls.token_temperature)
         mask_token_id = self.config.uvit.mask_token_id
         return distribution.unmask(
-            tokens, log_probs, law, controls.mask_temperature, controls.num_masked, *noise, mask_token_id
+            tokens, log_probs, token_distribution, controls.mask_temperature, controls.num_masked, *noise, mask_token_id
         )
 
     def predict(self, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""The law that tokens are drawn from, and the order in which they are fixed, in NumPy. Knows no engine and no loop.
+"""Guidance, top-k, top-p, token temperature, and the order in which tokens are fixed, in NumPy.
 
-Exported graphs hold the plain law (models/unmask.py). Whatever bends it runs here, on the logarithms that
-`Runtime.predict` gives, and so is the same on every runtime. `unmask` with nothing bent equals the graphs' own step.
+Exported graphs draw from the untruncated distribution (models/unmask.py). Truncation runs here, on the
+log-probabilities of `Runtime.predict`, and so gives the same tokens on every runtime. Without truncation `unmask`
+equals the graphs' own step.
 """
 
 from functools import cache
@@ -14,16 +15,16 @@ ORDERS = ("confidence", "halton")
 _APART = 1e3  # times a rank: further apart than any two log-probabilities of drawn tokens, exact in float32
 
 
-class Law(NamedTuple):
-    """How the law of a token is bent before it is drawn."""
+class TokenDistribution(NamedTuple):
+    """Temperature and truncation of the distribution (K,) that each token is drawn from."""
 
     token_temperature: float = 1.0
     top_k: int | None = None  # draw among the k likeliest only (Fan et al. 2018; Muse edits with 3)
     top_p: float | None = None  # draw among the likeliest that together reach p (nucleus; Holtzman et al. 2020)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the graphs' own step draws by this law."""
+    def is_untruncated(self) -> bool:
+        """Whether exported graphs can draw by themselves: neither top-k nor top-p is set."""
         return self.top_k is None and self.top_p is None
 
 
@@ -59,10 +60,10 @@ def truncate(log_probs: np.ndarray, top_k: int | None = None, top_p: float | Non
     return kept
 
 
-def draw_tokens(log_probs: np.ndarray, law: Law, token_noise: np.ndarray) -> np.ndarray:
+def draw_tokens(log_probs: np.ndarray, token_distribution: TokenDistribution, token_noise: np.ndarray) -> np.ndarray:
     """log_probs and token_noise (B, N, K), the noise standard Gumbel -> drawn codes (B, N) int32."""
-    bent = truncate(log_probs, law.top_k, law.top_p)
-    return (bent / np.float32(law.token_temperature) + token_noise).argmax(-1).astype(np.int32)
+    truncated = truncate(log_probs, token_distribution.top_k, token_distribution.top_p)
+    return (truncated / np.float32(token_distribution.token_temperature) + token_noise).argmax(-1).astype(np.int32)
 
 
 def log_prob_of(log_probs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -70,36 +71,40 @@ def log_prob_of(log_probs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     return np.take_along_axis(log_probs, tokens[..., None].astype(np.int64), -1)[..., 0]
 
 
-def remask(confidence: np.ndarray, guess: np.ndarray, num_masked: np.ndarray, mask_token_id: int) -> np.ndarray:
-    """confidence and guess (B, N), num_masked (B,) -> the guess with its `num_masked` least confident masked.
+def remask(
+    confidence: np.ndarray, sampled_tokens: np.ndarray, num_masked: np.ndarray, mask_token_id: int
+) -> np.ndarray:
+    """confidence, sampled_tokens (B, N), num_masked (B,) -> the tokens with the `num_masked` least confident masked.
 
     Equal confidences at the edge stay unmasked together, as in the published cut-off rule.
     """
     ordered = np.sort(confidence, -1)
-    edge = np.take_along_axis(ordered, np.minimum(num_masked, guess.shape[1] - 1)[:, None].astype(np.int64), -1)
-    return np.where(confidence < edge, np.int32(mask_token_id), guess)
+    edge = np.take_along_axis(
+        ordered, np.minimum(num_masked, sampled_tokens.shape[1] - 1)[:, None].astype(np.int64), -1
+    )
+    return np.where(confidence < edge, np.int32(mask_token_id), sampled_tokens)
 
 
 def unmask(
     tokens: np.ndarray,
     log_probs: np.ndarray,
-    law: Law,
+    token_distribution: TokenDistribution,
     mask_temperature: float,
     num_masked: np.ndarray,
     token_noise: np.ndarray,
     order_noise: np.ndarray,
     mask_token_id: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One step from a prediction: tokens (B, N), log_probs (B, N, K) -> (tokens, guess), both (B, N) int32.
+    """One step from a prediction: tokens (B, N), log_probs (B, N, K) -> (tokens, sampled_tokens), int32 (B, N).
 
-    The host's twin of `models.unmask.UnmaskTail`, with a law that may be bent.
+    The same computation as `models.unmask.UnmaskTail`, with top-k and top-p.
     """
-    drawn = draw_tokens(log_probs, law, token_noise)
+    drawn = draw_tokens(log_probs, token_distribution, token_noise)
     unknown = tokens == mask_token_id
     confidence = log_prob_of(log_probs, drawn) + np.float32(mask_temperature) * order_noise
     confidence = np.where(unknown, confidence, np.float32(KNOWN))
-    guess = np.where(unknown, drawn, tokens)
-    return remask(confidence, guess, num_masked, mask_token_id), guess
+    sampled_tokens = np.where(unknown, drawn, tokens)
+    return remask(confidence, sampled_tokens, num_masked, mask_token_id), sampled_tokens
 
 
 def halton(index: int, base: int) -> float:

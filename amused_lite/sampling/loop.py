@@ -11,13 +11,13 @@ import numpy as np
 
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import ModelConfig
-from amused_lite.memory import sparing
+from amused_lite.memory import low_memory
 from amused_lite.runtimes.base import Runtime, StepControls, StepNoise
 from amused_lite.sampling import distribution, noise
 from amused_lite.sampling.schedule import mask_schedule
 from amused_lite.sampling.settings import GenerateOptions, Settings
 
-SURE_PASSES = 4  # `sureness` hides every token once, in so many parts
+LIKELIHOOD_PASSES = 4  # `token_log_likelihood` hides every token once, in so many parts
 
 
 class Step(NamedTuple):
@@ -26,23 +26,23 @@ class Step(NamedTuple):
     index: int  # from 0
     steps: int
     tokens: np.ndarray  # (B, N) int32, with mask tokens until the last step
-    guess: np.ndarray  # (B, N) int32, every token as drawn; decodes to a preview
-    log_probs: np.ndarray | None = None  # (B, N, K) float32, the law that was drawn from, where it was asked for
-    drawn: np.ndarray | None = None  # (B, N) bool, which tokens this step had to draw; likewise
+    sampled_tokens: np.ndarray  # (B, N) int32, every token as drawn; decodes to a preview
+    log_probs: np.ndarray | None = None  # (B, N, K) float32, log-probabilities after guidance, with trace=True
+    drawn: np.ndarray | None = None  # (B, N) bool, tokens that this step drew, with trace=True
 
 
 def unmask_tokens(
     runtime: Runtime,
     conditioning: Conditioning,
     options: GenerateOptions,
-    picture: int = 0,
+    image_index: int = 0,
     tokens: np.ndarray | None = None,
     first_step: int = 0,
     open_tokens: int | None = None,
     noise_step: int | None = None,
-    look: bool = False,
+    trace: bool = False,
 ) -> Iterator[Step]:
-    """Run all unmask steps, yielding after each (aMUSEd, section 3; the law is MaskGIT's parallel decoding).
+    """Run all unmask steps, yielding after each (MaskGIT's parallel decoding; aMUSEd, section 3).
 
     The next step's noise is drawn on a thread while a step runs, for the tokens that are masked before it, or after it
     where memory is spared. Closing the iterator stops the work.
@@ -51,13 +51,13 @@ def unmask_tokens(
         runtime: any engine.
         conditioning: 2B rows, negatives first.
         options: None in it stands for the model's default.
-        picture: number of the first row's picture within the seed; the rows after it count on.
+        image_index: number of the first row's picture within the seed; the rows after it count on.
         tokens: (B, N) int32 to start from, mask tokens where something is to be drawn; all masked when None. Tokens
             that are known at the start are the same at the end.
         first_step: enter the schedule late, for pictures that are partly known.
         open_tokens: how many tokens a late entry's schedule started with; those that are masked now when None.
         noise_step: number of the first step's noise; `first_step` when None.
-        look: have every step carry its log-probabilities and what it had to draw.
+        trace: have every step carry its log-probabilities and what it had to draw.
 
     Raises:
         ValueError: an array or a number does not fit the model.
@@ -75,31 +75,33 @@ def unmask_tokens(
     count = len(tokens)
 
     def draw(index: int, needed: np.ndarray) -> StepNoise:
-        return _draw_noise(config, settings, range(picture, picture + count), noise_step + index, needed)
+        return _draw_noise(config, settings, range(image_index, image_index + count), noise_step + index, needed)
 
     with ThreadPoolExecutor(1, "noise") as pool:
         drawing = pool.submit(draw, 0, tokens == config.uvit.mask_token_id)
         for index, (scale, mask_temperature) in enumerate(controls):
             step_noise = drawing.result()
-            if index + 1 < steps and not sparing():
+            if index + 1 < steps and not low_memory():
                 drawing = pool.submit(draw, index + 1, tokens == config.uvit.mask_token_id)
             if settings.order == "halton":
                 mask_temperature = 1.0
             steering = StepControls(scale, settings.token_temperature, mask_temperature, schedules[:, index].copy())
             rows = conditioning if scale != 1 else _without_negatives(conditioning, count)
             reused = settings.guidance_every > 1 and scale != 1
-            if settings.law.is_plain and not look and not reused:
-                tokens, guess = runtime.unmask(tokens, rows, steering, step_noise)
+            if settings.token_distribution.is_untruncated and not trace and not reused:
+                tokens, sampled_tokens = runtime.unmask(tokens, rows, steering, step_noise)
                 _check_drawn(tokens, config, index + 1 == steps)
-                yield Step(index, steps, tokens, guess)
+                yield Step(index, steps, tokens, sampled_tokens)
             else:
                 drawn = tokens == config.uvit.mask_token_id
                 asked = tokens, rows, scale
                 log_probs = guidance.predict(runtime, *asked) if reused else runtime.predict(*asked)
-                tokens, guess = _draw_here(config, tokens, log_probs, steering, step_noise, settings.law)
+                tokens, sampled_tokens = _draw_here(
+                    config, tokens, log_probs, steering, step_noise, settings.token_distribution
+                )
                 _check_drawn(tokens, config, index + 1 == steps)
-                yield Step(index, steps, tokens, guess, *((log_probs, drawn) if look else ()))
-            if sparing() and index + 1 < steps:  # one array of 33 MB at a time
+                yield Step(index, steps, tokens, sampled_tokens, *((log_probs, drawn) if trace else ()))
+            if low_memory() and index + 1 < steps:  # one array of 33 MB at a time
                 del step_noise, drawing
                 drawing = pool.submit(draw, index + 1, tokens == config.uvit.mask_token_id)
 
@@ -111,28 +113,30 @@ def _check_drawn(tokens: np.ndarray, config: ModelConfig, last: bool) -> None:
         raise ValueError(f"the model's predictions are no numbers: {cause}; get the model or the adapter again")
 
 
-def sureness(runtime: Runtime, conditioning: Conditioning, tokens: np.ndarray, guidance_scale: float) -> np.ndarray:
+def token_log_likelihood(
+    runtime: Runtime, conditioning: Conditioning, tokens: np.ndarray, guidance_scale: float
+) -> np.ndarray:
     """How likely the model finds each token given the others: log-probabilities (B, N), low where it would redraw.
 
-    A visible token cannot be judged, since training never asks for one. So the tokens are hidden in `SURE_PASSES`
+    A visible token cannot be judged, since training never asks for one. So the tokens are hidden in `LIKELIHOOD_PASSES`
     parts, spread evenly by Halton's order, and each part is judged from the rest.
     """
     uvit = runtime.config.uvit
     order = distribution.halton_order((uvit.grid, uvit.grid))
     rows = conditioning if guidance_scale != 1 else _without_negatives(conditioning, len(tokens))
-    sure = np.empty(tokens.shape, np.float32)
-    for part in range(SURE_PASSES):
-        asked = order[part::SURE_PASSES]
+    log_likelihood = np.empty(tokens.shape, np.float32)
+    for part in range(LIKELIHOOD_PASSES):
+        asked = order[part::LIKELIHOOD_PASSES]
         hidden = tokens.copy()
         hidden[:, asked] = uvit.mask_token_id
         log_probs = runtime.predict(hidden, rows, guidance_scale)
-        sure[:, asked] = distribution.log_prob_of(log_probs, tokens)[:, asked]
-    return sure
+        log_likelihood[:, asked] = distribution.log_prob_of(log_probs, tokens)[:, asked]
+    return log_likelihood
 
 
-def mask_least_sure(tokens: np.ndarray, sure: np.ndarray, count: int, mask_token_id: int) -> np.ndarray:
+def mask_least_likely(tokens: np.ndarray, log_likelihood: np.ndarray, count: int, mask_token_id: int) -> np.ndarray:
     """tokens and sure (B, N) -> the tokens with the `count` least sure masked, exactly so many in every row."""
-    least = np.argsort(sure, -1, kind="stable")[:, :count]
+    least = np.argsort(log_likelihood, -1, kind="stable")[:, :count]
     masked = tokens.copy()
     np.put_along_axis(masked, least, mask_token_id, -1)
     return masked
@@ -157,7 +161,8 @@ def _schedule(left: int, settings: Settings, first_step: int, open_tokens: int |
 class _ReusedGuidance:
     """Guidance that looks at the negative prompt in every n-th guided step only and reuses its pull in between.
 
-    The condition cache of LazyMAR (Yan et al. 2025): how the two laws differ changes more slowly than they do.
+    The condition cache of LazyMAR (Yan et al. 2025): the difference of the two predictions changes more slowly than the
+    predictions.
     """
 
     def __init__(self, every: int) -> None:
@@ -182,12 +187,12 @@ def _draw_here(
     log_probs: np.ndarray,
     controls: StepControls,
     noise: StepNoise,
-    law: distribution.Law,
+    token_distribution: distribution.TokenDistribution,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The second half of a step whose draw is the host's."""
+    """Draw and remask in NumPy, from the log-probabilities of `Runtime.predict`."""
     mask_token_id = config.uvit.mask_token_id
     return distribution.unmask(
-        tokens, log_probs, law, controls.mask_temperature, controls.num_masked, *noise, mask_token_id
+        tokens, log_probs, token_distribution, controls.mask_temperature, controls.num_masked, *noise, mask_token_id
     )
 
 

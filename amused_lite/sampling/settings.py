@@ -10,7 +10,7 @@ from amused_lite.conditioning import MicroConditioning
 from amused_lite.config import ModelConfig
 from amused_lite.files.png import MAX_CODEBOOK, MAX_STEPS, Recipe
 from amused_lite.sampling import noise
-from amused_lite.sampling.distribution import ORDERS, Law
+from amused_lite.sampling.distribution import ORDERS, TokenDistribution
 from amused_lite.sampling.schedule import SCHEDULES
 
 GUIDANCE_SCHEDULES = ("constant", "linear")
@@ -28,10 +28,12 @@ class GenerateOptions:
     guidance_scale: float | None = None
     guidance_schedule: str = "constant"  # "linear" rises from 1 (Muse, Chang et al. 2023, section 2.7)
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # share of the steps that are guided (Kynkäänniemi et al. 2024)
-    guidance_every: int = 1  # guided steps per look at the negative prompt; its pull is reused (Yan et al. 2025)
+    guidance_every: int = (
+        1  # compute the negative prompt in every n-th guided step, reuse its difference between (Yan et al. 2025)
+    )
     mask_temperature: tuple[float, float] = (2.0, 0.0)  # at the first and at the last step
     mask_schedule: str = "cosine"
-    order: str = "confidence"  # MaskGIT's; "halton" is blind to the picture (Besnier et al. 2025)
+    order: str = "confidence"  # MaskGIT's; "halton" is the same for every picture (Besnier et al. 2025)
     token_temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -80,7 +82,7 @@ class GenerateOptions:
         return cls(**{**values, "micro_conditioning": MicroConditioning(*recipe.micro_conditioning)})
 
     def complete(self, config: ModelConfig) -> "Settings":
-        """With this model's defaults in the place of None.
+        """Settings with this model's defaults in place of None.
 
         Raises:
             ValueError: there are more steps than this model has tokens.
@@ -100,7 +102,7 @@ class GenerateOptions:
 
 
 class Settings(NamedTuple):
-    """`GenerateOptions` with nothing left open."""
+    """`GenerateOptions` with the model's defaults in place of None."""
 
     steps: int
     guidance_scale: float
@@ -118,9 +120,9 @@ class Settings(NamedTuple):
     micro_conditioning: MicroConditioning
 
     @property
-    def law(self) -> Law:
-        """How a token's law is bent."""
-        return Law(self.token_temperature, self.top_k, self.top_p)
+    def token_distribution(self) -> TokenDistribution:
+        """Token temperature, top-k and top-p, as `sampling.distribution` takes them."""
+        return TokenDistribution(self.token_temperature, self.top_k, self.top_p)
 
     def guidance_scales(self) -> list[float]:
         """The scale of each step; 1 means unguided, and such a step never computes the negative half.

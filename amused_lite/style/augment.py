@@ -1,4 +1,4 @@
-"""A rough guess of a style from a few pictures, to learn it on more than those few. NumPy only; draws nothing.
+"""Augmentation for style training: a colour mapping, fitted by least squares, restyles the base's own pictures.
 
 One picture shows one thing in few colours, and an adapter that sees nothing else forgets the others. A model whose
 captions nearly fix the picture, as the bundled one's do, draws the plain counterpart of a style's picture by itself,
@@ -33,7 +33,7 @@ _FEATURES = 23
 
 
 @dataclass(frozen=True, eq=False)
-class StyleGuess:
+class StyleAugmentation:
     """What the style adds to a plain pixel, as a linear function of what stands in `_features`.
 
     So what no pair has shown keeps its own brightness, or the opposite where the style is a negative, and stays apart
@@ -45,7 +45,7 @@ class StyleGuess:
     tints: float  # -1...1
 
     @classmethod
-    def fit(cls, plain: Sequence[Pixels], styled: Sequence[Pixels]) -> "StyleGuess":
+    def fit(cls, plain: Sequence[Pixels], styled: Sequence[Pixels]) -> "StyleAugmentation":
         """From pictures uint8 (H, W, 3) and their counterparts, each pair of one size.
 
         A thing of the plain picture rarely lies just where its counterpart does. So pixels far from what the others say
@@ -65,13 +65,13 @@ class StyleGuess:
         return cls(coefficients, opposite, tints)
 
     def __call__(self, picture: Pixels) -> Pixels:
-        """A plain picture in the style, as far as it can be guessed."""
+        """A plain picture, uint8 (H, W, 3), with the fitted mapping applied."""
         made = _start(picture / 255, self.opposite, self.tints) + _features(picture, _SHARP) @ self.coefficients
         return (made.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _features(picture: Pixels, blur: float) -> npt.NDArray[np.float64]:
-    """What a guess may depend on, (H, W, `_FEATURES`): brightness first, then edges and their glow, then tints.
+    """Features of each pixel, (H, W, `_FEATURES`): brightness first, then edges and their glow, then tints.
 
     blur: px, of the colours: counterparts do not lie exactly upon each other, and what is painted should be sharp.
     """
@@ -84,12 +84,12 @@ def _features(picture: Pixels, blur: float) -> npt.NDArray[np.float64]:
     glow = _filtered(edge, ImageFilter.GaussianBlur(_GLOW))
     pure = (colour / (colour.max(-1, keepdims=True) + 0.02)).clip(0, 1)
     hues = [_filtered(channel, ImageFilter.MaxFilter(_HUE)) for channel in np.moveaxis(pure, -1, 0)]
-    sure = [np.ones_like(bright), bright, 0.7 * bright**2, 0.7 * bright**3]
-    sure += [edge, 0.7 * edge * bright, 0.5 * edge**2, 0.7 * glow]
-    unsure = [*tints, *(tint * bright for tint in tints), *(tint * edge for tint in tints)]
-    unsure += [first * second for first, second in combinations_with_replacement(tints, 2)]
-    unsure += [light * hue for light in (edge, glow) for hue in hues]
-    return np.stack([*sure, *(_TINT * feature for feature in unsure)], -1)
+    reliable = [np.ones_like(bright), bright, 0.7 * bright**2, 0.7 * bright**3]
+    reliable += [edge, 0.7 * edge * bright, 0.5 * edge**2, 0.7 * glow]
+    unreliable = [*tints, *(tint * bright for tint in tints), *(tint * edge for tint in tints)]
+    unreliable += [first * second for first, second in combinations_with_replacement(tints, 2)]
+    unreliable += [light * hue for light in (edge, glow) for hue in hues]
+    return np.stack([*reliable, *(_TINT * feature for feature in unreliable)], -1)
 
 
 def _thinned(values: npt.NDArray[Any], every: int) -> npt.NDArray[Any]:

@@ -8,8 +8,8 @@ _TOKENS_ONLY = ("prompt_dropout", "label_smoothing", "smallest_mask", "crops", "
 
 
 @dataclass(frozen=True)
-class StyleRecipe:
-    """How a style is learned. Defaults are what the published README and script of aMUSEd agree on.
+class StyleTrainConfig:
+    """Settings of style training. Defaults are what the published README and script of aMUSEd agree on.
 
     The README's rank is 16 on the queries, keys and values of all attentions, 10.4 MB. Ours is 8 on the transformer's,
     4.3 MB, with the same alpha / rank, which is what its learning rates belong to.
@@ -36,7 +36,7 @@ class StyleRecipe:
     prior_share: float = 0.0  # of each batch: pictures of the base itself, without words of style
     guessed_share: float = 0.0  # the decoder's batches: the base's pictures as `augment` thinks they are in the style
     smallest_mask: float = 0.0  # share of the tokens that is hidden at least
-    asked_share: float | None = None  # as in `UViTRecipe`
+    asked_share: float | None = None  # as in `UViTTrainConfig`
     crops: int = 16  # in all, at least 2 of each picture
     tell_crop: bool = True  # micro-conditioning says where the crop was, as in the published script
     precision: str = "bfloat16"  # of the arithmetic, or "float32"; the weights stay float32
@@ -77,12 +77,14 @@ class StyleRecipe:
         return max(2, self.crops // pictures)
 
 
-RECIPES = {
-    "amused-256": StyleRecipe(),  # README, StyleDrop 256: rate 4e-4, alpha 32 at rank 16, good at 1500 to 2000 steps
-    "amused-512": StyleRecipe(learning_rate=1e-3, alpha=0.5),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
-    "tiny": StyleRecipe(
+TRAIN_CONFIGS = {
+    "amused-256": StyleTrainConfig(),  # README, StyleDrop 256: rate 4e-4, alpha 32, rank 16, good at 1500 to 2000 steps
+    "amused-512": StyleTrainConfig(
+        learning_rate=1e-3, alpha=0.5
+    ),  # README, StyleDrop 512: rate 1e-3, alpha 1 at rank 16
+    "tiny": StyleTrainConfig(
         steps=800,
-        batch=4,  # quarters of pictures
+        batch=4,  # random quadrants of pictures
         learning_rate=3e-3,
         rank=16,
         alpha=16.0,
@@ -95,7 +97,7 @@ RECIPES = {
         guessed_share=0.95,
     ),
 }
-_TINY_TOKENS = StyleRecipe(
+_TINY_TOKENS = StyleTrainConfig(
     steps=300,
     batch=8,
     learning_rate=3e-3,
@@ -112,12 +114,12 @@ _TINY_TOKENS = StyleRecipe(
 )
 
 
-def recipe_of(preset: str, targets: tuple[str, ...] = ()) -> StyleRecipe:
+def train_config_of(preset: str, targets: tuple[str, ...] = ()) -> StyleTrainConfig:
     """The preset's recipe, or that for these targets; amused-512's for a model of no preset."""
-    own = RECIPES.get(preset, RECIPES["amused-512"])
+    own = TRAIN_CONFIGS.get(preset, TRAIN_CONFIGS["amused-512"])
     if not targets or own.decoder == ("decoder" in targets):
         return replace(own, targets=targets or own.targets)
-    return replace(RECIPES["tiny"] if "decoder" in targets else _TINY_TOKENS, targets=targets)
+    return replace(TRAIN_CONFIGS["tiny"] if "decoder" in targets else _TINY_TOKENS, targets=targets)
 
 
 # What samples show unless told: the README's own for the published models, simple scenes for the bundled one.

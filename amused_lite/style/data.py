@@ -17,7 +17,7 @@ from amused_lite.files import images as picture_files
 from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.reading import convert, parse_object, read_text
-from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.base_model import CropTokens
 from amused_lite.training.loop import step_generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -201,7 +201,7 @@ def encode_pictures(
     cache: Path,
     base: str,
     bar: Callable[[Iterable[StylePicture], str, int], Iterable[StylePicture]] = lambda items, *_: items,
-) -> StyleTokens:
+) -> CropTokens:
     """Tokens of every crop, made once: `cache` is read again as long as pictures, crops and model are the same.
 
     Args:
@@ -212,7 +212,7 @@ def encode_pictures(
         seed: of the crops.
         cache: a .safetensors file to make, or to use if it is of the same things.
         base: hash of the model.
-        bar: is told how it goes, as in `base_model.Bar`.
+        bar: is told how it goes, as in `base_model.Progress`.
     """
     digest = hashlib.sha256(f"{base} {crops} {image_size} {seed}".encode())
     for picture in pictures:
@@ -220,7 +220,7 @@ def encode_pictures(
     key, captions = digest.hexdigest(), tuple(picture.caption for picture in pictures)
     if cache.is_file() and (kept := open_tensors(cache)).metadata.get("of") == key:
         tokens, micro = (torch.from_numpy(kept.read([name])[name].copy()) for name in ("tokens", "micro"))
-        return StyleTokens(tokens.long(), micro, captions)
+        return CropTokens(tokens.long(), micro, captions)
     device = next(vqgan.parameters()).device
     rows, numbers = [], []
     for picture in bar(pictures, "looking at the pictures", len(pictures)):
@@ -233,4 +233,4 @@ def encode_pictures(
     tokens = torch.stack(rows).unflatten(0, (len(pictures), crops))  # (P, C, N)
     micro = torch.tensor(numbers, dtype=torch.float32)  # (P, C, 5)
     write_tensors(cache, {"tokens": tokens.int().numpy(), "micro": micro.numpy()}, {"of": key})
-    return StyleTokens(tokens.long(), micro, captions)
+    return CropTokens(tokens.long(), micro, captions)

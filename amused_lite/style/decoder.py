@@ -1,4 +1,4 @@
-"""Learn a style as another way to paint the same tokens: a small adapter beside the frozen VQ-GAN decoder.
+"""Learn a style with an adapter on the frozen VQ-GAN decoder: the same tokens decode to pixels in the style.
 
 A base that has seen one look only, as the bundled one has, can be taught another look's tokens but loses its things
 over it (docs/log.md). Its decoder learns in a minute to paint the tokens it draws anyway in the style's colours and
@@ -9,42 +9,47 @@ import torch
 from torch import Tensor, nn
 
 from amused_lite.models.networks import Networks
-from amused_lite.style.config import StyleRecipe
+from amused_lite.style.config import StyleTrainConfig
 from amused_lite.style.data import in_turn
 from amused_lite.training.loop import step_generator
-from amused_lite.training.quadrants import Paired, QuarterBatch, quarters
+from amused_lite.training.quadrants import QuadrantBatch, TokensAndPixels, random_quadrants
 from amused_lite.training.vqgan import reconstruction_loss
 
 
 class DecoderBatches:
-    """Deterministic batches of quarters: the style's own pictures, each equally often, among guessed ones."""
+    """Deterministic batches of random quadrants: the style's own pictures, each equally often, among augmented ones."""
 
-    def __init__(self, recipe: StyleRecipe, real: Paired, guessed: Paired | None = None) -> None:
+    def __init__(
+        self, train_config: StyleTrainConfig, real: TokensAndPixels, augmented: TokensAndPixels | None = None
+    ) -> None:
         """`real`: the style's pictures with their plain counterparts; `guessed`: for `recipe.guessed_share`."""
-        self.recipe, self.real, self.guessed = recipe, real, guessed
+        self.train_config, self.real, self.augmented = train_config, real, augmented
 
-    def batch(self, step: int) -> QuarterBatch:
+    def batch(self, step: int) -> QuadrantBatch:
         """The batch of one step."""
-        recipe, generator = self.recipe, step_generator(self.recipe.seed, step)
-        chosen = [(self.real, number) for number in in_turn(len(self.real.pictures), recipe.batch, recipe.seed, step)]
-        if self.guessed is not None:
-            swap = torch.rand(recipe.batch, generator=generator) < recipe.guessed_share
-            other = torch.randint(len(self.guessed.pictures), (recipe.batch,), generator=generator).tolist()
-            chosen = [(self.guessed, k) if swap[row] else chosen[row] for row, k in enumerate(other)]
-        return quarters(chosen, generator)
+        train_config, generator = self.train_config, step_generator(self.train_config.seed, step)
+        chosen = [
+            (self.real, number)
+            for number in in_turn(len(self.real.pictures), train_config.batch, train_config.seed, step)
+        ]
+        if self.augmented is not None:
+            swap = torch.rand(train_config.batch, generator=generator) < train_config.guessed_share
+            other = torch.randint(len(self.augmented.pictures), (train_config.batch,), generator=generator).tolist()
+            chosen = [(self.augmented, k) if swap[row] else chosen[row] for row, k in enumerate(other)]
+        return random_quadrants(chosen, generator)
 
 
 class DecoderStep(nn.Module):
     """The loss of one batch, on whatever device the networks are."""
 
-    def __init__(self, networks: Networks, recipe: StyleRecipe) -> None:
+    def __init__(self, networks: Networks, train_config: StyleTrainConfig) -> None:
         super().__init__()
-        self.networks, self.recipe = networks, recipe
+        self.networks, self.train_config = networks, train_config
         self.device = next(networks.parameters()).device
 
-    def forward(self, batch: QuarterBatch) -> Tensor:
-        batch = QuarterBatch(*(array.to(self.device) for array in batch))
+    def forward(self, batch: QuadrantBatch) -> Tensor:
+        batch = QuadrantBatch(*(array.to(self.device) for array in batch))
         vqgan = self.networks.vqgan
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train_config.precision == "bfloat16"):
             made = vqgan.decode_latents(vqgan.codebook[batch.tokens])
         return reconstruction_loss(batch.inner(made.float()), batch.pixels)

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.files.atomic import replace_text
 from amused_lite.files.images import open_picture
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.reading import read_json
 from amused_lite.style.monitor import Sample, text_scores
-from amused_lite.style.score import Look, Picture
+from amused_lite.style.score import Picture, StyleStatistics
 
 TABLE = "candidates.json"
 SHEET = "candidates.png"
@@ -53,7 +53,12 @@ class _Table(Struct):
 
 
 def draw_candidates(
-    amused: Amused, captions: Sequence[str], trigger: str, references: Sequence[Picture], count: int, folder: Path
+    amused: AmusedPipeline,
+    captions: Sequence[str],
+    trigger: str,
+    references: Sequence[Picture],
+    count: int,
+    folder: Path,
 ) -> list[StyleCandidate]:
     """`count` pictures, the captions in turn, with scores and a numbered sheet in `folder`; drawn once.
 
@@ -67,7 +72,9 @@ def draw_candidates(
             that was stopped goes on.
     """
     said = [captions[k % len(captions)] for k in range(count)]
-    key = hashlib.sha256(json.dumps([amused.info.model_hash, amused.info.styles, trigger, said]).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([amused.info.model_hash, amused.info.adapter_labels, trigger, said]).encode()
+    ).hexdigest()
     table = folder / TABLE
     if kept := _kept(table, key):
         return [StyleCandidate(row.number, row.caption, folder / row.path, row.distance, row.text) for row in kept]
@@ -75,7 +82,7 @@ def draw_candidates(
     samples = []
     for number, caption in enumerate(tqdm(said, "drawing candidates", leave=False, disable=None), 1):
         samples.append(_drawn(amused, f"{caption} {trigger}".strip(), number - 1, _place(folder, number, key)))
-    look = Look.of("references", references)
+    look = StyleStatistics.of("references", references)
     texts = _texts(amused, samples)
     candidates = [
         StyleCandidate(number, caption, _place(folder, number, key), look.distance(sample.image), text)
@@ -101,7 +108,7 @@ def _place(folder: Path, number: int, key: str) -> Path:
     return folder / f"candidate-{number:02d}-{key[:8]}.png"
 
 
-def _drawn(amused: Amused, prompt: str, seed: int, path: Path) -> Sample:
+def _drawn(amused: AmusedPipeline, prompt: str, seed: int, path: Path) -> Sample:
     """A candidate, drawn once: its file keeps the tokens."""
     if path.is_file() and (kept := open_picture(path)).recipe is not None:
         return Sample(prompt, kept.image, kept.recipe.tokens)
@@ -110,7 +117,7 @@ def _drawn(amused: Amused, prompt: str, seed: int, path: Path) -> Sample:
     return Sample(prompt, picture.image, picture.recipe.tokens)
 
 
-def _texts(amused: Amused, samples: Sequence[Sample], group: int = 4) -> list[float]:
+def _texts(amused: AmusedPipeline, samples: Sequence[Sample], group: int = 4) -> list[float]:
     """Text scores within groups of a few prompts, so that the work does not grow with the pictures' square."""
     return [score for k in range(0, len(samples), group) for score in text_scores(amused, samples[k : k + group])]
 

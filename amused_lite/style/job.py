@@ -19,15 +19,22 @@ from amused_lite.adapters.lora import Adapter, AdapterRecord, shapes_of
 from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.files.atomic import replace_text
 from amused_lite.reading import read_json
-from amused_lite.style.augment import StyleGuess
-from amused_lite.style.config import StyleRecipe, recipe_of
+from amused_lite.style.augment import StyleAugmentation
+from amused_lite.style.config import StyleTrainConfig, train_config_of
 from amused_lite.style.cost import Estimate, checkpointed, estimate
 from amused_lite.style.data import StylePicture, crop, encode_pictures, open_picture, readable, styled, trigger
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
-from amused_lite.training.base_model import PROMPTS, Bar, Base, own_pictures, scene_captions, terminal_bar
+from amused_lite.training.base_model import (
+    PROMPTS,
+    BaseModel,
+    Progress,
+    generated_examples,
+    scene_captions,
+    terminal_bar,
+)
 from amused_lite.training.loop import TrainingRun
-from amused_lite.training.quadrants import Paired
+from amused_lite.training.quadrants import TokensAndPixels
 
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
@@ -45,7 +52,7 @@ class Plan:
     style: str
     pictures: _Words  # sha256 of each
     captions: _Words
-    recipe: dict[str, Any]  # the StyleRecipe, without what may change
+    train_config: dict[str, Any]  # the StyleTrainConfig, without what may change
     prior: _Words  # prompts of the base's own pictures
 
 
@@ -57,10 +64,10 @@ class OtherTrainingError(ValueError):
 class StyleJob:
     """A training that is ready to start, or to go on."""
 
-    base: Base
+    base: BaseModel
     pictures: tuple[StylePicture, ...]
     style: str
-    recipe: StyleRecipe
+    train_config: StyleTrainConfig
     record: AdapterRecord
     out: Path
     run: TrainingRun
@@ -74,7 +81,7 @@ class StyleJob:
 
     def cost(self) -> Estimate:
         """Time and memory, measured on the first batch."""
-        with checkpointed(self.base.networks, self.recipe.checkpointing):
+        with checkpointed(self.base.networks, self.train_config.checkpointing):
             return estimate(lambda: self.step(self.batches.batch(0)), self.attached)
 
     @property
@@ -91,8 +98,8 @@ class StyleJob:
 
     def adapter(self, steps: int) -> Adapter:
         """What has been learned so far, with its recipe and a thumbnail of the first picture."""
-        recipe = asdict(self.recipe) | {"steps": steps, "pictures": len(self.pictures), "style": self.style}
-        values = json.loads(json.dumps(recipe))  # tuples as the file will have them
+        train_config = asdict(self.train_config) | {"steps": steps, "pictures": len(self.pictures), "style": self.style}
+        values = json.loads(json.dumps(train_config))  # tuples as the file will have them
         image = open_picture(self.pictures[0].path, self.base.networks.config.image_size)
         return self.attached.adapter(replace(self.record, recipe=values, thumbnail=thumbnail(image)))
 
@@ -134,15 +141,15 @@ def check_out(out: Path) -> None:
 
 
 def make_job(
-    base: Base,
+    base: BaseModel,
     pictures: Sequence[StylePicture],
     style: str,
     out: Path,
-    recipe: StyleRecipe | None = None,
+    train_config: StyleTrainConfig | None = None,
     prior_prompts: Sequence[str] = (),
     licence: str = "",
     skip_unreadable: bool = False,
-    bar: Bar = terminal_bar,
+    bar: Progress = terminal_bar,
 ) -> StyleJob:
     """Look at the pictures, turn them into tokens and attach a fresh adapter.
 
@@ -160,75 +167,79 @@ def make_job(
     Raises:
         ValueError: a picture cannot be used, `out` exists, or its work folder is of another training.
     """
-    recipe, config = recipe or recipe_of(base.preset), base.networks.config
+    train_config, config = train_config or train_config_of(base.preset), base.networks.config
     if not style.strip():
         raise ValueError('the style has no name; say --style "melting golden 3d"')
     check_out(out)
-    shapes_of(config, recipe.targets, recipe.kind)  # says what is wrong with them before any work
-    own = prior_prompts or default_prompts(base.preset, recipe)
-    if not own and (recipe.prior_share or recipe.guessed_share):
+    shapes_of(config, train_config.targets, train_config.kind)  # says what is wrong with them before any work
+    own = prior_prompts or default_prompts(base.preset, train_config)
+    if not own and (train_config.prior_share or train_config.guessed_share):
         raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     good = readable(pictures, config.image_size, skip_unreadable)
     folder = work_folder(out)
-    _check_plan(folder, base, good, style, recipe, prior_prompts)
+    _check_plan(folder, base, good, style, train_config, prior_prompts)
     record = AdapterRecord(
         name=out.stem,
-        rank=recipe.rank,
-        alpha=recipe.alpha,
-        targets=recipe.targets,
+        rank=train_config.rank,
+        alpha=train_config.alpha,
+        targets=train_config.targets,
         preset=base.preset,
         base_model=Path(base.info.name).name if Path(base.info.name).exists() else base.info.name,
         base_hash=base.hash,
-        kind=recipe.kind,
-        trigger="" if recipe.decoder else trigger(style),  # a decoder hears no words
+        kind=train_config.kind,
+        trigger="" if train_config.decoder else trigger(style),  # a decoder hears no words
         licence=licence,
     )
-    questions = _of_decoder if recipe.decoder else _of_tokens
-    step, batches = questions(base, good, style, recipe, own, folder, bar)
-    attached = prepare(base.networks, record, recipe)
-    return StyleJob(base, tuple(good), style, recipe, record, out, TrainingRun(folder), step, attached, batches)
+    questions = _of_decoder if train_config.decoder else _of_tokens
+    step, batches = questions(base, good, style, train_config, own, folder, bar)
+    attached = prepare(base.networks, record, train_config)
+    return StyleJob(base, tuple(good), style, train_config, record, out, TrainingRun(folder), step, attached, batches)
 
 
 def _of_tokens(
-    base: Base,
+    base: BaseModel,
     pictures: Sequence[StylePicture],
     style: str,
-    recipe: StyleRecipe,
+    train_config: StyleTrainConfig,
     prior_prompts: Sequence[str],
     folder: Path,
-    bar: Bar,
+    bar: Progress,
 ) -> tuple[StyleStep, StyleBatches]:
-    """What the U-ViT is asked: which tokens a picture of the style has."""
+    """Loss and batches for an adapter of the U-ViT: predict the tokens of the style's pictures."""
     size, prior = base.networks.config.image_size, None
     cache = folder / "tokens.safetensors"
-    crops = recipe.crops_of(len(pictures))
-    data = encode_pictures(base.networks.vqgan, pictures, crops, size, recipe.seed, cache, base.info.model_hash, bar)
-    if recipe.prior_share:
-        prior = own_pictures(base, prior_prompts, folder / PRIOR, bar)
-    batches = StyleBatches(recipe, data, style, size, prior)
-    return StyleStep(base.networks, base.tokenizer, batches.captions, recipe), batches
+    crops = train_config.crops_of(len(pictures))
+    data = encode_pictures(
+        base.networks.vqgan, pictures, crops, size, train_config.seed, cache, base.info.model_hash, bar
+    )
+    if train_config.prior_share:
+        prior = generated_examples(base, prior_prompts, folder / PRIOR, bar)
+    batches = StyleBatches(train_config, data, style, size, prior)
+    return StyleStep(base.networks, base.tokenizer, batches.captions, train_config), batches
 
 
 def _of_decoder(
-    base: Base,
+    base: BaseModel,
     pictures: Sequence[StylePicture],
     _style: str,
-    recipe: StyleRecipe,
+    train_config: StyleTrainConfig,
     prior_prompts: Sequence[str],
     folder: Path,
-    bar: Bar,
+    bar: Progress,
 ) -> tuple[DecoderStep, DecoderBatches]:
-    """What the decoder is asked: how tokens of a plain picture look in the style."""
+    """Loss and batches for an adapter of the decoder: decode tokens of plain pictures to the style's pixels."""
     amused, size = base.amused(), base.networks.config.image_size
-    drawn = own_pictures(base, [picture.caption for picture in pictures], folder / "captions.safetensors", bar).tokens
+    drawn = generated_examples(
+        base, [picture.caption for picture in pictures], folder / "captions.safetensors", bar
+    ).tokens
     own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
-    real, guessed = Paired(drawn[:, 0], own), None
-    if recipe.guessed_share:
-        guess = StyleGuess.fit([np.array(amused.decode(row.int().numpy())) for row in real.tokens], own)
-        tokens = own_pictures(base, prior_prompts, folder / PRIOR, bar).tokens[:, 0]
+    real, augmented = TokensAndPixels(drawn[:, 0], own), None
+    if train_config.guessed_share:
+        augment = StyleAugmentation.fit([np.array(amused.decode(row.int().numpy())) for row in real.tokens], own)
+        tokens = generated_examples(base, prior_prompts, folder / PRIOR, bar).tokens[:, 0]
         rows = bar(tokens, "guessing pictures of the style", len(tokens))
-        guessed = Paired(tokens, [guess(np.array(amused.decode(row.int().numpy()))) for row in rows])
-    return DecoderStep(base.networks, recipe), DecoderBatches(recipe, real, guessed)
+        augmented = TokensAndPixels(tokens, [augment(np.array(amused.decode(row.int().numpy()))) for row in rows])
+    return DecoderStep(base.networks, train_config), DecoderBatches(train_config, real, augmented)
 
 
 def cut_captions(job: StyleJob) -> list[str]:
@@ -238,7 +249,12 @@ def cut_captions(job: StyleJob) -> list[str]:
 
 
 def _check_plan(
-    folder: Path, base: Base, pictures: Sequence[StylePicture], style: str, recipe: StyleRecipe, prior: Sequence[str]
+    folder: Path,
+    base: BaseModel,
+    pictures: Sequence[StylePicture],
+    style: str,
+    train_config: StyleTrainConfig,
+    prior: Sequence[str],
 ) -> None:
     """A work folder goes on with the training it was made for; raises `OtherTrainingError` for another."""
     seen = [hashlib.sha256(picture.path.read_bytes()).hexdigest() for picture in pictures]
@@ -246,7 +262,9 @@ def _check_plan(
     plan: dict[str, Any] = {"base": base.info.model_hash, "style": style, "pictures": seen, "captions": captions}
     # The number of steps may grow, and neither samples nor the form of the arithmetic change what is learned.
     fixed = {
-        key: value for key, value in asdict(recipe).items() if key not in ("steps", "sample_every", "checkpointing")
+        key: value
+        for key, value in asdict(train_config).items()
+        if key not in ("steps", "sample_every", "checkpointing")
     }
     plan = json.loads(json.dumps(plan | {"recipe": fixed, "prior": list(prior)}))
     path = folder / PLAN
@@ -265,9 +283,9 @@ def _check_plan(
     replace_text(path, json.dumps(plan, indent=1) + "\n")
 
 
-def default_prompts(preset: str, recipe: StyleRecipe) -> list[str]:
+def default_prompts(preset: str, train_config: StyleTrainConfig) -> list[str]:
     """Captions of training scenes for the bundled model, no more than are looked at; the others have no such list."""
     if preset != "tiny":
         return []
-    looked_at = ceil(recipe.steps * recipe.batch * (recipe.guessed_share or recipe.prior_share))
+    looked_at = ceil(train_config.steps * train_config.batch * (train_config.guessed_share or train_config.prior_share))
     return scene_captions(min(PROMPTS, looked_at))

@@ -1,4 +1,4 @@
-"""Looking at a style while it is learned: samples, how much of the style they have, and whether words still count."""
+"""Monitor of style training: sample pictures, their style score, and their text score."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from PIL import Image
 
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.files.atomic import replace_text
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.reading import read_json
 from amused_lite.sampling import noise
 from amused_lite.sampling.settings import GenerateOptions
-from amused_lite.style.score import Look, Picture
+from amused_lite.style.score import Picture, StyleStatistics
 
 SCORES = "scores.json"
 HIDDEN = 0.6  # of the tokens, where the text score asks how likely they are
@@ -38,13 +38,13 @@ class Sample:
     tokens: np.ndarray  # (N,)
 
 
-def draw_samples(amused: Amused, prompts: Sequence[str], seed: int = 0) -> list[Sample]:
+def draw_samples(amused: AmusedPipeline, prompts: Sequence[str], seed: int = 0) -> list[Sample]:
     """One picture of each prompt; prompt k has seed + k."""
     pictures = [(prompt, amused.generate(prompt, seed=seed + k)) for k, prompt in enumerate(prompts)]
     return [Sample(prompt, picture.image, picture.recipe.tokens) for prompt, picture in pictures]
 
 
-def text_scores(amused: Amused, samples: Sequence[Sample]) -> list[float]:
+def text_scores(amused: AmusedPipeline, samples: Sequence[Sample]) -> list[float]:
     """For each picture: by how many nats a token its own prompt explains it better than the other samples' prompts do.
 
     The drawing model itself is asked, about tokens that are hidden from it. A model that has come to draw one picture
@@ -69,11 +69,11 @@ def text_scores(amused: Amused, samples: Sequence[Sample]) -> list[float]:
 
 
 @dataclass
-class StyleWatch:
+class StyleMonitor:
     """Draws a strip every so often, and says when to stop.
 
     Args:
-        opened: gives the model with the adapter as it is now; an `Amused` remembers prompts as they were encoded.
+        opened: gives the model with the adapter as it is now, as a new `AmusedPipeline`, which caches prompts.
         prompts: with words of style.
         references: the style's pictures.
         folder: for `samples-00100.png` and so on, and for the scores, which a training that goes on reads again.
@@ -81,7 +81,7 @@ class StyleWatch:
         patience: strips without a gain of `step` in style after which the training ends; 0 never ends it.
     """
 
-    opened: Callable[[], Amused]
+    opened: Callable[[], AmusedPipeline]
     prompts: Sequence[str]
     references: Sequence[Picture]
     folder: Path
@@ -92,10 +92,10 @@ class StyleWatch:
     history: list[tuple[int, float, float]] = field(default_factory=list)  # steps, style, text
 
     def __post_init__(self) -> None:
-        self._look = Look.of("references", self.references)
-        self._real = float(np.mean([self._look.distance(picture) for picture in self.references]))
+        self._reference = StyleStatistics.of("references", self.references)
+        self._real = float(np.mean([self._reference.distance(picture) for picture in self.references]))
         before = draw_samples(self.opened(), self.prompts)
-        self._plain = float(np.mean([self._look.distance(sample.image) for sample in before]))
+        self._plain = float(np.mean([self._reference.distance(sample.image) for sample in before]))
         self._text = float(np.mean(text_scores(self.opened(), before)))
         self.history += self._remembered()
 
@@ -104,7 +104,7 @@ class StyleWatch:
         amused = self.opened()
         samples = draw_samples(amused, self.prompts)
         contact_sheet([sample.image for sample in samples], self.prompts, self.strip(steps), columns=len(samples))
-        distance = float(np.mean([self._look.distance(sample.image) for sample in samples]))
+        distance = float(np.mean([self._reference.distance(sample.image) for sample in samples]))
         style = (self._plain - distance) / max(self._plain - self._real, 1e-6)
         text = float(np.mean(text_scores(amused, samples))) / max(self._text, 1e-6)
         if self.keep is not None:

@@ -1,4 +1,4 @@
-"""How much a picture has of a look: palette, texture and line of pictures compared, not what they show. NumPy only.
+"""Style score: compares palette, texture and line of pictures, not what they show. NumPy only.
 
 The published scores use an image encoder of CLIP's, which cannot be had offline, and a network trained here on drawn
 looks would judge by its own training. Style is what statistics without place can see (Gatys et al. 2016; Portilla and
@@ -62,14 +62,14 @@ def _details(plane: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look as the mean of its pictures' statistics."""
+class StyleStatistics:
+    """The mean of the style features of a set of pictures."""
 
     name: str
     centre: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, name: str, pictures: Sequence[Picture]) -> "Look":
+    def of(cls, name: str, pictures: Sequence[Picture]) -> "StyleStatistics":
         """From one picture or more."""
         return cls(name, np.mean([style_features(picture) for picture in pictures], axis=0))
 
@@ -82,12 +82,12 @@ class Look:
 class StyleScale:
     """Distances to a look on a scale of two known sets: plain pictures score 0, pictures of the look itself 1."""
 
-    look: Look
+    look: StyleStatistics
     plain: float  # mean distance of pictures without the look
     real: float  # mean distance of pictures of the look that made no part of its centre
 
     @classmethod
-    def of(cls, look: Look, plain: Sequence[Picture], real: Sequence[Picture]) -> "StyleScale":
+    def of(cls, look: StyleStatistics, plain: Sequence[Picture], real: Sequence[Picture]) -> "StyleScale":
         """`plain` should show what the judged pictures show; `real` should be others than the look was made from."""
         return cls(look, *(float(np.mean([look.distance(picture) for picture in some])) for some in (plain, real)))
 
@@ -96,7 +96,7 @@ class StyleScale:
         return (self.plain - self.look.distance(picture)) / max(self.plain - self.real, 1e-6)
 
 
-def nearest_look(picture: Picture, looks: Sequence[Look]) -> str:
+def nearest_style(picture: Picture, looks: Sequence[StyleStatistics]) -> str:
     """The name of the look whose centre is nearest."""
     features = style_features(picture)
     return min(looks, key=lambda look: float(np.linalg.norm(features - look.centre))).name

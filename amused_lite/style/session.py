@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amused_lite.adapters.lora import AdapterRecord
-from amused_lite.style.config import StyleRecipe
+from amused_lite.style.config import StyleTrainConfig
 from amused_lite.style.data import StylePicture, open_picture
 from amused_lite.style.job import StyleJob, make_job
-from amused_lite.style.monitor import StyleWatch
-from amused_lite.training.base_model import Bar, Base, terminal_bar
+from amused_lite.style.monitor import StyleMonitor
+from amused_lite.training.base_model import BaseModel, Progress, terminal_bar
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Samples were drawn and scored, see `StyleWatch`."""
+    """Samples were drawn and scored, see `StyleMonitor`."""
 
     done: int  # steps
     path: Path  # of the strip
@@ -56,11 +56,11 @@ class Learned:
 
 
 def learn(
-    base: Base,
+    base: BaseModel,
     pictures: Sequence[StylePicture],
     style: str,
     out: Path,
-    recipe: StyleRecipe,
+    train_config: StyleTrainConfig,
     report: Callable[[StyleEvent], object],
     *,
     prompts: Sequence[str] = (),
@@ -69,7 +69,7 @@ def learn(
     prior_prompts: Sequence[str] = (),
     licence: str = "",
     skip_unreadable: bool = False,
-    bar: Bar = terminal_bar,
+    bar: Progress = terminal_bar,
 ) -> Learned | None:
     """Learn a style, or go on learning it; None when it was stopped before there was something to write.
 
@@ -84,7 +84,7 @@ def learn(
     Raises:
         ValueError, OSError: see `make_job`; or the file cannot be written.
     """
-    job = make_job(base, pictures, style, out, recipe, prior_prompts, licence, skip_unreadable, bar)
+    job = make_job(base, pictures, style, out, train_config, prior_prompts, licence, skip_unreadable, bar)
     report(Prepared(job))
     monitor = _monitor(job, prompts, early_stop) if prompts else None
 
@@ -95,7 +95,7 @@ def learn(
         report(Sampled(done, monitor.strip(done), style_score, text_score))
         return reason
 
-    reason = job.train(sample if monitor else None, _clock(recipe.steps, report))
+    reason = job.train(sample if monitor else None, _clock(train_config.steps, report))
     sampled = bool(monitor and monitor.history)
     if reason is None and not (keep_stopped and sampled):
         return None
@@ -104,9 +104,9 @@ def learn(
     return Learned(path, job.record, reason or "stopped early", best)
 
 
-def _monitor(job: StyleJob, prompts: Sequence[str], early_stop: bool) -> StyleWatch:
+def _monitor(job: StyleJob, prompts: Sequence[str], early_stop: bool) -> StyleMonitor:
     size = job.base.networks.config.image_size
-    return StyleWatch(
+    return StyleMonitor(
         job.base.amused,
         [job.said(prompt) for prompt in prompts],
         [open_picture(picture.path, size) for picture in job.pictures],

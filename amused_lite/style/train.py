@@ -1,6 +1,6 @@
 """Learn a style from a few pictures: a small adapter beside the frozen U-ViT (StyleDrop, Sohn et al. 2023).
 
-The question asked of the network is the one it was trained with (`loss`); only the adapter's matrices learn the answer.
+The loss is the one the network was trained with (`training.loss`); only the adapter's matrices are trained.
 Everything random follows from (seed, step), so a killed training goes on as if nothing had happened.
 """
 
@@ -14,11 +14,11 @@ from amused_lite.adapters.lora import AdapterRecord
 from amused_lite.adapters.torch import AttachedAdapter, new_adapter
 from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.networks import Networks
-from amused_lite.style.config import StyleRecipe
+from amused_lite.style.config import StyleTrainConfig
 from amused_lite.style.cost import checkpointed, quantize_base
 from amused_lite.style.data import in_turn, styled
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.base_model import CropTokens
 from amused_lite.training.loop import TrainingRun, fit, optimizer_state, step_generator, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
 
@@ -41,48 +41,48 @@ class StyleBatches:
 
     def __init__(
         self,
-        recipe: StyleRecipe,
-        data: StyleTokens,
+        train_config: StyleTrainConfig,
+        data: CropTokens,
         style: str,
         image_size: int,
-        prior: StyleTokens | None = None,
+        prior: CropTokens | None = None,
     ) -> None:
         """`prior`: one crop of each of the base's own pictures, for `recipe.prior_share`."""
-        self.recipe, self.data = recipe, data
+        self.train_config, self.data = train_config, data
         self.grid = int(data.tokens.shape[-1] ** 0.5)
         self.plain_micro = torch.from_numpy(MicroConditioning(image_size, image_size).array())[0]
         self.captions = [styled(caption, style) for caption in data.captions]
-        self.prior = prior if recipe.prior_share else None
+        self.prior = prior if train_config.prior_share else None
         self.captions += self.prior.captions if self.prior is not None else ()
         self.captions.append("")
 
     def pictures(self, step: int) -> list[int]:
         """Which pictures the rows of a step show: all in a new order, again and again."""
-        return in_turn(len(self.data.tokens), self.recipe.batch, self.recipe.seed, step)
+        return in_turn(len(self.data.tokens), self.train_config.batch, self.train_config.seed, step)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        recipe, generator = self.recipe, step_generator(self.recipe.seed, step)
+        train_config, generator = self.train_config, step_generator(self.train_config.seed, step)
         chosen = torch.tensor(self.pictures(step))
-        crops = torch.randint(self.data.tokens.shape[1], (recipe.batch,), generator=generator)
+        crops = torch.randint(self.data.tokens.shape[1], (train_config.batch,), generator=generator)
         tokens, micro = self.data.tokens[chosen, crops], self.data.micro[chosen, crops]
-        if not recipe.tell_crop:
-            micro = self.plain_micro.expand(recipe.batch, -1)
-        turn = torch.rand(recipe.batch, generator=generator)
+        if not train_config.tell_crop:
+            micro = self.plain_micro.expand(train_config.batch, -1)
+        turn = torch.rand(train_config.batch, generator=generator)
         if self.prior is not None:
-            row = torch.randint(len(self.prior.tokens), (recipe.batch,), generator=generator)
-            swap = turn < recipe.prior_share
+            row = torch.randint(len(self.prior.tokens), (train_config.batch,), generator=generator)
+            swap = turn < train_config.prior_share
             tokens = torch.where(swap[:, None], self.prior.tokens[row, 0], tokens)
             micro = torch.where(swap[:, None], self.plain_micro, micro)
             chosen = torch.where(swap, len(self.data.captions) + row, chosen)
-        dropped = torch.rand(recipe.batch, generator=generator) < recipe.prompt_dropout
+        dropped = torch.rand(train_config.batch, generator=generator) < train_config.prompt_dropout
         chosen = chosen.masked_fill(dropped, len(self.captions) - 1)
-        masks = draw_masks(recipe.batch, self.grid, 0.0, generator)
-        masks = _hide_more(masks, recipe.smallest_mask, generator)
-        if recipe.asked_share is None:
+        masks = draw_masks(train_config.batch, self.grid, 0.0, generator)
+        masks = _hide_more(masks, train_config.smallest_mask, generator)
+        if train_config.asked_share is None:
             asked = masks.flatten().nonzero()[:, 0]
         else:
-            asked = ask(masks, int(recipe.asked_share * masks.numel()), generator)
+            asked = ask(masks, int(train_config.asked_share * masks.numel()), generator)
         return Batch(tokens, masks, asked, chosen, micro)
 
 
@@ -98,47 +98,49 @@ def _hide_more(masks: Tensor, share: float, generator: torch.Generator) -> Tenso
 class StyleStep(nn.Module):
     """The loss of one batch, on whatever device the networks are."""
 
-    def __init__(self, networks: Networks, tokenizer: Tokenizer, captions: list[str], recipe: StyleRecipe) -> None:
+    def __init__(
+        self, networks: Networks, tokenizer: Tokenizer, captions: list[str], train_config: StyleTrainConfig
+    ) -> None:
         super().__init__()
-        self.networks, self.recipe = networks, recipe
+        self.networks, self.train_config = networks, train_config
         self.device = next(networks.parameters()).device
         self.ids = torch.from_numpy(tokenizer.encode(captions)).long().to(self.device)
         with torch.no_grad():
             self.features = networks.text(self.ids)  # of every caption, once
 
     def forward(self, batch: Batch) -> Tensor:
-        recipe = self.recipe
+        train_config = self.train_config
         tokens, masks, asked, texts, micro = (array.to(self.device) for array in batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            if "text" in recipe.targets:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=train_config.precision == "bfloat16"):
+            if "text" in train_config.targets:
                 states, pooled = self.networks.text(self.ids[texts])
             else:
                 states, pooled = (feature[texts] for feature in self.features)
             return masked_token_loss(
-                self.networks.uvit, tokens, masks, asked, states, pooled, micro, recipe.label_smoothing
+                self.networks.uvit, tokens, masks, asked, states, pooled, micro, train_config.label_smoothing
             )
 
 
-def make_optimizer(attached: AttachedAdapter, recipe: StyleRecipe) -> torch.optim.Optimizer:
+def make_optimizer(attached: AttachedAdapter, train_config: StyleTrainConfig) -> torch.optim.Optimizer:
     """AdamW over the adapter, its states in 8 bits if asked for."""
     options: dict[str, Any] = {
-        "lr": recipe.learning_rate,
-        "betas": recipe.betas,
+        "lr": train_config.learning_rate,
+        "betas": train_config.betas,
         "eps": 1e-8,
-        "weight_decay": recipe.weight_decay,
+        "weight_decay": train_config.weight_decay,
     }
-    if recipe.optimizer == "adamw8bit":
+    if train_config.optimizer == "adamw8bit":
         from bitsandbytes.optim import AdamW8bit
 
         return AdamW8bit(attached.parameters(), **options)
     return torch.optim.AdamW(attached.parameters(), **options)
 
 
-def prepare(networks: Networks, record: AdapterRecord, recipe: StyleRecipe) -> AttachedAdapter:
+def prepare(networks: Networks, record: AdapterRecord, train_config: StyleTrainConfig) -> AttachedAdapter:
     """A fresh adapter on a frozen base, which is put into 8 bits first if asked for."""
-    if recipe.int8_base:
+    if train_config.int8_base:
         quantize_base(networks)
-    attached = new_adapter(networks, record, recipe.seed)
+    attached = new_adapter(networks, record, train_config.seed)
     return attached.to(next(networks.parameters()).device)
 
 
@@ -151,15 +153,15 @@ class StyleTrainer:
         attached: AttachedAdapter,
         batches: "StyleBatches | DecoderBatches",
     ) -> None:
-        self.loss, self.attached, self.batches, self.recipe = step, attached, batches, batches.recipe
-        self.optimizer = make_optimizer(attached, self.recipe)
+        self.loss, self.attached, self.batches, self.train_config = step, attached, batches, batches.train_config
+        self.optimizer = make_optimizer(attached, self.train_config)
 
     def step(self, number: int) -> dict[str, float]:
         """See `Trainer`."""
         loss = self.loss(self.batches.batch(number))
         loss.backward()
-        nn.utils.clip_grad_norm_(self.attached.parameters(), self.recipe.clip_norm or float("inf"))
-        factor = _update(self.optimizer, self.recipe, number)
+        nn.utils.clip_grad_norm_(self.attached.parameters(), self.train_config.clip_norm or float("inf"))
+        factor = _update(self.optimizer, self.train_config, number)
         return {"loss": loss.item(), "rate": factor}
 
     def state(self) -> dict[str, Any]:
@@ -190,25 +192,33 @@ def train_style(
         watch: called every `recipe.sample_every` steps with the number of steps done; a reason from it ends it.
         progress: called after every step with the number of steps done.
     """
-    recipe, trainer = batches.recipe, StyleTrainer(step, attached, batches)
+    train_config, trainer = batches.train_config, StyleTrainer(step, attached, batches)
 
     def after_step(done: int) -> str:
         if progress:
             progress(done)
-        sampled = done % recipe.sample_every == 0 or done == recipe.steps
+        sampled = done % train_config.sample_every == 0 or done == train_config.steps
         return watch(done) if watch and sampled else ""
 
-    with checkpointed(step.networks, recipe.checkpointing):
-        return fit(run, trainer, recipe.steps, recipe.sample_every, log_first=False, mean=True, after_step=after_step)
+    with checkpointed(step.networks, train_config.checkpointing):
+        return fit(
+            run,
+            trainer,
+            train_config.steps,
+            train_config.sample_every,
+            log_first=False,
+            mean=True,
+            after_step=after_step,
+        )
 
 
-def _update(optimizer: torch.optim.Optimizer, recipe: StyleRecipe, step: int) -> float:
+def _update(optimizer: torch.optim.Optimizer, train_config: StyleTrainConfig, step: int) -> float:
     """Set the rate, step, clear; returns the schedule's factor."""
-    factor = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
-    if recipe.cooldown:
-        factor = min(factor, (recipe.steps - step) / (recipe.cooldown * recipe.steps))
+    factor = min(1.0, (step + 1) / train_config.warmup) if train_config.warmup else 1.0
+    if train_config.cooldown:
+        factor = min(factor, (train_config.steps - step) / (train_config.cooldown * train_config.steps))
     for group in optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * factor
+        group["lr"] = train_config.learning_rate * factor
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return factor

@@ -1,4 +1,4 @@
-"""A model that training starts from: its networks in memory, and the pictures that it draws itself."""
+"""A model that training starts from: its networks in memory, and pictures that it generates as examples."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from amused_lite.adapters.lora import preset_of
 from amused_lite.adapters.torch import hash_of
 from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.networks import Networks
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch import TorchRuntime
@@ -28,7 +28,7 @@ from amused_lite.training.scenes import caption, random_scene
 
 
 @dataclass(frozen=True)
-class StyleTokens:
+class CropTokens:
     """Every picture's crops as tokens. P pictures, C crops of each."""
 
     tokens: Tensor  # (P, C, N) int64
@@ -37,7 +37,7 @@ class StyleTokens:
 
 
 PROMPTS = 96  # of the bundled model's own pictures, where none are given
-Bar = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, what is done, how many) -> the same items
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, what is done, how many) -> the same items
 
 
 def terminal_bar(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
@@ -46,7 +46,7 @@ def terminal_bar(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseModel:
     """An opened model with all its networks in memory."""
 
     networks: Networks
@@ -55,7 +55,7 @@ class Base:
     hash: str  # see `lora.base_hash`
 
     @classmethod
-    def open(cls, model: str | Path, threads: int | None = None, device: str = "cpu") -> "Base":
+    def open(cls, model: str | Path, threads: int | None = None, device: str = "cpu") -> "BaseModel":
         """Any model that the torch runtime opens.
 
         Raises:
@@ -78,14 +78,18 @@ class Base:
     def preset(self) -> str:
         return preset_of(self.networks.config)
 
-    def amused(self) -> Amused:
+    def amused(self) -> AmusedPipeline:
         """The networks as they are now, adapters in training included, ready to draw."""
         device = str(next(self.networks.parameters()).device)
-        return Amused(TorchRuntime.from_networks(self.networks, device), self.tokenizer, self.info, keep_loaded=True)
+        return AmusedPipeline(
+            TorchRuntime.from_networks(self.networks, device), self.tokenizer, self.info, keep_loaded=True
+        )
 
 
-def own_pictures(base: Base, prompts: Sequence[str], cache: Path, bar: Bar = terminal_bar) -> StyleTokens:
-    """A picture of the base for each prompt, drawn once; see `StyleRecipe`. Stopped, it goes on after the last one."""
+def generated_examples(
+    base: BaseModel, prompts: Sequence[str], cache: Path, bar: Progress = terminal_bar
+) -> CropTokens:
+    """A picture of the base for each prompt, drawn once; see `StyleTrainConfig`. Resumes after the last one."""
     key = hashlib.sha256(json.dumps([base.info.model_hash, *prompts]).encode()).hexdigest()
     begun = cache.is_file() and open_tensors(cache).metadata.get("of") == key
     rows = [*open_tensors(cache).read()["tokens"].copy()] if begun else []
@@ -96,7 +100,7 @@ def own_pictures(base: Base, prompts: Sequence[str], cache: Path, bar: Bar = ter
             rows.append(last.tokens[0].astype(np.int32))
             write_tensors(cache, {"tokens": np.stack(rows)}, {"of": key})
     tokens = torch.from_numpy(np.stack(rows)).long()[:, None]
-    return StyleTokens(tokens, torch.zeros(len(prompts), 1, 5), tuple(prompts))
+    return CropTokens(tokens, torch.zeros(len(prompts), 1, 5), tuple(prompts))
 
 
 def scene_captions(number: int) -> list[str]:

@@ -29,13 +29,13 @@ from amused_lite.models.networks import Networks, SavedWeights
 from amused_lite.models.uvit import UViT
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.clip import CLIPRecipe, train_clip
-from amused_lite.training.decoder import DecoderRecipe, train_decoder
+from amused_lite.training.clip import CLIPTrainConfig, train_clip
+from amused_lite.training.decoder import DecoderTrainConfig, train_decoder
 from amused_lite.training.loop import TrainingRun, subset
-from amused_lite.training.ranker import RankerRecipe, train_ranker
+from amused_lite.training.ranker import RankerTrainConfig, train_ranker
 from amused_lite.training.tokens import TokenPool, encode_pictures
-from amused_lite.training.uvit import Batches, UViTRecipe, initialize, initialize_text, train_uvit
-from amused_lite.training.vqgan import VQGANRecipe, train_vqgan
+from amused_lite.training.uvit import Batches, UViTTrainConfig, initialize, initialize_text, train_uvit
+from amused_lite.training.vqgan import VQGANTrainConfig, train_vqgan
 from amused_lite.training.world import World, WorldSource, codebook_picture
 
 
@@ -43,7 +43,7 @@ from amused_lite.training.world import World, WorldSource, codebook_picture
 class UViTPart:
     """A part of the U-ViT's training, on pictures of one size. Each part goes on from the one before."""
 
-    recipe: UViTRecipe
+    train_config: UViTTrainConfig
     pictures: int  # encoded in all
     first_pictures: int  # what it starts with while the rest is still being encoded
     pictures_per_step: float
@@ -59,10 +59,10 @@ class Build:
     config: ModelConfig
     parts: dict[str, UViTPart]  # by what their stages' names end in: {"-256": ...} has tokens-256 and uvit-256
     captions: int  # that the tokenizer learns from
-    vqgan: VQGANRecipe
-    decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
-    ranker: RankerRecipe = field(default_factory=RankerRecipe)
-    clip: CLIPRecipe | None = None  # None: the text tower learns with the U-ViT
+    vqgan: VQGANTrainConfig
+    decoder: DecoderTrainConfig = field(default_factory=DecoderTrainConfig)
+    ranker: RankerTrainConfig = field(default_factory=RankerTrainConfig)
+    clip: CLIPTrainConfig | None = None  # None: the text tower learns with the U-ViT
     source: Bundle | None = None  # go on from this model; `stages` says what is left to do
 
     @property
@@ -112,7 +112,7 @@ class Build:
             case "tokens":
                 self.encode(stage.removeprefix(name))
             case "uvit":
-                steps = self.parts[stage.removeprefix(name)].recipe.steps
+                steps = self.parts[stage.removeprefix(name)].train_config.steps
                 self.train_uvit(stage.removeprefix(name), stop_after)
             case "decoder":
                 train_decoder(self._vqgan_as_trained(), self.decoder, self.vqgan, self.folder / "decoder", draw)
@@ -166,13 +166,13 @@ class Build:
             reserved=lambda index: self.world.is_scored(self.scene(part, index)),
         )
         source = WorldSource(pool, self.world, partial(self.scene, part))
-        batches = Batches(plan.recipe, source, self.tokenizer())
-        train_uvit(*self._start(part), plan.recipe, batches, self.folder / stage, stop_after)
+        batches = Batches(plan.train_config, source, self.tokenizer())
+        train_uvit(*self._start(part), plan.train_config, batches, self.folder / stage, stop_after)
         TrainingRun(self.folder / stage).plot("loss", "norm")
 
     def _start(self, part: str) -> tuple[UViT, CLIPText]:
         """What a part of the U-ViT's training starts from."""
-        torch.manual_seed(self.parts[part].recipe.seed)
+        torch.manual_seed(self.parts[part].train_config.seed)
         uvit, text = UViT(self.config.uvit).train(), None
         if not self.clip:
             text = CLIPText(self.config.text)

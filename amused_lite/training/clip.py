@@ -21,7 +21,7 @@ from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_gene
 
 
 @dataclass(frozen=True)
-class CLIPRecipe:
+class CLIPTrainConfig:
     """How the small CLIP is trained."""
 
     steps: int = 700
@@ -36,7 +36,7 @@ class CLIPRecipe:
     seed: int = 2
 
 
-def build_clip(config: TextConfig, recipe: CLIPRecipe) -> nn.Module:
+def build_clip(config: TextConfig, train_config: CLIPTrainConfig) -> nn.Module:
     """open_clip's CLIP with a text tower of the given shape and a small vision transformer."""
     from amused_lite.models.torchvision_shim import ensure_torchvision
 
@@ -47,11 +47,11 @@ def build_clip(config: TextConfig, recipe: CLIPRecipe) -> nn.Module:
     model = open_clip.CLIP(
         embed_dim=config.projection_width,
         vision_cfg=CLIPVisionCfg(
-            layers=recipe.vision_layers,
-            width=recipe.vision_width,
+            layers=train_config.vision_layers,
+            width=train_config.vision_width,
             head_width=32,
-            patch_size=recipe.patch_size,
-            image_size=recipe.image_size,
+            patch_size=train_config.patch_size,
+            image_size=train_config.image_size,
         ),
         text_cfg=CLIPTextCfg(
             context_length=config.context_length,
@@ -71,21 +71,21 @@ def build_clip(config: TextConfig, recipe: CLIPRecipe) -> nn.Module:
     return model
 
 
-def clip_batch(recipe: CLIPRecipe, tokenizer: Tokenizer, step: int) -> tuple[Tensor, Tensor]:
+def clip_batch(train_config: CLIPTrainConfig, tokenizer: Tokenizer, step: int) -> tuple[Tensor, Tensor]:
     """pixels (B, 3, S, S) in -1...1 and text ids (B, 1 + wrong, T): the true caption first, then wrong ones."""
     pictures, captions = [], []
-    for i in range(recipe.batch):
-        index = step * recipe.batch + i
-        scene = scenes.random_scene(recipe.seed, index, "train")
-        rng = random.Random(f"caption/{recipe.seed}/{index}")
-        pictures.append(scenes.draw(scene, recipe.image_size))
+    for i in range(train_config.batch):
+        index = step * train_config.batch + i
+        scene = scenes.random_scene(train_config.seed, index, "train")
+        rng = random.Random(f"caption/{train_config.seed}/{index}")
+        pictures.append(scenes.draw(scene, train_config.image_size))
         wrong = scenes.hard_negatives(scene, rng)
         rng.shuffle(wrong)
-        wrong = (wrong * recipe.wrong_captions)[: recipe.wrong_captions]
+        wrong = (wrong * train_config.wrong_captions)[: train_config.wrong_captions]
         captions += [scenes.caption(scene, rng), *wrong]
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
     ids = torch.from_numpy(tokenizer.encode(captions)).long()
-    return pixels, ids.unflatten(0, (recipe.batch, -1))
+    return pixels, ids.unflatten(0, (train_config.batch, -1))
 
 
 def contrastive_loss(model: nn.Module, pixels: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -107,20 +107,20 @@ def contrastive_loss(model: nn.Module, pixels: Tensor, ids: Tensor) -> tuple[Ten
 class CLIPTrainer(ModuleTrainer):
     """The small CLIP, both towers."""
 
-    def __init__(self, config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer) -> None:
-        self.recipe, self.tokenizer = recipe, tokenizer
-        torch.manual_seed(recipe.seed)
-        model = build_clip(config, recipe)
-        rate = recipe.learning_rate
+    def __init__(self, config: TextConfig, train_config: CLIPTrainConfig, tokenizer: Tokenizer) -> None:
+        self.train_config, self.tokenizer = train_config, tokenizer
+        torch.manual_seed(train_config.seed)
+        model = build_clip(config, train_config)
+        rate = train_config.learning_rate
         super().__init__(model, torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05))
 
     def step(self, number: int) -> dict[str, float]:
         """See `Trainer`."""
-        recipe = self.recipe
-        torch.manual_seed(step_generator(recipe.seed, number).initial_seed())
-        left = (recipe.steps - number) / recipe.steps
-        rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.5 * left)
-        pixels, ids = clip_batch(recipe, self.tokenizer, number)
+        train_config = self.train_config
+        torch.manual_seed(step_generator(train_config.seed, number).initial_seed())
+        left = (train_config.steps - number) / train_config.steps
+        rate = train_config.learning_rate * min(1.0, (number + 1) / train_config.warmup, 0.02 + 1.5 * left)
+        pixels, ids = clip_batch(train_config, self.tokenizer, number)
         # The fused attention's backward takes 40 % of a step at these lengths; plain products do not.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             loss, scores = contrastive_loss(self.module, pixels, ids)
@@ -130,8 +130,8 @@ class CLIPTrainer(ModuleTrainer):
         return {"loss": loss.item(), **scores}
 
 
-def train_clip(config: TextConfig, recipe: CLIPRecipe, tokenizer: Tokenizer, folder: Path) -> nn.Module:
+def train_clip(config: TextConfig, train_config: CLIPTrainConfig, tokenizer: Tokenizer, folder: Path) -> nn.Module:
     """Train, or go on training, the small CLIP in `folder`; returns it in evaluation mode."""
-    trainer = CLIPTrainer(config, recipe, tokenizer)
-    fit(TrainingRun(folder), trainer, recipe.steps)
+    trainer = CLIPTrainer(config, train_config, tokenizer)
+    fit(TrainingRun(folder), trainer, train_config.steps)
     return trainer.module.eval()

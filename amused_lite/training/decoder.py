@@ -11,11 +11,11 @@ from torch import nn
 
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.loop import Ema, ModuleTrainer, TrainingRun, fit
-from amused_lite.training.vqgan import DrawPicture, VQGANRecipe, crops, psnr, reconstruction_loss
+from amused_lite.training.vqgan import DrawPicture, VQGANTrainConfig, crops, psnr, reconstruction_loss
 
 
 @dataclass(frozen=True)
-class DecoderRecipe:
+class DecoderTrainConfig:
     """How the decoder is finished; pictures and crops are the VQ-GAN's own, from a seed of their own."""
 
     steps: int = 2400
@@ -29,31 +29,37 @@ class DecoderRecipe:
 class DecoderTrainer(ModuleTrainer):
     """A VQ-GAN's decoder; its encoder and codes stay."""
 
-    def __init__(self, model: VQGAN, recipe: DecoderRecipe, source: VQGANRecipe, draw: DrawPicture) -> None:
-        self.model, self.recipe, self.draw = model.requires_grad_(False), recipe, draw
-        self.pictures = replace(source, steps=recipe.steps, seed=recipe.seed, scene_share=recipe.scene_share)
+    def __init__(
+        self, model: VQGAN, train_config: DecoderTrainConfig, source: VQGANTrainConfig, draw: DrawPicture
+    ) -> None:
+        self.model, self.train_config, self.draw = model.requires_grad_(False), train_config, draw
+        self.pictures = replace(
+            source, steps=train_config.steps, seed=train_config.seed, scene_share=train_config.scene_share
+        )
         trained = nn.ModuleList([model.post_quant, model.decoder]).requires_grad_(True)
-        rate = recipe.learning_rate
+        rate = train_config.learning_rate
         optimizer = torch.optim.AdamW(trained.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-4)
-        super().__init__(trained, optimizer, Ema(trained, recipe.ema_decay))
+        super().__init__(trained, optimizer, Ema(trained, train_config.ema_decay))
 
     def step(self, number: int) -> dict[str, float]:
         """See `Trainer`."""
-        recipe, model = self.recipe, self.model
-        left = (recipe.steps - number) / recipe.steps
+        train_config, model = self.train_config, self.model
+        left = (train_config.steps - number) / train_config.steps
         wanted = crops(self.pictures, number, self.draw).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 codes = model.codebook[model.nearest(model.latents(wanted).float())]
             made = model.decode_latents(codes)
         loss = reconstruction_loss(made.float(), wanted)
-        self.update(loss, recipe.learning_rate * min((number + 1) / recipe.warmup, left**0.5), number)
+        self.update(loss, train_config.learning_rate * min((number + 1) / train_config.warmup, left**0.5), number)
         return {"loss": loss.item(), "psnr": psnr(made.detach().float().clamp(0, 1), wanted)}
 
 
-def train_decoder(model: VQGAN, recipe: DecoderRecipe, source: VQGANRecipe, folder: Path, draw: DrawPicture) -> VQGAN:
+def train_decoder(
+    model: VQGAN, train_config: DecoderTrainConfig, source: VQGANTrainConfig, folder: Path, draw: DrawPicture
+) -> VQGAN:
     """Train, or go on training, `model`'s decoder in `folder`; returns it with averaged weights, ready for use."""
-    trainer = DecoderTrainer(model, recipe, source, draw)
-    fit(TrainingRun(folder), trainer, recipe.steps)
+    trainer = DecoderTrainer(model, train_config, source, draw)
+    fit(TrainingRun(folder), trainer, train_config.steps)
     trainer.average()
     return model.requires_grad_(False).eval()

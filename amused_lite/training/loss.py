@@ -1,4 +1,4 @@
-"""The training question: which tokens are hidden, and how wrong was the guess. Shares the schedule with generation."""
+"""Masked-token loss: which tokens are masked, and the cross-entropy of predicting them. Same schedule as sampling."""
 
 import math
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from amused_lite.config import PRESETS
 from amused_lite.training.build import Build, UViTPart
-from amused_lite.training.clip import CLIPRecipe
-from amused_lite.training.ranker import RankerRecipe
+from amused_lite.training.clip import CLIPTrainConfig
+from amused_lite.training.ranker import RankerTrainConfig
 from amused_lite.training.uvit import RECIPES
-from amused_lite.training.vqgan import VQGANRecipe
+from amused_lite.training.vqgan import VQGANTrainConfig
 
 
 def storybook(folder: Path) -> Build:
@@ -22,18 +22,20 @@ def storybook(folder: Path) -> Build:
     """
     from amused_lite.training.storybook.world import Storybook
 
-    recipe = RECIPES["storybook"]
+    train_config = RECIPES["storybook"]
     return Build(
         folder,
         Storybook(),
         PRESETS["storybook"],
         parts={
-            "-256": UViTPart(replace(recipe, batch=32, cooldown=0), 200_000, 4096, 12.0, canvas=256),
-            "-512": UViTPart(replace(recipe, batch=16, seed=4), 60_000, 4096, 4.0),
+            "-256": UViTPart(replace(train_config, batch=32, cooldown=0), 200_000, 4096, 12.0, canvas=256),
+            "-512": UViTPart(replace(train_config, batch=16, seed=4), 60_000, 4096, 4.0),
         },
         captions=40_000,
-        vqgan=VQGANRecipe(steps=2400, whole_steps=100, plain_steps=200, align=16, scene_share=0.85, learning_rate=5e-4),
-        ranker=RankerRecipe(seed=6),
+        vqgan=VQGANTrainConfig(
+            steps=2400, whole_steps=100, plain_steps=200, align=16, scene_share=0.85, learning_rate=5e-4
+        ),
+        ranker=RankerTrainConfig(seed=6),
     )
 
 
@@ -47,8 +49,8 @@ def scenes(folder: Path) -> Build:
         PRESETS["tiny"],
         parts={"": UViTPart(RECIPES["tiny"], 40_960, 3_584, 2.5)},
         captions=20_000,
-        vqgan=VQGANRecipe(),
-        clip=CLIPRecipe(),
+        vqgan=VQGANTrainConfig(),
+        clip=CLIPTrainConfig(),
     )
 
 
@@ -59,8 +61,8 @@ def small(build: Build) -> Build:
     """The same in minutes, to see that the machinery works; its pictures are nothing."""
 
     def part(plan: UViTPart) -> UViTPart:
-        recipe = replace(plan.recipe, steps=20, batch=2, warmup=5, cooldown=5, compile=False)
-        return replace(plan, recipe=recipe, pictures=512, first_pictures=512)
+        train_config = replace(plan.train_config, steps=20, batch=2, warmup=5, cooldown=5, compile=False)
+        return replace(plan, train_config=train_config, pictures=512, first_pictures=512)
 
     return replace(
         build,

@@ -3,7 +3,7 @@
 The bundle keeps the small CLIP's text tower only, since that is what the U-ViT reads. Ranking needs its other half, and
 locking the text leaves every picture of every prompt as it was. Each picture must find its caption among all captions
 of the batch and among wrong ones of its own. Each caption must find its picture among all pictures and among spoiled
-ones, with an object scrambled, missing or too many, since that is how generated pictures fail.
+ones, with an object scrambled, missing or too many, since generated pictures fail in these ways.
 """
 
 import math
@@ -31,7 +31,7 @@ _CELL = SIDE * 16 // _FULL  # side of a token in the pixels that are looked at
 
 
 @dataclass(frozen=True)
-class RankerRecipe:
+class RankerTrainConfig:
     """How the image tower is trained."""
 
     steps: int = 1000
@@ -42,22 +42,24 @@ class RankerRecipe:
     seed: int = 5
 
 
-def ranker_batch(recipe: RankerRecipe, tokenizer: Tokenizer, world: World, step: int) -> tuple[Tensor, Tensor, Tensor]:
+def ranker_batch(
+    train_config: RankerTrainConfig, tokenizer: Tokenizer, world: World, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels and spoiled pixels (B, 3, S, S) in 0...1; text ids (B, 1 + wrong, T), the true caption first."""
     pictures, spoiled, captions = [], [], []
-    for i in range(recipe.batch):
-        index = step * recipe.batch + i
-        scene = world.scene(recipe.seed, index)
-        rng = random.Random(f"ranker/{recipe.seed}/{index}")
+    for i in range(train_config.batch):
+        index = step * train_config.batch + i
+        scene = world.scene(train_config.seed, index)
+        rng = random.Random(f"ranker/{train_config.seed}/{index}")
         pictures.append(world.thumbnail(scene, SIDE))
         spoiled.append(world.spoiled(scene, rng))
         wrong = world.hard_negatives(scene, rng)
         rng.shuffle(wrong)
-        wrong = (wrong * recipe.wrong_captions)[: recipe.wrong_captions]
+        wrong = (wrong * train_config.wrong_captions)[: train_config.wrong_captions]
         captions += [world.caption(scene, rng), *wrong]
     pixels = torch.from_numpy(np.stack([*pictures, *spoiled])).permute(0, 3, 1, 2).float() / 255
-    true, false = wear(pixels, step_generator(recipe.seed, step, 1)).chunk(2)
-    return true, false, torch.from_numpy(tokenizer.encode(captions)).long().unflatten(0, (recipe.batch, -1))
+    true, false = wear(pixels, step_generator(train_config.seed, step, 1)).chunk(2)
+    return true, false, torch.from_numpy(tokenizer.encode(captions)).long().unflatten(0, (train_config.batch, -1))
 
 
 def scramble(pixels: np.ndarray, left: int, top: int, side: int, rng: random.Random) -> None:
@@ -126,22 +128,22 @@ def locked_text_loss(
 class RankerTrainer(ModuleTrainer):
     """The image tower and what cosines are multiplied by; the text tower stays as it is."""
 
-    def __init__(self, text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, world: World) -> None:
-        self.recipe, self.tokenizer, self.world = recipe, tokenizer, world
+    def __init__(self, text: CLIPText, train_config: RankerTrainConfig, tokenizer: Tokenizer, world: World) -> None:
+        self.train_config, self.tokenizer, self.world = train_config, tokenizer, world
         self.text = text.requires_grad_(False).eval()
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(train_config.seed)
         self.model = convert_conv2d_weight_memory_format(CLIPImage(text.config.projection_width), torch.channels_last)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's start
         learned = [*self.model.parameters(), self.logit_scale]
-        rate = recipe.learning_rate
+        rate = train_config.learning_rate
         super().__init__(self.model, torch.optim.AdamW(learned, lr=rate, betas=(0.9, 0.98), weight_decay=0.05))
 
     def step(self, number: int) -> dict[str, float]:
         """See `Trainer`."""
-        recipe = self.recipe
-        left = (recipe.steps - number) / recipe.steps
-        rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.5 * left)
-        true, spoiled, ids = ranker_batch(recipe, self.tokenizer, self.world, number)
+        train_config = self.train_config
+        left = (train_config.steps - number) / train_config.steps
+        rate = train_config.learning_rate * min(1.0, (number + 1) / train_config.warmup, 0.02 + 1.5 * left)
+        true, spoiled, ids = ranker_batch(train_config, self.tokenizer, self.world, number)
         # Plain products for attention, as in clip.py: the fused kernel's backward is slow at these lengths.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             with torch.no_grad():
@@ -162,8 +164,10 @@ class RankerTrainer(ModuleTrainer):
         self.logit_scale.data = tensors["logit_scale"]
 
 
-def train_ranker(text: CLIPText, recipe: RankerRecipe, tokenizer: Tokenizer, world: World, folder: Path) -> CLIPImage:
+def train_ranker(
+    text: CLIPText, train_config: RankerTrainConfig, tokenizer: Tokenizer, world: World, folder: Path
+) -> CLIPImage:
     """Train, or go on training, the image tower in `folder`; returns it in evaluation mode."""
-    trainer = RankerTrainer(text, recipe, tokenizer, world)
-    fit(TrainingRun(folder), trainer, recipe.steps)
+    trainer = RankerTrainer(text, train_config, tokenizer, world)
+    fit(TrainingRun(folder), trainer, train_config.steps)
     return trainer.model.eval()

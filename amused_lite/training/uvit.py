@@ -22,7 +22,7 @@ from amused_lite.training.loss import ask, draw_masks, masked_token_loss
 
 
 @dataclass(frozen=True)
-class UViTRecipe:
+class UViTTrainConfig:
     """How the masked transformer is trained. Defaults are amused-512's published settings."""
 
     steps: int = 554_000
@@ -48,9 +48,9 @@ class UViTRecipe:
 
 
 RECIPES = {
-    "amused-512": UViTRecipe(),
-    "amused-256": UViTRecipe(steps=1_000_000, batch=2048),
-    "tiny": UViTRecipe(
+    "amused-512": UViTTrainConfig(),
+    "amused-256": UViTTrainConfig(steps=1_000_000, batch=2048),
+    "tiny": UViTTrainConfig(
         steps=12_000,
         batch=16,
         optimizer="muon",
@@ -78,37 +78,41 @@ def drop_prompts(captions: list[str], share: float, generator: torch.Generator) 
 class Optimizers:
     """One AdamW, or Muon for the matrices and AdamW for the rest, on one schedule."""
 
-    def __init__(self, model: nn.Module, recipe: UViTRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, model: nn.Module, train_config: UViTTrainConfig) -> None:
+        self.train_config = train_config
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         plain = [p for name, p in named if p.ndim < 2 or "embedding." in name or "positions" in name]
         matrices = [(name, p) for name, p in named if not any(p is other for other in plain)]
         # Muon is for hidden matrices: the head, and the modulation that starts at zero, stay with AdamW.
         hidden = [p for name, p in matrices if p.ndim == 2 and "modulation" not in name and ".head.weight" not in name]
-        muon = hidden if recipe.optimizer == "muon" else []
+        muon = hidden if train_config.optimizer == "muon" else []
         decayed = [p for _, p in matrices if not any(p is other for other in muon)]
         groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         self.parts: dict[str, tuple[torch.optim.Optimizer, float]] = {
             "adamw": (
                 torch.optim.AdamW(
-                    groups, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+                    groups,
+                    lr=train_config.learning_rate,
+                    betas=train_config.betas,
+                    weight_decay=train_config.weight_decay,
+                    fused=True,
                 ),
-                recipe.learning_rate,
+                train_config.learning_rate,
             )
         }
         if muon:
-            rate = recipe.muon_learning_rate
+            rate = train_config.muon_learning_rate
             optimizer = torch.optim.Muon(
-                muon, lr=rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+                muon, lr=rate, weight_decay=train_config.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
             self.parts["muon"] = (optimizer, rate)
 
     def step(self, step: int) -> float:
         """Set the rate for this step, update, clear; returns the schedule's factor."""
-        recipe = self.recipe
-        factor = min(1.0, (step + 1) / recipe.warmup)
-        if recipe.cooldown:
-            factor = min(factor, (recipe.steps - step) / recipe.cooldown)
+        train_config = self.train_config
+        factor = min(1.0, (step + 1) / train_config.warmup)
+        if train_config.cooldown:
+            factor = min(factor, (train_config.steps - step) / train_config.cooldown)
         for optimizer, rate in self.parts.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
@@ -149,14 +153,14 @@ def initialize_text(text: CLIPText) -> None:
 
 
 class Samples(NamedTuple):
-    """What a source gives for the rows of a batch."""
+    """Samples of one step: captions, tokens and micro-conditioning."""
 
     captions: list[str]
     tokens: np.ndarray  # (B, N) codebook indices
     micro_conditioning: np.ndarray  # (B, 5) float32, see `MicroConditioning`
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Where training samples come from: the same ones for the same numbers, whatever came before."""
 
     def samples(self, seed: int, step: int, size: int) -> Samples:
@@ -177,25 +181,25 @@ class Batch(NamedTuple):
 class Batches:
     """Deterministic batches: every draw follows from (seed, step)."""
 
-    def __init__(self, recipe: UViTRecipe, source: Source, tokenizer: Tokenizer) -> None:
-        self.recipe, self.source, self.tokenizer = recipe, source, tokenizer
+    def __init__(self, train_config: UViTTrainConfig, source: SampleSource, tokenizer: Tokenizer) -> None:
+        self.train_config, self.source, self.tokenizer = train_config, source, tokenizer
 
     def parts(self, step: int) -> Iterable[Batch]:
         """The step's batch, split for accumulation."""
-        recipe = self.recipe
-        generator = step_generator(recipe.seed, step)
-        samples = self.source.samples(recipe.seed, step, recipe.batch)
-        captions = drop_prompts(samples.captions, recipe.prompt_dropout, generator)
+        train_config = self.train_config
+        generator = step_generator(train_config.seed, step)
+        samples = self.source.samples(train_config.seed, step, train_config.batch)
+        captions = drop_prompts(samples.captions, train_config.prompt_dropout, generator)
         tokens = torch.from_numpy(samples.tokens.astype(np.int64))
-        masks = draw_masks(recipe.batch, int(tokens.shape[1] ** 0.5), recipe.rectangle_share, generator)
+        masks = draw_masks(train_config.batch, int(tokens.shape[1] ** 0.5), train_config.rectangle_share, generator)
         text_ids = torch.from_numpy(self.tokenizer.encode(captions)).long()
         micro = torch.from_numpy(samples.micro_conditioning)
-        for part in torch.arange(recipe.batch).chunk(recipe.accumulation):
+        for part in torch.arange(train_config.batch).chunk(train_config.accumulation):
             hidden = masks[part]
-            if recipe.asked_share is None:
+            if train_config.asked_share is None:
                 asked = hidden.flatten().nonzero()[:, 0]
             else:
-                asked = ask(hidden, int(recipe.asked_share * hidden.numel()), generator)
+                asked = ask(hidden, int(train_config.asked_share * hidden.numel()), generator)
             yield Batch(tokens[part], hidden, asked, text_ids[part], micro[part])
 
 
@@ -205,45 +209,47 @@ def _text_and_token_loss(text: CLIPText, uvit: UViT, batch: Batch, label_smoothi
     return masked_token_loss(uvit, tokens, masks, asked, states, pooled, micro, label_smoothing)
 
 
-def make_loss(text: CLIPText, uvit: UViT, recipe: UViTRecipe) -> Callable[[Batch], Tensor]:
+def make_loss(text: CLIPText, uvit: UViT, train_config: UViTTrainConfig) -> Callable[[Batch], Tensor]:
     """The loss of a batch, in bfloat16: through the text tower where that learns too, else with its features."""
 
     def joint(batch: Batch) -> Tensor:
         # The fused attention's backward is slow at these lengths (docs/log.md).
         with torch.autocast(batch.tokens.device.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            return through_text(text, uvit, batch, recipe.label_smoothing)
+            return through_text(text, uvit, batch, train_config.label_smoothing)
 
     def frozen(batch: Batch) -> Tensor:
         tokens, masks, asked, text_ids, micro = batch
         with torch.no_grad():
             states, pooled = text(text_ids)
         with torch.autocast(tokens.device.type, torch.bfloat16):
-            return token_loss(uvit, tokens, masks, asked, states, pooled, micro, label_smoothing=recipe.label_smoothing)
+            return token_loss(
+                uvit, tokens, masks, asked, states, pooled, micro, label_smoothing=train_config.label_smoothing
+            )
 
     through_text, token_loss = _text_and_token_loss, masked_token_loss
-    if recipe.compile:
+    if train_config.compile:
         through_text, token_loss = torch.compile(through_text), torch.compile(token_loss)
-    return joint if recipe.train_text else frozen
+    return joint if train_config.train_text else frozen
 
 
 class UViTTrainer:
     """The U-ViT, with the text tower where that learns too, their optimizers and averaged weights."""
 
-    def __init__(self, model: UViT, text: CLIPText, recipe: UViTRecipe, batches: Batches) -> None:
-        self.recipe, self.batches = recipe, batches
-        self.trained = nn.ModuleDict({"uvit": model, "text": text.train()}) if recipe.train_text else model
-        self.optimizers = Optimizers(self.trained, recipe)
-        self.ema = Ema(self.trained, recipe.ema_decay)
-        self.loss_of = make_loss(text, model, recipe)
+    def __init__(self, model: UViT, text: CLIPText, train_config: UViTTrainConfig, batches: Batches) -> None:
+        self.train_config, self.batches = train_config, batches
+        self.trained = nn.ModuleDict({"uvit": model, "text": text.train()}) if train_config.train_text else model
+        self.optimizers = Optimizers(self.trained, train_config)
+        self.ema = Ema(self.trained, train_config.ema_decay)
+        self.loss_of = make_loss(text, model, train_config)
 
     def step(self, number: int) -> dict[str, float]:
         """See `Trainer`."""
-        recipe, total = self.recipe, 0.0
+        train_config, total = self.train_config, 0.0
         for part in self.batches.parts(number):
             loss = self.loss_of(part)
-            (loss / recipe.accumulation).backward()
-            total += loss.item() / recipe.accumulation
-        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), recipe.clip_norm or float("inf"))
+            (loss / train_config.accumulation).backward()
+            total += loss.item() / train_config.accumulation
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), train_config.clip_norm or float("inf"))
         factor = self.optimizers.step(number)
         self.ema.update(self.trained, number)
         return {"loss": total, "rate": factor, "norm": float(norm)}
@@ -262,7 +268,7 @@ class UViTTrainer:
 def train_uvit(
     model: UViT,
     text: CLIPText,
-    recipe: UViTRecipe,
+    train_config: UViTTrainConfig,
     batches: Batches,
     folder: Path,
     stop_after: int | None = None,
@@ -274,8 +280,8 @@ def train_uvit(
         text: the tower that reads the captions; it learns too with `recipe.train_text`.
         stop_after: end this session after so many steps; the schedule stays that of `recipe.steps`.
     """
-    trainer = UViTTrainer(model, text, recipe, batches)
-    fit(TrainingRun(folder), trainer, recipe.steps, recipe.log_every, mean=True, stop_after=stop_after)
+    trainer = UViTTrainer(model, text, train_config, batches)
+    fit(TrainingRun(folder), trainer, train_config.steps, train_config.log_every, mean=True, stop_after=stop_after)
     trainer.ema.copy_to(trainer.trained)
     text.eval()
     return model.eval()

@@ -1,7 +1,7 @@
 """Train the VQ-GAN of the tiny preset: small crops first, whole pictures last. Knows no text.
 
-The published VQ-GAN's recipe was never released (FACTS 3.5), so this one is ours: L1, squared and gradient error on
-pixels, a commitment term, and a codebook that follows its latents by moving average (van den Oord et al. 2017,
+The published VQ-GAN's training settings were never released, so these are this project's: L1, squared and gradient
+error on pixels, a commitment term, and a codebook that follows its latents by moving average (van den Oord et al. 2017,
 appendix A.1) with unused codes restarted where latents are.
 """
 
@@ -21,7 +21,7 @@ from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_gene
 
 
 @dataclass(frozen=True)
-class VQGANRecipe:
+class VQGANTrainConfig:
     """How the codebook model is trained. Sizes in pixels, rates per step."""
 
     steps: int = 3000
@@ -43,19 +43,19 @@ class VQGANRecipe:
 DrawPicture = Callable[[int, int, float], np.ndarray]  # seed, index, share of scenes -> uint8 (512, 512, 3)
 
 
-def crops(recipe: VQGANRecipe, step: int, draw: DrawPicture) -> Tensor:
+def crops(train_config: VQGANTrainConfig, step: int, draw: DrawPicture) -> Tensor:
     """A batch of pixels in 0...1, (B, 3, crop, crop); whole pictures in the last steps."""
-    whole = step >= recipe.steps - recipe.whole_steps
-    per_picture = 1 if whole else recipe.crops_per_picture
-    count = 2 if whole else recipe.batch // per_picture
-    size = 512 if whole else recipe.crop
-    rng = np.random.default_rng([recipe.seed, step])
+    whole = step >= train_config.steps - train_config.whole_steps
+    per_picture = 1 if whole else train_config.crops_per_picture
+    count = 2 if whole else train_config.batch // per_picture
+    size = 512 if whole else train_config.crop
+    rng = np.random.default_rng([train_config.seed, step])
     batch = []
     for i in range(count):
-        picture = draw(recipe.seed, step * recipe.batch + i, recipe.scene_share)
+        picture = draw(train_config.seed, step * train_config.batch + i, train_config.scene_share)
         for _ in range(per_picture):
             # Most of a scene is plain; the better of two places by contrast keeps crops on what is hard.
-            places = recipe.align * rng.integers(0, (512 - size) // recipe.align + 1, (2, 2))
+            places = train_config.align * rng.integers(0, (512 - size) // train_config.align + 1, (2, 2))
             cuts = [picture[y : y + size, x : x + size] for y, x in places]
             batch.append(max(cuts, key=lambda cut: float(cut[::4, ::4].std())))
     return torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
@@ -143,30 +143,30 @@ def psnr(made: Tensor, wanted: Tensor) -> float:
 class VQGANTrainer(ModuleTrainer):
     """The VQ-GAN with its codebook."""
 
-    def __init__(self, config: VQGANConfig, recipe: VQGANRecipe, draw: DrawPicture) -> None:
-        self.recipe, self.draw = recipe, draw
-        torch.manual_seed(recipe.seed)
+    def __init__(self, config: VQGANConfig, train_config: VQGANTrainConfig, draw: DrawPicture) -> None:
+        self.train_config, self.draw = train_config, draw
+        torch.manual_seed(train_config.seed)
         self.model = convert_conv2d_weight_memory_format(VQGAN(config), torch.channels_last)
         initialize(self.model)
         self.model.codebook.requires_grad_(False)
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
+        optimizer = torch.optim.AdamW(trained, lr=train_config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
         super().__init__(self.model, optimizer)
-        self.codes = Codebook(self.model, recipe.code_decay)
+        self.codes = Codebook(self.model, train_config.code_decay)
 
     def step(self, number: int) -> dict[str, float]:
         """See `Trainer`."""
-        recipe = self.recipe
-        torch.manual_seed(int(step_generator(recipe.seed, number, 1).initial_seed()))
-        left = (recipe.steps - number) / recipe.steps
-        rate = recipe.learning_rate * min(1.0, (number + 1) / recipe.warmup, 0.02 + 1.6 * left)
-        wanted = crops(recipe, number, self.draw).contiguous(memory_format=torch.channels_last)
+        train_config = self.train_config
+        torch.manual_seed(int(step_generator(train_config.seed, number, 1).initial_seed()))
+        left = (train_config.steps - number) / train_config.steps
+        rate = train_config.learning_rate * min(1.0, (number + 1) / train_config.warmup, 0.02 + 1.6 * left)
+        wanted = crops(train_config, number, self.draw).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             latents = self.model.latents(wanted).float()
         quantized, commitment = self._quantize(latents, number, left)
         with torch.autocast("cpu", torch.bfloat16):
             made = self.model.decode_latents(quantized)
-        loss = reconstruction_loss(made.float(), wanted) + recipe.commitment * commitment
+        loss = reconstruction_loss(made.float(), wanted) + train_config.commitment * commitment
         norm = self.update(loss, rate, number)
         used = int((self.codes.count > 0.03).sum())
         likeness = psnr(made.detach().float().clamp(0, 1), wanted)
@@ -174,17 +174,17 @@ class VQGANTrainer(ModuleTrainer):
 
     def _quantize(self, latents: Tensor, number: int, left: float) -> tuple[Tensor, Tensor]:
         """Latents (B, H, W, Z) as codes, straight through, and their squared error; unchanged in the plain steps."""
-        recipe = self.recipe
-        if number < recipe.plain_steps:
+        train_config = self.train_config
+        if number < train_config.plain_steps:
             return latents, torch.zeros(())
-        if number == recipe.plain_steps:
-            self.codes.seed_from(_many_latents(self.model, recipe, number, self.draw))
+        if number == train_config.plain_steps:
+            self.codes.seed_from(_many_latents(self.model, train_config, number, self.draw))
         flat = latents.detach().flatten(0, 2)
         tokens = self.model.nearest(flat)
         chosen = self.model.codebook[tokens].view_as(latents)
         commitment = (latents - chosen).square().mean()
         quantized = latents + (chosen - latents).detach()
-        self.codes.update(flat, tokens, restart=number % recipe.restart_every == 0 and left > 0.1)
+        self.codes.update(flat, tokens, restart=number % train_config.restart_every == 0 and left > 0.1)
         return quantized, commitment
 
     def state(self) -> dict[str, Any]:
@@ -199,17 +199,17 @@ class VQGANTrainer(ModuleTrainer):
 
 def train_vqgan(
     config: VQGANConfig,
-    recipe: VQGANRecipe,
+    train_config: VQGANTrainConfig,
     folder: Path,
     draw: DrawPicture,
 ) -> VQGAN:
     """Train, or go on training, the VQ-GAN in `folder` on pictures from `draw`; returns it in evaluation mode."""
-    trainer = VQGANTrainer(config, recipe, draw)
-    fit(TrainingRun(folder), trainer, recipe.steps)
+    trainer = VQGANTrainer(config, train_config, draw)
+    fit(TrainingRun(folder), trainer, train_config.steps)
     return trainer.model.eval()
 
 
 @torch.no_grad()
-def _many_latents(model: VQGAN, recipe: VQGANRecipe, step: int, draw: DrawPicture) -> Tensor:
-    batches = [model.latents(crops(recipe, step + i, draw)).float().flatten(0, 2) for i in range(12)]
+def _many_latents(model: VQGAN, train_config: VQGANTrainConfig, step: int, draw: DrawPicture) -> Tensor:
+    batches = [model.latents(crops(train_config, step + i, draw)).float().flatten(0, 2) for i in range(12)]
     return torch.cat(batches)

@@ -1,4 +1,4 @@
-"""What every tab of the page works on: the engine, pictures by key, styles, and what is installed. Knows no gradio.
+"""State that the tabs share: the engine, pictures by key, styles, installed runtimes. Knows no gradio.
 
 A picture has a key: "JOB/INDEX" for one that the engine remembers, "history:NAME" for one of the gallery.
 """
@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from amused_lite.files.images import Source
+from amused_lite.files.images import SourceImage
 from amused_lite.runtimes.open import BUNDLED
 
 from ..engine.engine import Engine
 from ..engine.history import History
-from ..engine.jobs import Result
-from .picture_filter import PictureFilter, Verdict
+from ..engine.jobs import JobResult
+from .picture_filter import FilterFlag, PictureFilter
 from .uploads import Uploads
 
 _HISTORY = "history:"
@@ -40,14 +40,14 @@ _MOST_FLAGGED = 4096
 
 
 @dataclass(eq=False)
-class Desk:
-    """One for the whole page. Every method may be called from any thread."""
+class AppState:
+    """What all tabs share; one for the whole page. Every method may be called from any thread."""
 
     engine: Engine
     styles: Path  # where trained styles go
     filter: PictureFilter | None = None
     threads: int | None = None  # of trainings
-    flagged: dict[str, Verdict] = field(default_factory=dict)  # pictures that the filter blurs, by key
+    flagged: dict[str, FilterFlag] = field(default_factory=dict)  # pictures that the filter blurs, by key
     children: list[subprocess.Popen[str]] = field(default_factory=list)  # trainings, which end with the page
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="amused-lite-page-")))
     uploads: Uploads = field(init=False)
@@ -64,14 +64,14 @@ class Desk:
     def offer_styles(self) -> None:
         """Offer the styles that were trained before."""
         for path in sorted(self.styles.glob("*.safetensors")) if self.styles.is_dir() else ():
-            if path.stem not in self.engine.shelf.adapters:
-                self.engine.shelf.offer_adapter(path)
+            if path.stem not in self.engine.model_cache.adapters:
+                self.engine.model_cache.offer_adapter(path)
 
     @property
     def history(self) -> History | None:
         return self.engine.history
 
-    def result(self, key: str) -> Result:
+    def result(self, key: str) -> JobResult:
         """A picture that the engine remembers.
 
         Raises:
@@ -85,7 +85,7 @@ class Desk:
                 "this picture is no longer in memory; open it from the history, or draw it again"
             ) from None
 
-    def source(self, key: str) -> Source:
+    def source(self, key: str) -> SourceImage:
         """A picture with its recipe, for edits.
 
         Raises:
@@ -99,7 +99,7 @@ class Desk:
             except OSError as error:
                 raise ValueError(str(error)) from error
         picture = self.result(key).picture
-        return Source(picture.image, picture.recipe)
+        return SourceImage(picture.image, picture.recipe)
 
     def uploaded(self, file: Any) -> bytes:
         """What a visitor uploaded, by what gradio's components say of it.

@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
             picture_filter = PictureFilter.open(args.filter, args.filter_threshold)
         engine = make_engine(args, access, history)
         warm = engine.warm_up()  # meanwhile gradio is imported
-        from .app_state import Desk
+        from .app_state import AppState
         from .page import mount
 
         styles = args.styles or histories.default_folder().parent / "styles"
-        desk = Desk(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
-        desk.offer_styles()
-        app = mount(server.build_app(engine, access, args.access_log), desk)
+        app_state = AppState(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
+        app_state.offer_styles()
+        app = mount(server.build_app(engine, access, args.access_log), app_state)
         await_model(warm)
         announce(bound, access)
         kept = "no pictures are kept" if history is None else f"pictures are kept in {history.folder}"
@@ -87,5 +87,5 @@ def run(args: argparse.Namespace) -> int:
         try:
             server.serve(app, engine, bound)
         finally:
-            desk.close()
+            app_state.close()
     return 0

@@ -38,7 +38,7 @@ class Gate:
         self._app, self._uploads = app, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let through, with nothing but what is meant, or answer."""
+        """Pass a known request on with its known fields only, or answer 404."""
         path, takes_query = scope.get("path", ""), let_through(scope)
         if takes_query is None:
             await _refuse(404, "the page has nothing here", scope, receive, send)

@@ -8,8 +8,8 @@ from io import BytesIO
 from PIL import Image
 
 from ..engine.jobs import Job, JobCancelledError, JobError, Progress
-from .app_state import Desk, page_url
-from .picture_filter import Verdict
+from .app_state import AppState, page_url
+from .picture_filter import FilterFlag
 
 
 def data_url(image: Image.Image, quality: int = 82) -> str:
@@ -24,14 +24,14 @@ def keys_of(job: Job) -> list[str]:
     return [f"{job.id}/{index}" for index in range(len(job.results))]
 
 
-def show_job(desk: Desk, job: Job, now: Progress, chosen: int = 0) -> str:
+def show_job(app_state: AppState, job: Job, now: Progress, chosen: int = 0) -> str:
     """A job as it stands: finished pictures can be picked, the one under way forms."""
     running = not job.over
     preview = job.preview() if running else None
     cells = []
     for index in range(now.count if running else max(1, len(job.results))):
         if index < len(job.results):
-            cells.append(_done(desk, job, index, chosen, now.count))
+            cells.append(_done(app_state, job, index, chosen, now.count))
         elif preview is not None and index == len(job.results):
             cells.append(f'<div class="cell forming"><img decoding="sync" alt="" src="{data_url(preview)}"></div>')
         else:
@@ -42,12 +42,12 @@ def show_job(desk: Desk, job: Job, now: Progress, chosen: int = 0) -> str:
     return f'<div class="stage {many}">{grid}{bar}</div>'
 
 
-def _done(desk: Desk, job: Job, index: int, chosen: int, count: int) -> str:
+def _done(app_state: AppState, job: Job, index: int, chosen: int, count: int) -> str:
     recipe = job.results[index].picture.recipe
     key = f"{job.id}/{index}"
     label = escape(f"Picture {index + 1} of {count}: {recipe.prompt[:200]}", quote=True)
     picture = f'<img decoding="sync" alt="{label}" src="{page_url(key)}">'
-    verdict = desk.flagged.get(key)
+    verdict = app_state.flagged.get(key)
     pressed = "true" if index == chosen else "false"
     if not job.over or len(job.results) == 1:  # nothing to pick among, or not yet
         return f'<div class="cell done" data-index="{index}">{veiled(picture, verdict)}</div>'
@@ -55,8 +55,8 @@ def _done(desk: Desk, job: Job, index: int, chosen: int, count: int) -> str:
     return f'<div class="cell done">{veiled(button, verdict)}</div>'
 
 
-def veiled(content: str, verdict: Verdict | None) -> str:
-    """Something behind a blur that can be lifted, where the filter asks for one."""
+def veiled(content: str, verdict: FilterFlag | None) -> str:
+    """HTML behind a removable blur where the filter flagged the picture."""
     if verdict is None:
         return content
     said = escape(str(verdict))
@@ -71,7 +71,7 @@ def _bar(now: Progress) -> str:
         picture = f"Picture {now.finished + 1} of {now.count}, " if now.count > 1 else ""
         words = f"{picture}step {now.step} of {now.steps}" if now.steps else f"{picture}opening the model"
         if now.stopped:
-            words = f"{picture}finishing this guess"
+            words = f"{picture}finishing this picture"
     left = time_left(now.seconds_left)
     label = "Progress"
     return (
@@ -106,15 +106,15 @@ def message(text: str, kind: str = "error") -> str:
     return f'<div class="stage"><p class="message {kind}"{role}>{escape(text)}</p></div>'
 
 
-def follow(desk: Desk, job: Job) -> Iterator[tuple[str, Progress]]:
-    """The stage after every change of a job, the last when it is over; leaving early cancels the job."""
+def follow(app_state: AppState, job: Job) -> Iterator[tuple[str, Progress]]:
+    """HTML after every change of a job, the last when it is over; closing the iterator cancels the job."""
     try:
         for now in job.watch():
             if job.over:
-                desk.judge(keys_of(job))
-            yield show_job(desk, job, now), now
+                app_state.judge(keys_of(job))
+            yield show_job(app_state, job, now), now
     finally:
-        desk.engine.cancel(job, "its page was closed")
+        app_state.engine.cancel(job, "its page was closed")
 
 
 def failure(job: Job) -> str:

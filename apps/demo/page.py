@@ -1,7 +1,7 @@
 """The browser page: one prompt and one button, and everything else behind tabs. On the server's engine, in its process.
 
-desk = Desk(engine, styles=folder)
-app = mount(build_app(engine, access), desk)
+app_state = AppState(engine, styles=folder)
+app = mount(build_app(engine, access), app_state)
 """
 
 import os
@@ -16,14 +16,14 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from . import routes, theme
-from .app_state import Desk, history_key
+from .app_state import AppState, history_key
 from .gate import Gate, fetch_nothing
 from .tabs.create import CreateTab
 from .tabs.edit import EditTab
 from .tabs.history import HistoryTab
 from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
-from .tabs.trace import LookTab
+from .tabs.trace import TraceTab
 
 _SHADE = """
 element.querySelector('button').addEventListener('click', () => {
@@ -33,32 +33,32 @@ element.querySelector('button').addEventListener('click', () => {
 """
 
 
-def build_page(desk: Desk) -> gr.Blocks:
+def build_page(app_state: AppState) -> gr.Blocks:
     """All tabs, and what connects them."""
     with gr.Blocks(title="amused-lite", analytics_enabled=False) as page:
         with gr.Row(elem_id="top"):
             gr.HTML("<h1>amused-lite</h1><p>Pictures from words, on this machine</p>", elem_id="brand")
             private = gr.Checkbox(
-                desk.history is None,
+                app_state.history is None,
                 label="Write nothing to the disk",
                 elem_id="private",
                 container=False,
-                interactive=desk.history is not None,
+                interactive=app_state.history is not None,
             )
             gr.HTML('<button type="button">Light or dark</button>', js_on_load=_SHADE, elem_id="shade")
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
-                create = CreateTab(desk, private)
+                create = CreateTab(app_state, private)
             with gr.Tab("Edit", id="edit"):
-                edit = EditTab(desk, private)
+                edit = EditTab(app_state, private)
             with gr.Tab("Styles", id="styles"):
-                StylesTab(desk, [create.adapters], private)
+                StylesTab(app_state, [create.adapters], private)
             with gr.Tab("Look inside", id="look"):
-                look = LookTab(desk)
+                trace = TraceTab(app_state)
             with gr.Tab("History", id="history") as history_tab:
-                history = HistoryTab(desk)
+                history = HistoryTab(app_state)
             with gr.Tab("Responsible use", id="responsible"):
-                ResponsibleTab(desk)
+                ResponsibleTab(app_state)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         opened = [*edit.opened, edit.prompt]
         create.edit.click(
@@ -72,29 +72,31 @@ def build_page(desk: Desk) -> gr.Blocks:
             [*opened, tabs],
             **quiet,
         )
-        create.look.click(lambda: gr.Tabs(selected="look"), None, tabs, **quiet)
-        create.look.click(look.look, create.chosen, look.outputs, **quiet)
+        create.to_trace.click(lambda: gr.Tabs(selected="look"), None, tabs, **quiet)
+        create.to_trace.click(trace.show_trace, create.chosen, trace.outputs, **quiet)
         history_tab.select(history.show, [history.search, history.shown], [history.gallery, history.more], **quiet)
         history.restore.click(create.restore, history.recipe, [*create.restored, tabs], **quiet)
         running = [create.job, edit.job]
-        private.change(lambda *values: _keep_private(desk, *values), [private, *running], None, queue=False, **quiet)
+        private.change(
+            lambda *values: _keep_private(app_state, *values), [private, *running], None, queue=False, **quiet
+        )
     page.queue(max_size=64, api_open=False)
     return page
 
 
-def _keep_private(desk: Desk, wish: bool, *running: str) -> None:
+def _keep_private(app_state: AppState, private: bool, *running: str) -> None:
     """Take back, when the box is ticked, that the pictures which this tab has under way are kept."""
-    for id in running if wish else ():
+    for id in running if private else ():
         with suppress(KeyError):  # there is none, or it was forgotten
-            desk.engine.job(id).keep = False
+            app_state.engine.job(id).keep = False
 
 
-def mount(app: FastAPI, desk: Desk) -> FastAPI:
+def mount(app: FastAPI, app_state: AppState) -> FastAPI:
     """Put the page in front of the server's endpoints."""
-    app.include_router(routes.make_router(desk))
-    os.environ["GRADIO_TEMP_DIR"] = str(desk.uploads.folder)  # which is not there
+    app.include_router(routes.make_router(app_state))
+    os.environ["GRADIO_TEMP_DIR"] = str(app_state.uploads.folder)  # which is not there
     fetch_nothing()
-    page = build_page(desk)
+    page = build_page(app_state)
     page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
     return gr.mount_gradio_app(
         app,
@@ -112,5 +114,5 @@ def mount(app: FastAPI, desk: Desk) -> FastAPI:
         show_error=True,
         max_file_size="32mb",
         server_name="127.0.0.1",
-        app_kwargs={"middleware": [Middleware(Gate, uploads=desk.uploads)]},
+        app_kwargs={"middleware": [Middleware(Gate, uploads=app_state.uploads)]},
     )

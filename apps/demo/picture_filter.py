@@ -31,7 +31,7 @@ _SHARPNESS = 100.0  # CLIP's logit scale
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FilterFlag:
     """Why a picture is blurred."""
 
     reason: str
@@ -67,7 +67,7 @@ class PictureFilter:
 
         return cls(OpenClipRanker(spec), threshold)
 
-    def judge(self, images: Sequence[Image.Image]) -> list[Verdict | None]:
+    def judge(self, images: Sequence[Image.Image]) -> list[FilterFlag | None]:
         """For each picture why it should be blurred, or None."""
         if not images:
             return []
@@ -75,9 +75,9 @@ class PictureFilter:
         likeness = np.array([self._ranker.scores(text, images) for text in texts]).T * _SHARPNESS  # (P, T)
         shares = np.exp(likeness - likeness.max(1, keepdims=True))
         shares /= shares.sum(1, keepdims=True)
-        verdicts: list[Verdict | None] = []
+        verdicts: list[FilterFlag | None] = []
         for row in shares[:, : len(HIDDEN)]:
             worst = int(row.argmax())
             hidden = float(row.sum()) >= self._threshold
-            verdicts.append(Verdict(list(HIDDEN)[worst], float(row.sum())) if hidden else None)
+            verdicts.append(FilterFlag(list(HIDDEN)[worst], float(row.sum())) if hidden else None)
         return verdicts

@@ -10,32 +10,32 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 from PIL import Image
 
-from .app_state import Desk
+from .app_state import AppState
 from .uploads import UNKNOWN
 
 _SMALL = 320  # px
 _MOST_FILES = 10  # of one upload
 
 
-def make_router(desk: Desk) -> APIRouter:
+def make_router(app_state: AppState) -> APIRouter:
     """The routes; `access.Guard` stands before them as before all others."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/history/{name}")
     def whole(name: str) -> Response:
-        if desk.history is None:
+        if app_state.history is None:
             raise HTTPException(404, "there is no history")
         try:
-            return FileResponse(desk.history.path(name), media_type="image/png")
+            return FileResponse(app_state.history.path(name), media_type="image/png")
         except OSError as error:
             raise HTTPException(404, "there is no such picture") from error
 
     @router.get("/history/{name}/small.jpeg")
     def small(name: str) -> Response:
-        if desk.history is None:
+        if app_state.history is None:
             raise HTTPException(404, "there is no history")
         try:
-            path = desk.history.path(name)
+            path = app_state.history.path(name)
             data = _thumbnail(str(path), path.stat().st_mtime_ns)
         except (OSError, ValueError) as error:
             raise HTTPException(404, "there is no such picture") from error
@@ -43,7 +43,7 @@ def make_router(desk: Desk) -> APIRouter:
 
     @router.get("/styles/{name}.safetensors")
     def style(name: str) -> Response:
-        path = desk.engine.shelf.adapters.get(name)
+        path = app_state.engine.model_cache.adapters.get(name)
         if path is None or not path.is_file():
             raise HTTPException(404, "there is no such style")
         return FileResponse(path, media_type="application/octet-stream", filename=f"{name}.safetensors")
@@ -54,12 +54,12 @@ def make_router(desk: Desk) -> APIRouter:
             files = [file for file in form.getlist("files") if not isinstance(file, str)]
             if not files:
                 raise HTTPException(400, "an upload is a form with files; send at least one, as files")
-            return [desk.uploads.keep(await file.read()) for file in files]
+            return [app_state.uploads.keep(await file.read()) for file in files]
 
     @router.get("/gradio_api/file={key:path}")
     def uploaded(key: str) -> Response:
         try:
-            file = desk.uploads.open(key)
+            file = app_state.uploads.open(key)
         except ValueError as error:
             raise HTTPException(404, str(error)) from error
         headers = {"Cache-Control": "no-store"}

@@ -48,20 +48,22 @@ def _train(spec: dict[str, Any]) -> None:
 
     import torch
 
-    from amused_lite.style.config import recipe_of
+    from amused_lite.style.config import train_config_of
     from amused_lite.style.data import StylePicture
     from amused_lite.style.job import OtherTrainingError, work_folder
     from amused_lite.style.session import learn
-    from amused_lite.training.base_model import Base
+    from amused_lite.training.base_model import BaseModel
 
     _say(state="opening")
     if spec["threads"]:
         torch.set_num_threads(spec["threads"])
-    base, out = Base.open(spec["model"], spec["threads"]), Path(spec["out"])
-    recipe = replace(recipe_of(base.preset), **{k: value for k, value in spec["recipe"].items() if value is not None})
+    base, out = BaseModel.open(spec["model"], spec["threads"]), Path(spec["out"])
+    train_config = replace(
+        train_config_of(base.preset), **{k: value for k, value in spec["recipe"].items() if value is not None}
+    )
     pictures = [StylePicture(Path(path), caption) for path, caption in spec["pictures"]]
     options: dict[str, Any] = {"prompts": spec["prompts"], "keep_stopped": True, "bar": _bar}
-    start = partial(learn, base, pictures, spec["style"], out, recipe, _say_event, **options)
+    start = partial(learn, base, pictures, spec["style"], out, train_config, _say_event, **options)
     try:
         learned = start()
     except OtherTrainingError:  # left by a training that failed, of other pictures

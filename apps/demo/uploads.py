@@ -1,4 +1,4 @@
-"""What visitors hand to the page, and what the editor shows them: in memory, under names that nobody can guess.
+"""What visitors hand to the page, and what the editor shows them: in memory, under random names.
 
 gradio's components speak of files by their paths. Here such a path is a key and nothing more: the folder it begins with
 does not exist, nothing is ever opened there, and whatever is no key leads nowhere. `gate` holds clients to that.

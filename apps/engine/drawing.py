@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from amused_lite.editing import operations
 from amused_lite.editing.geometry import Box
 from amused_lite.editing.token_operations import unpack_cells
-from amused_lite.files.images import Source, open_mask, open_picture
+from amused_lite.files.images import SourceImage, open_mask, open_picture
 from amused_lite.files.png import Edit
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.sampling.loop import Step
 from amused_lite.sampling.settings import GenerateOptions
 
@@ -22,7 +22,7 @@ from .request import Request
 
 PREVIEW_SIDE = 512  # px, the longer side of a preview at most
 _GREY = 128  # where nothing has been guessed yet
-Paint = Callable[[np.ndarray, np.ndarray], Image.Image]  # guess (N,), colours (K, 3) -> preview
+Paint = Callable[[np.ndarray, np.ndarray], Image.Image]  # sampled_tokens (N,), colours (K, 3) -> preview
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Drawing:
     paint: Paint
 
 
-def drawings(amused: Amused, request: Request) -> Iterator[Drawing]:
+def drawings(amused: AmusedPipeline, request: Request) -> Iterator[Drawing]:
     """The pictures of a settled request, each prepared when its turn comes.
 
     Raises:
@@ -46,11 +46,11 @@ def drawings(amused: Amused, request: Request) -> Iterator[Drawing]:
 
 
 def stopped(picture: Picture, step: Step) -> Picture:
-    """A picture finished from the guess of an early step, saying so in its recipe."""
+    """A picture finished from the sampled tokens of an early step, with `stopped_after` in its recipe."""
     return replace(picture, recipe=replace(picture.recipe, stopped_after=step.index + 1))
 
 
-def remarks(amused: Amused, request: Request) -> list[str]:
+def remarks(amused: AmusedPipeline, request: Request) -> list[str]:
     """What the owner of a request should know about it."""
     said = list(amused.info.remarks)
     for name, text in (("prompt", request.prompt or ""), ("negative prompt", request.negative_prompt)):
@@ -64,14 +64,14 @@ def remarks(amused: Amused, request: Request) -> list[str]:
     return said
 
 
-def text_tokens(amused: Amused, *texts: str) -> int:
+def text_tokens(amused: AmusedPipeline, *texts: str) -> int:
     """How many tokens the model reads of these texts, without the start, the end and what fills the rest."""
     tokenizer = amused.tokenizer
     rows = tokenizer.encode([text for text in texts if text])
     return sum(int((row == tokenizer.end).argmax()) - 1 for row in rows)
 
 
-def _new_pictures(amused: Amused, request: Request) -> Iterator[Drawing]:
+def _new_pictures(amused: AmusedPipeline, request: Request) -> Iterator[Drawing]:
     prompt, negative_prompt = request.prompt or "", request.negative_prompt
     size = amused.runtime.config.image_size, amused.runtime.config.image_size
     if request.size not in (None, size):
@@ -84,20 +84,20 @@ def _new_pictures(amused: Amused, request: Request) -> Iterator[Drawing]:
         def finish(tokens: np.ndarray, number: int = number, options: GenerateOptions = options) -> Picture:
             return amused.finish(tokens, prompt, negative_prompt, number, options)
 
-        steps = amused.steps(prompt, negative_prompt, number, options, request.look)
+        steps = amused.steps(prompt, negative_prompt, number, options, request.trace)
         yield Drawing(options.steps + options.refine, steps, finish, _plain_paint(amused, size))
 
 
-def _edits(amused: Amused, request: Request) -> Iterator[Drawing]:
+def _edits(amused: AmusedPipeline, request: Request) -> Iterator[Drawing]:
     task, source = _task(amused, request)
     _check_size(amused, request, source)
     for index in range(request.count):
         seed, number = request.number(index)
-        one = replace(task, picture=number, options=replace(task.options, seed=seed))
+        one = replace(task, image_index=number, options=replace(task.options, seed=seed))
         yield Drawing(one.total, one.steps(), one.finish, _edit_paint(amused, one.edit, source.image))
 
 
-def _check_size(amused: Amused, request: Request, source: Source) -> None:
+def _check_size(amused: AmusedPipeline, request: Request, source: SourceImage) -> None:
     """Raise ValueError unless the wanted size is what the edit gives."""
     if request.size is None:
         return
@@ -111,13 +111,13 @@ def _check_size(amused: Amused, request: Request, source: Source) -> None:
         )
 
 
-def _task(amused: Amused, request: Request) -> tuple[operations.Task, Source]:
+def _task(amused: AmusedPipeline, request: Request) -> tuple[operations.Task, SourceImage]:
     """The first picture's task, and where it starts."""
     source = _source(request)
     seed, number = request.number(0)
     settings = dict(request.settings)
     invert = bool(settings.pop("invert", False))
-    values: dict[str, Any] = {**request.options, "seed": seed, "picture": number, **settings}
+    values: dict[str, Any] = {**request.options, "seed": seed, "image_index": number, **settings}
     words = request.prompt, request.negative_prompt
     try:
         match request.operation:
@@ -136,19 +136,19 @@ def _task(amused: Amused, request: Request) -> tuple[operations.Task, Source]:
         raise ValueError(f"a setting of {request.operation} is not of its type: {error}") from error
 
 
-def _source(request: Request) -> Source:
+def _source(request: Request) -> SourceImage:
     given = request.source
     if isinstance(given, bytes):
         return open_picture(BytesIO(given))
     if isinstance(given, Path):
         return open_picture(given)
     if isinstance(given, Image.Image):
-        return Source(given.convert("RGB"))
+        return SourceImage(given.convert("RGB"))
     assert given is not None  # a request without one is refused
-    return given if isinstance(given, Source) else Source(given.image, given.recipe)
+    return given if isinstance(given, SourceImage) else SourceImage(given.image, given.recipe)
 
 
-def _mask(request: Request, source: Source, invert: bool = False) -> Image.Image:
+def _mask(request: Request, source: SourceImage, invert: bool = False) -> Image.Image:
     """The mask, white where something is meant. A file marks it white, or see-through if any of it is see-through."""
     given = request.mask
     if isinstance(given, bytes):
@@ -167,35 +167,39 @@ def _see_through(alpha: Image.Image) -> Image.Image:
     return Image.fromarray(np.where(np.asarray(alpha) < 128, 255, 0).astype(np.uint8))
 
 
-def _coloured(colours: np.ndarray, guess: np.ndarray, grid: tuple[int, int]) -> Image.Image:
-    """A guess as one px for each token."""
-    cells = guess.reshape(grid)
+def _coloured(colours: np.ndarray, sampled_tokens: np.ndarray, grid: tuple[int, int]) -> Image.Image:
+    """Tokens (N,) as a picture of one px each, in their codes' mean colours."""
+    cells = sampled_tokens.reshape(grid)
     known = cells < len(colours)
     shown = np.where(known[..., None], colours[np.where(known, cells, 0)], np.uint8(_GREY))
     return Image.fromarray(shown.astype(np.uint8))
 
 
-def _plain_paint(amused: Amused, size: tuple[int, int]) -> Paint:
+def _plain_paint(amused: AmusedPipeline, size: tuple[int, int]) -> Paint:
     grid = amused.runtime.config.uvit.grid, amused.runtime.config.uvit.grid
     small = _fitted(size)
-    return lambda guess, colours: _coloured(colours, guess, grid).resize(small, Image.Resampling.BICUBIC)
+    return lambda sampled_tokens, colours: _coloured(colours, sampled_tokens, grid).resize(
+        small, Image.Resampling.BICUBIC
+    )
 
 
-def _edit_paint(amused: Amused, record: Edit, image: Image.Image) -> Paint:
-    """For an edit: what forms, where it forms in the earlier picture."""
+def _edit_paint(amused: AmusedPipeline, record: Edit, image: Image.Image) -> Paint:
+    """The preview function of an edit: new tokens, laid into the earlier picture."""
     grid = amused.runtime.config.uvit.grid
     settings = record.settings
     if record.operation == "outpaint":
         rows, columns = settings["grid"]
         size = _fitted((columns * PREVIEW_SIDE, rows * PREVIEW_SIDE))
-        return lambda guess, colours: _coloured(colours, guess, (rows, columns)).resize(size, Image.Resampling.BICUBIC)
+        return lambda sampled_tokens, colours: _coloured(colours, sampled_tokens, (rows, columns)).resize(
+            size, Image.Resampling.BICUBIC
+        )
     box = Box(*settings["box"])
     left, top, right, bottom = box.inside(image.size)
     if record.operation != "inpaint":  # the result is the part of the square that lies in the picture
         inside = [edge / box.side for edge in (left - box.left, top - box.top, right - box.left, bottom - box.top)]
 
-        def paint_square(guess: np.ndarray, colours: np.ndarray) -> Image.Image:
-            square = _coloured(colours, guess, (grid, grid)).resize(
+        def paint_square(sampled_tokens: np.ndarray, colours: np.ndarray) -> Image.Image:
+            square = _coloured(colours, sampled_tokens, (grid, grid)).resize(
                 (PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BICUBIC
             )
             return square.crop(tuple(round(edge * PREVIEW_SIDE) for edge in inside))  # type: ignore[arg-type]  # four
@@ -208,8 +212,8 @@ def _edit_paint(amused: Amused, record: Edit, image: Image.Image) -> Paint:
     side = max(1, round(box.side * scale))
     area = Image.fromarray(marked.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BILINEAR)
 
-    def paint(guess: np.ndarray, colours: np.ndarray) -> Image.Image:
-        part = _coloured(colours, guess, (grid, grid)).resize((side, side), Image.Resampling.BICUBIC)
+    def paint(sampled_tokens: np.ndarray, colours: np.ndarray) -> Image.Image:
+        part = _coloured(colours, sampled_tokens, (grid, grid)).resize((side, side), Image.Resampling.BICUBIC)
         drawn = around.copy()
         drawn.paste(part, (round(box.left * scale), round(box.top * scale)), area)
         return drawn

@@ -8,7 +8,7 @@
     result.picture.image, result.picture.recipe, result.png(), result.saved
 
     engine.cancel(job)                                   # within one step; of a queued job at once
-    engine.stop(job)                                     # finish the current guess into a real picture
+    engine.stop(job)                                     # finish the picture from the tokens sampled so far
     engine.call(lambda amused: amused.decode(tokens))    # anything else that needs a model, in its turn: a Job, .value
     engine.close(grace=30)                               # SIGTERM: refuse, let the running job finish, report the rest
 
@@ -27,15 +27,15 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import BUNDLED
 
 from .drawing import drawings, remarks
-from .errors import ClosingError, QueueFullError, explained
-from .eta import Pace
+from .errors import ClosingError, QueueFullError, to_job_error
+from .eta import Eta
 from .history import History
-from .jobs import CANCELLED, DONE, FAILED, RUNNING, Job, Result
-from .model_cache import Choice, Shelf
+from .jobs import CANCELLED, DONE, FAILED, RUNNING, Job, JobResult
+from .model_cache import ModelCache, ModelKey
 from .request import Request
 from .running import CancelledError, draw, look_up
 
@@ -45,7 +45,7 @@ _TICK = 1.0  # s between looks at leases while nothing happens
 
 
 class Engine:
-    """See the module. Every public method may be called from any thread."""
+    """A queue of jobs and the worker thread that runs them. Every public method may be called from any thread."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Engine:
             FileNotFoundError: an adapter is missing.
             ValueError: two models or two adapters have one name.
         """
-        self.shelf = Shelf(models, adapters, threads, models_open)
+        self.model_cache = ModelCache(models, adapters, threads, models_open)
         self.history = history
         self.queue_limit = queue_limit
         self.observe: Callable[[str, float], None] = lambda model, seconds: None  # told of every picture
@@ -83,7 +83,7 @@ class Engine:
         self._queue: deque[Job] = deque()
         self._running: Job | None = None
         self._jobs: OrderedDict[str, Job] = OrderedDict()  # in the order in which they ended, those under way first
-        self._pace: dict[Choice, Pace] = {}
+        self._eta: dict[ModelKey, Eta] = {}
         self._lock = threading.Condition()
         self.closing = False  # whether it takes no more jobs
         self._worker = threading.Thread(target=self._work, name="amused-engine", daemon=True)
@@ -110,7 +110,7 @@ class Engine:
 
     def call(
         self,
-        function: Callable[[Amused], Any],
+        function: Callable[[AmusedPipeline], Any],
         model: str | None = None,
         runtime: str = "auto",
         adapters: tuple[tuple[str, float], ...] = (),
@@ -166,15 +166,15 @@ class Engine:
                 self._end(job, CANCELLED, error=reason)
                 self._tell_positions()
             elif not job.over:
-                job.reason, job.wish = reason, "cancel"
+                job.reason, job.requested = reason, "cancel"
 
     def stop(self, job: Job) -> None:
-        """Finish the picture that is being drawn from its latest guess, and begin no more of this job.
+        """Finish the running picture from its latest sampled tokens, and begin no more of this job.
 
-        A job that waits stops after its first step. An outpainting stops once every part was guessed.
+        A job that waits stops after its first step. An outpainting stops once every token was sampled.
         """
-        if not job.over and not job.wish:
-            job.wish = "stop"
+        if not job.over and not job.requested:
+            job.requested = "stop"
             job.update(stopped=True)
 
     def close(self, grace: float = 10.0) -> None:
@@ -185,7 +185,7 @@ class Engine:
         if job is not None:
             self.cancel(job, "the program is stopping")
             self._worker.join(grace)
-        self.shelf.close()
+        self.model_cache.close()
 
     def refuse(self) -> None:
         """The first half of `close`, which waits for nothing."""
@@ -201,14 +201,14 @@ class Engine:
         with self._lock:
             job = self._running
             if job is not None and not job.over:
-                job.wish = "cancel"
+                job.requested = "cancel"
                 self._end(job, FAILED, error="the program is stopping", kind="stopping")
 
     # Working
 
-    def _choice(self, request: Request) -> Choice:
+    def _choice(self, request: Request) -> ModelKey:
         runtime = self._runtime if request.runtime == "auto" else request.runtime
-        return self.shelf.check(request.model, runtime, request.adapters)
+        return self.model_cache.check(request.model, runtime, request.adapters)
 
     def _enqueue(self, job: Job) -> Job:
         with self._lock:
@@ -226,7 +226,7 @@ class Engine:
         return job
 
     def _work(self) -> None:
-        """The worker's life."""
+        """Run queued jobs one after the other until the engine closes; runs on the worker thread."""
         while (job := self._next()) is not None:
             choice = self._choice(job.request)
             try:
@@ -234,16 +234,16 @@ class Engine:
             except CancelledError:
                 self._end(job, CANCELLED, error=job.reason)
             except BaseException as error:  # the worker outlives whatever a job does
-                failure = explained(error)
+                failure = to_job_error(error)
                 if failure.kind in ("internal", "memory"):
                     traceback.print_exc(file=sys.stderr)
-                    self.shelf.forget(choice)
+                    self.model_cache.forget(choice)
                 self._end(job, FAILED, error=str(failure), kind=failure.kind)
             with self._lock:
                 self._running = None
 
     def _next(self) -> Job | None:
-        """Wait for a job; None when the engine closes. Idle moments go into what models lack."""
+        """Wait for a job; None when the engine closes. While idle, build missing colour tables."""
         while True:
             with self._lock:
                 self._sweep()
@@ -261,44 +261,44 @@ class Engine:
 
     def _improve(self) -> bool:
         try:
-            return self.shelf.improve()
+            return self.model_cache.improve()
         except Exception:  # previews are no reason to stop
             traceback.print_exc(file=sys.stderr)
             return False
 
-    def _run(self, job: Job, choice: Choice) -> None:
-        opened = self.shelf.open(choice)
+    def _run(self, job: Job, choice: ModelKey) -> None:
+        loaded = self.model_cache.open(choice)
         look_up(job)
         if job.call is not None:
-            job.value = job.call(opened.amused)
+            job.value = job.call(loaded.amused)
             self._end(job, DONE)
             return
         request = job.request
-        job.remark(*remarks(opened.amused, request))
-        pace = self._pace.setdefault(choice, Pace())
-        for drawing in drawings(opened.amused, request):
+        job.remark(*remarks(loaded.amused, request))
+        eta = self._eta.setdefault(choice, Eta())
+        for drawing in drawings(loaded.amused, request):
             began = time.monotonic()
-            result = draw(job, drawing, opened, pace, self._sweep)
+            result = draw(job, drawing, loaded, eta, self._sweep)
             self.observe(choice.model, time.monotonic() - began)
             look_up(job)
             job.results = (*job.results, self._keep(job, result))
             job.update(finished=len(job.results))
-            if job.wish == "stop":
+            if job.requested == "stop":
                 break
         self._end(job, DONE)
 
-    def _keep(self, job: Job, result: Result) -> Result:
+    def _keep(self, job: Job, result: JobResult) -> JobResult:
         """Put a picture into the history, where there is one; a full disk must not cost the picture."""
         if self.history is None or not job.keep:
             return result
         try:
-            return Result(result.picture, self.history.add(result.picture), result.trace)
+            return JobResult(result.picture, self.history.add(result.picture), result.trace)
         except OSError as error:
             job.remark(f"the picture could not be kept in the history: {error.strerror or error}")
             return result
 
     def _end(self, job: Job, state: str, error: str = "", kind: str = "") -> None:
-        """The last word on a job; then the oldest are forgotten."""
+        """Set a job's final state; then forget the oldest finished jobs."""
         job.request = job.request.without_pictures()
         job.call = None
         with self._lock:
@@ -314,13 +314,13 @@ class Engine:
         job.update(state=state, error=error, kind=kind, position=0, seconds_left=None, **share)
 
     def _sweep(self) -> None:
-        """Cancel what nobody looks at any more."""
+        """Cancel jobs whose lease has run out."""
         with self._lock:
             for job in [job for job in (*self._queue, self._running) if job is not None and job.abandoned()]:
                 self.cancel(job, "nobody asked for it any more")
 
     def _tell_positions(self) -> None:
-        """Tell those who wait how long. Needs the lock."""
+        """Update position and remaining seconds of queued jobs. The caller holds the lock."""
         ahead = self._seconds(self._running) if self._running is not None else 0.0
         for position, job in enumerate(self._queue, 1):
             own = self._seconds(job)
@@ -328,14 +328,14 @@ class Engine:
             job.update(position=position, seconds_left=ahead)
 
     def _seconds(self, job: Job) -> float | None:
-        """How long a job still takes once it runs, as far as its model's pace is known."""
+        """How long a job still takes once it runs, as far as its model's speed has been measured."""
         now = job.peek()
         if now.steps:
             return now.seconds_left
-        pace, options = self._pace.get(self._choice(job.request)), job.request.options
-        if pace is None:
+        eta, options = self._eta.get(self._choice(job.request)), job.request.options
+        if eta is None:
             return None
-        return pace.pictures(int(options.get("steps", 12)) + int(options.get("refine", 0)), job.request.count)
+        return eta.pictures(int(options.get("steps", 12)) + int(options.get("refine", 0)), job.request.count)
 
     def _retry_after(self) -> int:
         left = self._seconds(self._running) if self._running is not None else None

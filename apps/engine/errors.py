@@ -1,4 +1,4 @@
-"""What can go wrong with a job, for whoever asked. Knows no job."""
+"""Errors of jobs and of the queue."""
 
 from amused_lite.extras import MissingExtraError
 
@@ -30,8 +30,8 @@ class ClosingError(Exception):
     """The engine takes no more jobs."""
 
 
-def explained(error: BaseException) -> JobError:
-    """What went wrong, for whoever asked."""
+def to_job_error(error: BaseException) -> JobError:
+    """Any exception of a job as a `JobError` with its kind."""
     if isinstance(error, MemoryError):
         return JobError("memory", "not enough memory for this; close other programs or choose a smaller model")
     if isinstance(error, MissingExtraError | OSError):

@@ -1,4 +1,4 @@
-"""How long a model takes, learned while it works: the base of every "seconds left". Knows nothing else."""
+"""Estimates the seconds left of a picture from the measured seconds of a model's steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 _MEMORY = 0.7  # of an older measurement in the running average
 
 
-class Pace:
-    """Seconds for a step, for what comes before the first and for what comes after the last."""
+class Eta:
+    """Running averages, in seconds: of the first step with the prompt's encoding, of a step, and of decoding."""
 
     def __init__(self) -> None:
         self._first: float | None = None
@@ -20,7 +20,7 @@ class Pace:
         """Gives a function to call after every step of one picture."""
         laps = [time.monotonic()]
 
-        def lap() -> None:
+        def step_done() -> None:
             laps.append(time.monotonic())
             took = laps[-1] - laps[-2]
             if len(laps) == 2:
@@ -28,10 +28,10 @@ class Pace:
             else:
                 self._step = _blend(self._step, took)
 
-        yield lap
+        yield step_done
 
     @contextmanager
-    def finishing(self) -> Iterator[None]:
+    def decoding(self) -> Iterator[None]:
         """Around the decoding of one picture."""
         start = time.monotonic()
         yield

@@ -19,7 +19,7 @@ from typing import Any
 
 from amused_lite import folders
 from amused_lite.files.atomic import write_new
-from amused_lite.files.images import Source, open_picture
+from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
 from amused_lite.paths import as_path
 from amused_lite.pipeline import Picture
@@ -41,7 +41,7 @@ class HistoryEntry:
     negative_prompt: str = ""
     operation: str = "generate"
     seed: int = 0
-    picture: int = 0
+    image_index: int = 0
     steps: int = 0
     width: int = 0
     height: int = 0
@@ -115,7 +115,7 @@ class History:
                 raise FileNotFoundError(f"the history holds no picture {name[:80]!r}")
         return path
 
-    def open(self, name: str) -> Source:
+    def open(self, name: str) -> SourceImage:
         """A picture with its recipe, ready to be edited.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What becomes of a request: a job that any thread may watch, wait for and read. Knows no model, no server and no page.
+"""Jobs: the state, progress and results of a request, safe to read from any thread. Knows no model and no server.
 
 A job's lock is held for moments only, so that watching costs the worker nothing.
 """
@@ -28,7 +28,7 @@ OVER = (DONE, CANCELLED, FAILED)
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class JobResult:
     """A finished picture of a job."""
 
     picture: Picture
@@ -54,7 +54,7 @@ def picture_bytes(image: Image.Image, form: str, quality: int = 90) -> bytes:
 
 @dataclass(frozen=True)
 class Progress:
-    """How a job stood at one moment."""
+    """A snapshot of a job."""
 
     id: str
     operation: str
@@ -75,7 +75,7 @@ class Progress:
 
 
 class Job:
-    """One request on its way. Every method may be called from any thread."""
+    """A request with its state, progress and results. Every method may be called from any thread."""
 
     def __init__(
         self,
@@ -92,11 +92,11 @@ class Job:
         self.keep = request.keep  # may be taken back while it is drawn
         self.owner = owner
         self.lease = lease
-        self.results: tuple[Result, ...] = ()
+        self.results: tuple[JobResult, ...] = ()
         self.value: Any = None  # what a call returned, see `Engine.call`
         self.call = call
         self.paint: Callable[[np.ndarray], Image.Image] | None = None  # set by the worker once it knows colours
-        self.wish = ""  # "cancel" or "stop", looked at after every step
+        self.requested = ""  # "cancel" or "stop", looked at after every step
         self.reason = ""  # of a cancel
         self._guess: np.ndarray | None = None
         self._changed = threading.Condition()
@@ -122,7 +122,7 @@ class Job:
         return self.state in OVER
 
     def progress(self) -> Progress:
-        """How it stands; asking renews the lease."""
+        """A snapshot; asking for it renews the lease."""
         with self._changed:
             self._touched = time.monotonic()
         return self.peek()
@@ -135,10 +135,10 @@ class Job:
     def preview(self) -> Image.Image | None:
         """The picture as it forms, from the colour table; None before the first step or where there are no colours."""
         with self._changed:
-            guess, paint = self._guess, self.paint
-        return None if guess is None or paint is None else paint(guess)
+            sampled_tokens, paint = self._guess, self.paint
+        return None if sampled_tokens is None or paint is None else paint(sampled_tokens)
 
-    def wait(self, timeout: float | None = None) -> tuple[Result, ...]:
+    def wait(self, timeout: float | None = None) -> tuple[JobResult, ...]:
         """Wait for the end and return the pictures; those that were finished, if it was stopped early.
 
         Raises:
@@ -151,7 +151,7 @@ class Job:
                 raise TimeoutError(f"the picture was not ready after {timeout:g} s")
         return self.outcome()
 
-    def outcome(self) -> tuple[Result, ...]:
+    def outcome(self) -> tuple[JobResult, ...]:
         """The pictures of a job that is over; see `wait`."""
         if not self.over:
             raise ValueError("the job is not over; wait for it")
@@ -204,12 +204,12 @@ class Job:
 
     def update(self, **changes: Any) -> None:
         """Set fields of the progress and tell everyone; a job that is over stays as it is."""
-        guess = changes.pop("guess", None)
+        sampled_tokens = changes.pop("sampled_tokens", None)
         with self._changed:
             if self.over:
                 return
-            if guess is not None:
-                self._guess = guess
+            if sampled_tokens is not None:
+                self._guess = sampled_tokens
             self._progress = replace(self._progress, seconds=time.monotonic() - self._asked, **changes)
             self._version += 1
             self._changed.notify_all()
@@ -224,7 +224,7 @@ class Job:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Keeps the lease from running out while someone waits."""
+        """While inside, the lease does not run out."""
         with self._changed:
             self._watchers += 1
         try:

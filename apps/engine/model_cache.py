@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amused_lite.adapters.lora import parse_choice
+from amused_lite.adapters.lora import parse_weighted_adapter
 from amused_lite.bundle import MANIFEST, open_bundle
 from amused_lite.paths import as_path
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model
 
 
-class Choice(NamedTuple):
+class ModelKey(NamedTuple):
     """A model as a request names it."""
 
     model: str
@@ -25,15 +25,15 @@ class Choice(NamedTuple):
 
 
 @dataclass(eq=False)
-class Opened:
+class LoadedModel:
     """A model that is ready, and its colours for previews: (K, 3) uint8, None where there are none (yet)."""
 
-    amused: Amused
+    amused: AmusedPipeline
     colours: np.ndarray | None
-    finder: "ColourFinder | None" = None  # finds colours in idle moments where the model brought none
+    finder: "ColourTableBuilder | None" = None  # finds colours in idle moments where the model brought none
 
 
-class Shelf:
+class ModelCache:
     """Offered models by name, and those that are open. What is offered may change from any thread."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Shelf:
         self.models: dict[str, str | Path] = {}
         self.adapters: dict[str, Path] = {}
         self._threads, self._most = threads, most
-        self._opened: OrderedDict[Choice, Opened] = OrderedDict()
+        self._opened: OrderedDict[ModelKey, LoadedModel] = OrderedDict()
         for model in models:
             self.offer_model(model)
         for adapter in adapters:
@@ -78,7 +78,7 @@ class Shelf:
         _claim(self.adapters, name, place, "adapter")
         return name
 
-    def check(self, model: str | None, runtime: str, adapters: Iterable[tuple[str, float]]) -> Choice:
+    def check(self, model: str | None, runtime: str, adapters: Iterable[tuple[str, float]]) -> ModelKey:
         """What a request means, by name.
 
         Raises:
@@ -93,16 +93,16 @@ class Shelf:
             if name not in self.adapters:
                 known = ", ".join(self.adapters) or "none are"
                 raise ValueError(f"adapter {name[:80]!r} is not offered here; choose one of: {known}")
-            parse_choice(f"{name}:{weight}")
+            parse_weighted_adapter(f"{name}:{weight}")
         if len({name for name, _ in chosen}) < len(chosen):
             raise ValueError("an adapter is named twice; give each once")
-        return Choice(model, runtime, chosen)
+        return ModelKey(model, runtime, chosen)
 
-    def open(self, choice: Choice) -> Opened:
+    def open(self, choice: ModelKey) -> LoadedModel:
         """The model, opened if it is not. Only the worker calls this.
 
         Raises:
-            whatever `Amused.open` raises.
+            whatever `AmusedPipeline.open` raises.
         """
         if choice in self._opened:
             self._opened.move_to_end(choice)
@@ -112,22 +112,22 @@ class Shelf:
             gc.collect()
         model = self.models[choice.model]
         adapters = [f"{self.adapters[name]}:{weight:g}" for name, weight in choice.adapters]
-        amused = Amused.open(model, choice.runtime, self._threads, keep_loaded=True, adapters=adapters)
+        amused = AmusedPipeline.open(model, choice.runtime, self._threads, keep_loaded=True, adapters=adapters)
         colours = _colours(model)
-        opened = Opened(amused, colours, None if colours is not None else ColourFinder(amused))
+        opened = LoadedModel(amused, colours, None if colours is not None else ColourTableBuilder(amused))
         self._opened[choice] = opened
         return opened
 
-    def forget(self, choice: Choice) -> None:
+    def forget(self, choice: ModelKey) -> None:
         """Open it anew next time."""
         self._opened.pop(choice, None)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all models."""
         self._opened.clear()
 
     def improve(self) -> bool:
-        """Something useful for an idle moment: a part of a missing colour table; whether there is more of it."""
+        """Decode one part of a missing colour table, for idle moments; returns whether there is more to do."""
         for opened in self._opened.values():
             if opened.finder is not None:
                 opened.colours = opened.finder.advance()
@@ -148,12 +148,12 @@ def _colours(model: str | Path) -> np.ndarray | None:
     return open_bundle(folder).colours() if (folder / MANIFEST).is_file() else None
 
 
-class ColourFinder:
+class ColourTableBuilder:
     """The mean colour of every code, for a model that brings no table: decoded in pictures of 2x2 patches of each."""
 
     _PATCH = 2  # tokens a side; a code alone among others takes on their colours
 
-    def __init__(self, amused: Amused) -> None:
+    def __init__(self, amused: AmusedPipeline) -> None:
         self._amused = amused
         config = amused.runtime.config
         self._across = config.uvit.grid // self._PATCH

@@ -41,7 +41,7 @@ class Request:
     prompt: str | None = None  # None: that of the source's own recipe, for vary, reroll and outpaint
     negative_prompt: str = ""
     seed: int | None = None  # None or -1: a random one, which the job then knows
-    picture: int = 0  # number of the first picture within its seed
+    image_index: int = 0  # number of the first picture within its seed
     count: int = 1
     next_seeds: bool = False  # more pictures by counting the seed up, instead of the picture's number
     options: Mapping[str, Any] = field(default_factory=dict)  # fields of `GenerateOptions`; what is left out is default
@@ -52,7 +52,7 @@ class Request:
     runtime: str = "auto"
     adapters: tuple[tuple[str, float], ...] = ()  # names that the engine offers, with weights
     size: tuple[int, int] | None = None  # width and height that the pictures must have, or it fails
-    look: bool = False  # generate: keep a `trace.Trace` with the result
+    trace: bool = False  # generate: keep a `trace.Trace` with the result
     keep: bool = True  # put the pictures into the history, where there is one
 
     def __post_init__(self) -> None:
@@ -60,8 +60,8 @@ class Request:
             raise ValueError(f"operation {self.operation!r} is unknown; choose one of {', '.join(SETTINGS)}")
         if not 1 <= self.count <= MAX_COUNT:
             raise ValueError(f"count must be 1 to {MAX_COUNT} pictures, got {self.count}")
-        if not 0 <= self.picture < 2**31:
-            raise ValueError(f"picture must be 0 to {2**31 - 1}, got {self.picture}")
+        if not 0 <= self.image_index < 2**31:
+            raise ValueError(f"picture must be 0 to {2**31 - 1}, got {self.image_index}")
         self._check_words()
         _check_names("option", self.options, OPTIONS)
         _check_names(f"setting of {self.operation}", self.settings, SETTINGS[self.operation])
@@ -71,8 +71,8 @@ class Request:
             raise ValueError(f"{self.operation} needs a picture to start from")
         if self.mask is not None and self.operation in ("generate", "outpaint"):
             raise ValueError(f"{self.operation} takes no mask; leave it out, or use inpaint")
-        if self.look and self.operation != "generate":
-            raise ValueError("a look inside is for new pictures; leave look out")
+        if self.trace and self.operation != "generate":
+            raise ValueError("a trace is for new pictures; leave trace out")
 
     def _check_words(self) -> None:
         needed = self.operation in ("generate", "inpaint", "edit")
@@ -108,8 +108,8 @@ class Request:
         """Seed and picture number of the picture with this index, once the request is settled."""
         assert self.seed is not None
         if self.next_seeds:
-            return (self.seed + index) % (MAX_SEED + 1), self.picture
-        return self.seed, self.picture + index
+            return (self.seed + index) % (MAX_SEED + 1), self.image_index
+        return self.seed, self.image_index + index
 
 
 def _check_names(what: str, given: Mapping[str, Any], known: frozenset[str] | tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Who may talk to the server, and how much: tokens, names, foreign pages, sizes. An ASGI layer around everything.
+"""ASGI middleware for access control: tokens, host names, origins of pages, and sizes of bodies.
 
 * Without a token only this machine can connect, since the server then binds a loopback address and nothing else; what
   a proxy hands on is refused then, because anyone may have sent it.
@@ -28,7 +28,7 @@ from .tokens import COOKIE, Client, digest, name_of, sent_tokens
 
 MAX_BODY = 32 * 2**20  # bytes
 _DRAIN_SECONDS, _DRAIN_BYTES = 20.0, 2**30  # of a body that is refused, so that its sender gets to read why
-_OPEN = ("/health", "/pictures/")  # pictures have names that nobody can guess
+_OPEN = ("/health", "/pictures/")  # pictures have random names
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -98,13 +98,13 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """The layer."""
+    """ASGI middleware that applies `Access` to every request."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let through or answer."""
+        """Pass the request on, or answer it with an error."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

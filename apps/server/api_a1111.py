@@ -13,8 +13,8 @@ from fastapi import Request as HttpRequest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..engine.engine import Engine
-from ..engine.jobs import Job, Result, picture_bytes
-from .responses import ApiError, as_text, aside, asker, encoded, finished, from_text, submit
+from ..engine.jobs import Job, JobResult, picture_bytes
+from .responses import ApiError, as_text, asker, encoded, finished, from_text, run_in_thread, submit
 
 _ORIGIN = "a1111"
 _LORA = re.compile(r"<lora:([^:<>]{1,200})(?::([^:<>]{1,20}))?>")
@@ -72,34 +72,34 @@ class Options(BaseModel):
 def make_router(engine: Engine) -> APIRouter:
     """The routes on an engine."""
     router = APIRouter(prefix="/sdapi/v1", tags=["A1111"])
-    chosen = {"model": next(iter(engine.shelf.models))}  # what POST /options sets, for this dialect only
+    chosen = {"model": next(iter(engine.model_cache.models))}  # what POST /options sets, for this dialect only
 
-    async def draw(http: HttpRequest, wish: Txt2Img, fields: dict[str, Any]) -> dict[str, Any]:
-        model = wish.override_settings.get("sd_model_checkpoint") or chosen["model"]
-        job = submit(http, engine, {**_fields(wish), "model": str(model), **fields}, _ORIGIN)
+    async def draw(http: HttpRequest, body: Txt2Img, fields: dict[str, Any]) -> dict[str, Any]:
+        model = body.override_settings.get("sd_model_checkpoint") or chosen["model"]
+        job = submit(http, engine, {**_fields(body), "model": str(model), **fields}, _ORIGIN)
         results = await finished(http, engine, job)
         engine.forget(job)
-        images = [as_text(await encoded(result)) for result in results] if wish.send_images else []
-        return {"images": images, "parameters": wish.sent(), "info": json.dumps(_info(wish, results))}
+        images = [as_text(await encoded(result)) for result in results] if body.send_images else []
+        return {"images": images, "parameters": body.sent(), "info": json.dumps(_info(body, results))}
 
     @router.post("/txt2img")
-    async def txt2img(http: HttpRequest, wish: Txt2Img) -> dict[str, Any]:
+    async def txt2img(http: HttpRequest, body: Txt2Img) -> dict[str, Any]:
         """Pictures from a prompt."""
-        size = None if wish.width is None or wish.height is None else (wish.width, wish.height)
-        return await draw(http, wish, {"operation": "generate", "size": size})
+        size = None if body.width is None or body.height is None else (body.width, body.height)
+        return await draw(http, body, {"operation": "generate", "size": size})
 
     @router.post("/img2img")
-    async def img2img(http: HttpRequest, wish: Img2Img) -> dict[str, Any]:
+    async def img2img(http: HttpRequest, body: Img2Img) -> dict[str, Any]:
         """Pictures from a picture."""
-        if len(wish.init_images) != 1:
-            raise ApiError(422, f"init_images must hold one picture, got {len(wish.init_images)}")
-        source = from_text(wish.init_images[0], "init_images")
-        if wish.mask is None:
-            settings: dict[str, Any] = {"strength": wish.denoising_strength}
-            prompt = {} if wish.prompt.strip() else {"prompt": None}
-            return await draw(http, wish, {"operation": "vary", "source": source, "settings": settings, **prompt})
-        mask, settings = from_text(wish.mask, "mask"), {"invert": bool(wish.inpainting_mask_invert)}
-        return await draw(http, wish, {"operation": "inpaint", "source": source, "mask": mask, "settings": settings})
+        if len(body.init_images) != 1:
+            raise ApiError(422, f"init_images must hold one picture, got {len(body.init_images)}")
+        source = from_text(body.init_images[0], "init_images")
+        if body.mask is None:
+            settings: dict[str, Any] = {"strength": body.denoising_strength}
+            prompt = {} if body.prompt.strip() else {"prompt": None}
+            return await draw(http, body, {"operation": "vary", "source": source, "settings": settings, **prompt})
+        mask, settings = from_text(body.mask, "mask"), {"invert": bool(body.inpainting_mask_invert)}
+        return await draw(http, body, {"operation": "inpaint", "source": source, "mask": mask, "settings": settings})
 
     def own(http: HttpRequest) -> Job | None:
         """The asker's job of this dialect: that which is drawn, or else the next."""
@@ -114,7 +114,7 @@ def make_router(engine: Engine) -> APIRouter:
 
     @router.post("/interrupt")
     async def interrupt(http: HttpRequest) -> dict[str, Any]:
-        """Finish the asker's own picture from its latest guess."""
+        """Finish the client's own picture from its latest sampled tokens."""
         job = own(http)
         if job is not None:
             engine.stop(job)
@@ -126,11 +126,11 @@ def make_router(engine: Engine) -> APIRouter:
         return {"sd_model_checkpoint": chosen["model"], "samples_format": "png", "sd_vae": "None"}
 
     @router.post("/options")
-    async def set_options(wish: Options) -> None:
+    async def set_options(body: Options) -> None:
         """Choose another model for later requests."""
-        if wish.sd_model_checkpoint is not None:
-            name = wish.sd_model_checkpoint
-            if name not in engine.shelf.models:
+        if body.sd_model_checkpoint is not None:
+            name = body.sd_model_checkpoint
+            if name not in engine.model_cache.models:
                 raise ApiError(404, f"the model {name[:80]!r} does not exist here")
             chosen["model"] = name
 
@@ -146,7 +146,8 @@ def _add_reads(router: APIRouter, engine: Engine) -> None:
         """The models that may be chosen."""
         names = ("title", "model_name", "filename")
         return [
-            {**dict.fromkeys(names, name), "hash": None, "sha256": None, "config": None} for name in engine.shelf.models
+            {**dict.fromkeys(names, name), "hash": None, "sha256": None, "config": None}
+            for name in engine.model_cache.models
         ]
 
     @router.get("/samplers")
@@ -162,7 +163,7 @@ def _add_reads(router: APIRouter, engine: Engine) -> None:
     @router.get("/loras")
     async def loras() -> list[dict[str, Any]]:
         """The styles that prompts may name."""
-        return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in engine.shelf.adapters]
+        return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in engine.model_cache.adapters]
 
     @router.get("/scripts")
     async def scripts() -> dict[str, list[str]]:
@@ -188,17 +189,17 @@ async def _nothing() -> list[Any]:
     return []
 
 
-def _fields(wish: Txt2Img) -> dict[str, Any]:
+def _fields(body: Txt2Img) -> dict[str, Any]:
     """As `Request` has them."""
-    adapters = [(name, _weight(weight)) for name, weight in _LORA.findall(wish.prompt[:100_000])]
-    options = {"steps": wish.steps, "guidance_scale": wish.cfg_scale}
-    if min(wish.batch_size, wish.n_iter) < 1:
+    adapters = [(name, _weight(weight)) for name, weight in _LORA.findall(body.prompt[:100_000])]
+    options = {"steps": body.steps, "guidance_scale": body.cfg_scale}
+    if min(body.batch_size, body.n_iter) < 1:
         raise ApiError(422, "batch_size and n_iter must be 1 or more")
     return {
-        "prompt": _LORA.sub("", wish.prompt) if adapters else wish.prompt,
-        "negative_prompt": wish.negative_prompt or "",
-        "seed": wish.seed,
-        "count": wish.batch_size * wish.n_iter,
+        "prompt": _LORA.sub("", body.prompt) if adapters else body.prompt,
+        "negative_prompt": body.negative_prompt or "",
+        "seed": body.seed,
+        "count": body.batch_size * body.n_iter,
         "next_seeds": True,
         "options": {name: value for name, value in options.items() if value is not None},
         "adapters": tuple(adapters),
@@ -212,7 +213,7 @@ def _weight(text: str) -> float:
         raise ApiError(422, f"the weight {text!r} of a lora is no number") from None
 
 
-def _info(wish: Txt2Img, results: tuple[Result, ...]) -> dict[str, Any]:
+def _info(body: Txt2Img, results: tuple[JobResult, ...]) -> dict[str, Any]:
     recipes = [result.picture.recipe for result in results]
     first = recipes[0]
     return {
@@ -226,7 +227,7 @@ def _info(wish: Txt2Img, results: tuple[Result, ...]) -> dict[str, Any]:
         "sampler_name": "amused",
         "cfg_scale": first.guidance_scale,
         "steps": first.steps,
-        "batch_size": wish.batch_size,
+        "batch_size": body.batch_size,
         "sd_model_name": first.model,
         "sd_model_hash": first.model_hash[:10],
         "infotexts": [recipe.parameters() for recipe in recipes],
@@ -253,6 +254,6 @@ async def _progress(job: Job | None, with_image: bool) -> dict[str, Any]:
         "progress": now.share if now else 0.0,
         "eta_relative": (now.seconds_left or 0.0) if now else 0.0,
         "state": state,
-        "current_image": None if image is None else as_text(await aside(picture_bytes, image, "png")),
+        "current_image": None if image is None else as_text(await run_in_thread(picture_bytes, image, "png")),
         "textinfo": None,
     }

@@ -12,13 +12,13 @@ from pydantic import Field
 from ..engine.engine import Engine
 from ..engine.jobs import OVER, Job, Progress, picture_bytes
 from ..engine.request import SETTINGS
-from .responses import LEASE, ApiError, as_text, aside, asker, changes, encoded, event, from_text, submit
-from .schemas import Wish
+from .responses import LEASE, ApiError, as_text, asker, changes, encoded, event, from_text, run_in_thread, submit
+from .schemas import PictureSchema
 
 _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
-class JobWish(Wish):
+class JobSchema(PictureSchema):
     """The body of POST /jobs."""
 
     operation: str = Field("generate", max_length=20, description=", ".join(SETTINGS))
@@ -41,7 +41,7 @@ class JobWish(Wish):
         """As `Request` has them."""
         names = {name for settings in SETTINGS.values() for name in settings}
         return {
-            **self.words(),
+            **self.request_fields(),
             "operation": self.operation,
             "prompt": self.prompt,
             "count": self.count,
@@ -62,9 +62,9 @@ def make_router(engine: Engine) -> APIRouter:
             raise ApiError(404, "there is no such job, or it was forgotten since", "not_found") from None
 
     @router.post("/jobs", status_code=202)
-    async def start(http: HttpRequest, wish: JobWish) -> dict[str, Any]:
+    async def start(http: HttpRequest, body: JobSchema) -> dict[str, Any]:
         """Queue something. A job that nobody asks about for a minute is cancelled."""
-        return _shown(http, submit(http, engine, wish.fields(), "jobs", LEASE))
+        return _shown(http, submit(http, engine, body.fields(), "jobs", LEASE))
 
     @router.get("/jobs")
     async def mine(http: HttpRequest) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def make_router(engine: Engine) -> APIRouter:
         image = find(id).preview()
         if image is None:
             raise ApiError(404, "there is no preview yet", "not_found")
-        return Response(await aside(picture_bytes, image, "jpeg", 80), media_type="image/jpeg")
+        return Response(await run_in_thread(picture_bytes, image, "jpeg", 80), media_type="image/jpeg")
 
     @router.get("/jobs/{id}/events", response_class=StreamingResponse)
     async def events(http: HttpRequest, id: str, previews: bool = True) -> StreamingResponse:
@@ -103,7 +103,7 @@ def make_router(engine: Engine) -> APIRouter:
 
     @router.post("/jobs/{id}/stop")
     async def stop(http: HttpRequest, id: str) -> dict[str, Any]:
-        """Finish the picture that is being drawn from its latest guess."""
+        """Finish the running picture from its latest sampled tokens."""
         job = find(id)
         engine.stop(job)
         return _shown(http, job)
@@ -144,6 +144,8 @@ async def _events(http: HttpRequest, job: Job, previews: bool) -> AsyncIterator[
         values = _shown(http, job, now)
         image = job.preview() if previews and now.state == "running" else None
         if image is not None:
-            values["preview"] = "data:image/jpeg;base64," + as_text(await aside(picture_bytes, image, "jpeg", 80))
+            values["preview"] = "data:image/jpeg;base64," + as_text(
+                await run_in_thread(picture_bytes, image, "jpeg", 80)
+            )
         yield event(now.state if now.state in OVER else "progress", values, number)
         number += 1

@@ -27,7 +27,7 @@ def make_mcp(engine: Engine) -> FastMCP:
     @server.tool(annotations=ToolAnnotations(readOnlyHint=True, openWorldHint=False))
     def list_models() -> list[str]:
         """The models that create_picture may use."""
-        return list(engine.shelf.models)
+        return list(engine.model_cache.models)
 
     @server.tool(annotations=ToolAnnotations(destructiveHint=False, openWorldHint=False), structured_output=False)
     async def create_picture(

@@ -23,16 +23,27 @@ from amused_lite.files.images import open_picture
 
 from ..engine.engine import Engine
 from ..engine.errors import JobCancelledError, JobError
-from ..engine.jobs import Job, Result, picture_bytes
-from .responses import ApiError, as_text, aside, changes, encoded, error_body, event, finished, refusal, submit
-from .schemas import Wish
+from ..engine.jobs import Job, JobResult, picture_bytes
+from .responses import (
+    ApiError,
+    as_text,
+    changes,
+    encoded,
+    error_body,
+    event,
+    finished,
+    run_in_thread,
+    submit,
+    to_api_error,
+)
+from .schemas import PictureSchema
 
 _MOST = 10  # pictures of one request, as at OpenAI
 _THEIRS = re.compile(r"(?:dall-e|gpt-image|chatgpt-image)[\w.-]{0,60}", re.ASCII)  # written into many programs
-W = TypeVar("W", bound=Wish)
+W = TypeVar("W", bound=PictureSchema)
 
 
-class ImageWish(Wish):
+class ImageGenerationSchema(PictureSchema):
     """The body of /v1/images/generations."""
 
     prompt: str = Field(description="what to draw")
@@ -46,14 +57,14 @@ class ImageWish(Wish):
     partial_images: int | None = Field(0, ge=0, le=3, description="previews in a stream")
 
 
-class EditWish(ImageWish):
+class ImageEditSchema(ImageGenerationSchema):
     """The fields of /v1/images/edits beside its files."""
 
     strength: float | None = Field(None, description="without a mask: draw anew as much as this says")
     share: float | None = Field(None, description="without a mask: tokens that each step draws anew")
 
 
-class VariationWish(EditWish):
+class ImageVariationSchema(ImageEditSchema):
     """The fields of /v1/images/variations beside its file."""
 
     prompt: str | None = Field(None, description="that of the picture's own recipe, if left out")  # type: ignore[assignment]
@@ -66,36 +77,36 @@ def make_router(engine: Engine) -> APIRouter:
     @router.get("/models")
     async def models() -> dict[str, Any]:
         """The models that requests may name."""
-        return {"object": "list", "data": [_model(name) for name in engine.shelf.models]}
+        return {"object": "list", "data": [_model(name) for name in engine.model_cache.models]}
 
     @router.get("/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         """One of them."""
-        if name not in engine.shelf.models:
+        if name not in engine.model_cache.models:
             raise ApiError(404, f"the model {name[:80]!r} does not exist here", "model_not_found")
         return _model(name)
 
     @router.post("/images/generations")
-    async def generations(http: HttpRequest, wish: ImageWish) -> Response:
+    async def generations(http: HttpRequest, body: ImageGenerationSchema) -> Response:
         """Pictures from a prompt."""
-        return await _answer(http, engine, wish, {"operation": "generate"})
+        return await _answer(http, engine, body, {"operation": "generate"})
 
-    @router.post("/images/edits", openapi_extra=_form_schema(EditWish, "image", "mask"))
+    @router.post("/images/edits", openapi_extra=_form_schema(ImageEditSchema, "image", "mask"))
     async def edits(http: HttpRequest) -> Response:
         """A picture drawn anew where the mask, or the picture itself, is see-through.
 
         With neither, the whole picture moves to the prompt; `strength` or `share` says how far.
         """
-        wish, files = await _read_form(http, EditWish)
-        fields = await _edit_fields(wish, files)
-        return await _answer(http, engine, wish, fields)
+        body, files = await _read_form(http, ImageEditSchema)
+        fields = await _edit_fields(body, files)
+        return await _answer(http, engine, body, fields)
 
-    @router.post("/images/variations", openapi_extra=_form_schema(VariationWish, "image"))
+    @router.post("/images/variations", openapi_extra=_form_schema(ImageVariationSchema, "image"))
     async def variations(http: HttpRequest) -> Response:
         """Other pictures like this one."""
-        wish, files = await _read_form(http, VariationWish)
-        settings = {} if wish.strength is None else {"strength": wish.strength}
-        return await _answer(http, engine, wish, {"operation": "vary", "source": files["image"], "settings": settings})
+        body, files = await _read_form(http, ImageVariationSchema)
+        settings = {} if body.strength is None else {"strength": body.strength}
+        return await _answer(http, engine, body, {"operation": "vary", "source": files["image"], "settings": settings})
 
     return router
 
@@ -104,7 +115,7 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "amused-lite"}
 
 
-def _form_schema(kind: type[Wish], *files: str) -> dict[str, Any]:
+def _form_schema(kind: type[PictureSchema], *files: str) -> dict[str, Any]:
     """A form for the OpenAPI description."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)
@@ -146,16 +157,16 @@ def _from_json(text: str) -> Any:
         raise ApiError(400, "adapters must be a JSON list of {name, weight}") from error
 
 
-async def _edit_fields(wish: EditWish, files: dict[str, bytes]) -> dict[str, Any]:
+async def _edit_fields(body: ImageEditSchema, files: dict[str, bytes]) -> dict[str, Any]:
     """Which operation an edit is: with something to fill it is inpaint, else vary or edit."""
     fields: dict[str, Any] = {"source": files["image"]}
     if "mask" in files:
         return fields | {"operation": "inpaint", "mask": files["mask"]}
-    if await aside(_has_holes, files["image"]):
+    if await run_in_thread(_has_holes, files["image"]):
         return fields | {"operation": "inpaint"}
-    if wish.strength is not None:
-        return fields | {"operation": "vary", "settings": {"strength": wish.strength}}
-    return fields | {"operation": "edit", "settings": {} if wish.share is None else {"share": wish.share}}
+    if body.strength is not None:
+        return fields | {"operation": "vary", "settings": {"strength": body.strength}}
+    return fields | {"operation": "edit", "settings": {} if body.share is None else {"share": body.share}}
 
 
 def _has_holes(data: bytes) -> bool:
@@ -165,22 +176,28 @@ def _has_holes(data: bytes) -> bool:
         raise ApiError(400, str(error)) from error
 
 
-async def _answer(http: HttpRequest, engine: Engine, wish: ImageWish, fields: dict[str, Any]) -> Response:
+async def _answer(http: HttpRequest, engine: Engine, body: ImageGenerationSchema, fields: dict[str, Any]) -> Response:
     """Draw what was asked for and answer in the form that was asked for."""
-    count = 1 if wish.n is None else wish.n
+    count = 1 if body.n is None else body.n
     if not 1 <= count <= _MOST:
         raise ApiError(400, f"n must be 1 to {_MOST}, got {count}", param="n")
-    if wish.background == "transparent":
+    if body.background == "transparent":
         raise ApiError(400, "pictures are opaque here; leave background out, or send opaque", param="background")
-    model, warnings = _served(engine, wish.model)
-    words = {**wish.words(), "prompt": wish.prompt, "count": count, "size": _wanted_size(wish.size), "model": model}
+    model, warnings = _served(engine, body.model)
+    words = {
+        **body.request_fields(),
+        "prompt": body.prompt,
+        "count": count,
+        "size": _wanted_size(body.size),
+        "model": model,
+    }
     job = submit(http, engine, words | fields, "openai")
     created = int(time.time())
-    if wish.stream:
-        return StreamingResponse(_stream(engine, job, wish, created, warnings), media_type="text/event-stream")
+    if body.stream:
+        return StreamingResponse(_stream(engine, job, body, created, warnings), media_type="text/event-stream")
     results = await finished(http, engine, job)
-    by_url = wish.response_format == "url"
-    form, quality = wish.output_format or "png", wish.output_compression or 90
+    by_url = body.response_format == "url"
+    form, quality = body.output_format or "png", body.output_compression or 90
     data = []
     for index, result in enumerate(results):
         recipe = result.picture.recipe
@@ -193,12 +210,14 @@ async def _answer(http: HttpRequest, engine: Engine, wish: ImageWish, fields: di
     return JSONResponse({"created": created, "data": data, **about, "warnings": [*warnings, *job.peek().remarks]})
 
 
-async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int, warnings: list[str]) -> AsyncIterator[str]:
+async def _stream(
+    engine: Engine, job: Job, body: ImageGenerationSchema, created: int, warnings: list[str]
+) -> AsyncIterator[str]:
     """Events of OpenAI's form: previews at even distances, then each picture."""
     kind = "image_edit" if job.request.operation != "generate" else "image_generation"
-    form, quality = wish.output_format or "png", wish.output_compression or 90
+    form, quality = body.output_format or "png", body.output_compression or 90
     about = {"created_at": created, "background": "opaque", "quality": "auto", "output_format": form}
-    shown, told, wanted = 0, 0, wish.partial_images or 0
+    shown, told, wanted = 0, 0, body.partial_images or 0
     try:
         async for now in changes(job):
             if now is None:
@@ -207,7 +226,7 @@ async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int, warni
             due = int((wanted + 1) * now.step / now.steps) if now.steps else 0
             preview = job.preview() if shown < min(due, wanted) and not told else None
             if preview is not None:
-                data = as_text(await aside(picture_bytes, preview, form, quality))
+                data = as_text(await run_in_thread(picture_bytes, preview, form, quality))
                 values = {"partial_image_index": shown, "b64_json": data, "size": _sides(preview.size), **about}
                 yield event(f"{kind}.partial_image", {"type": f"{kind}.partial_image", **values})
                 shown += 1
@@ -219,7 +238,7 @@ async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int, warni
                 yield event(f"{kind}.completed", {"type": f"{kind}.completed", **values, **numbers})
         job.outcome()
     except (JobError, JobCancelledError) as error:
-        yield event("error", error_body("/v1/", refusal(error)))
+        yield event("error", error_body("/v1/", to_api_error(error)))
     finally:
         engine.cancel(job, "its client left")
         engine.forget(job)
@@ -227,7 +246,7 @@ async def _stream(engine: Engine, job: Job, wish: ImageWish, created: int, warni
 
 def _served(engine: Engine, name: str | None) -> tuple[str | None, list[str]]:
     """The model that a request means, and a warning where it named one of OpenAI's."""
-    offered = engine.shelf.models
+    offered = engine.model_cache.models
     if name is None or name in offered:
         return name, []
     if _THEIRS.fullmatch(name):
@@ -237,7 +256,7 @@ def _served(engine: Engine, name: str | None) -> tuple[str | None, list[str]]:
     raise ApiError(400, message, "model_not_found", "model")
 
 
-def _usage(results: Sequence[Result]) -> dict[str, Any]:
+def _usage(results: Sequence[JobResult]) -> dict[str, Any]:
     """Tokens in and out, in OpenAI's form: the prompts once, an edited picture once, every picture drawn."""
     recipes = [result.picture.recipe for result in results]
     text, image = results[0].text_tokens, recipes[0].tokens.size if recipes[0].edit is not None else 0
@@ -260,7 +279,7 @@ def _wanted_size(text: str | None) -> tuple[int, int] | None:
     return int(sides[1]), int(sides[2])
 
 
-def _size(result: Result) -> str:
+def _size(result: JobResult) -> str:
     return _sides(result.picture.image.size)
 
 

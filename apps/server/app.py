@@ -146,7 +146,7 @@ def serve(app: FastAPI, engine: Engine, bound: socket.socket, grace: float = GRA
 
 
 class _Server(uvicorn.Server):
-    """Tells the engine as soon as the signal comes: uvicorn waits for open requests, and those for the engine."""
+    """uvicorn's server that closes the engine at the first signal: open requests wait for the engine."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine, grace: float) -> None:
         super().__init__(config)
@@ -169,7 +169,7 @@ class _Server(uvicorn.Server):
                 signal.signal(hang_up, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See the class."""
+        """Close the engine, then handle the signal as uvicorn does."""
         again = self.should_exit and sig == signal.SIGINT
         self._captured_signals.append(sig)
         self.should_exit = True

@@ -1,4 +1,4 @@
-"""What every dialect of the server says in the same way: errors, waiting for jobs, pictures as text. No routes."""
+"""Shared by all HTTP routes: errors as responses, waiting for jobs, images as base64. Has no routes."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from ..engine.engine import Engine
 from ..engine.errors import ClosingError, JobCancelledError, JobError, QueueFullError
-from ..engine.jobs import Job, Progress, Result
+from ..engine.jobs import Job, JobResult, Progress
 from ..engine.request import OPTIONS, Request
 from .tokens import Client
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class ApiError(Exception):
-    """An answer that is an error."""
+    """An error with its HTTP status and message."""
 
     def __init__(
         self, status: int, message: str, code: str | None = None, param: str | None = None, **headers: str
@@ -44,8 +44,8 @@ class ApiError(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def refusal(error: Exception) -> ApiError:
-    """What went wrong in the engine or on the way to it, as an answer."""
+def to_api_error(error: Exception) -> ApiError:
+    """An exception of the engine as an `ApiError`."""
     match error:
         case ApiError():
             return error
@@ -97,7 +97,7 @@ def error_body(path: str, error: ApiError) -> dict[str, Any]:
 
 async def answer_error(http: HttpRequest, error: Exception) -> JSONResponse:
     """An exception as an answer; OpenAI's dialect knows 400 for what others call 422."""
-    said, path = refusal(error), route_path(http.scope)
+    said, path = to_api_error(error), route_path(http.scope)
     if said.status == 405:
         said.headers["Allow"] = _allowed(http) or said.headers.get("Allow", "GET")
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -132,10 +132,10 @@ def submit(
     try:
         return engine.submit(Request(**fields), origin, lease, asker(http))
     except (ValueError, QueueFullError, ClosingError) as error:
-        raise refusal(error) from error
+        raise to_api_error(error) from error
 
 
-async def finished(http: HttpRequest, engine: Engine, job: Job) -> tuple[Result, ...]:
+async def finished(http: HttpRequest, engine: Engine, job: Job) -> tuple[JobResult, ...]:
     """Wait for a job; a client that leaves meanwhile takes its job with it.
 
     Raises:
@@ -156,7 +156,7 @@ async def finished(http: HttpRequest, engine: Engine, job: Job) -> tuple[Result,
     try:
         return job.outcome()
     except (JobError, JobCancelledError) as error:
-        raise refusal(error) from error
+        raise to_api_error(error) from error
 
 
 async def changes(job: Job) -> AsyncIterator[Progress | None]:
@@ -195,16 +195,16 @@ async def _gone(http: HttpRequest) -> None:
         pass
 
 
-async def aside(function: Callable[..., T], *given: Any) -> T:
-    """Work that would hold up the loop, on a thread: two at a time, whoever asks, so that memory stays bounded."""
+async def run_in_thread(function: Callable[..., T], *given: Any) -> T:
+    """Run a blocking function on a thread, at most two at a time, so that memory stays bounded."""
     if not _aside:
         _aside.append(CapacityLimiter(2))
     return await to_thread.run_sync(function, *given, limiter=_aside[0])
 
 
-async def encoded(result: Result, form: str = "png", quality: int = 90) -> bytes:
+async def encoded(result: JobResult, form: str = "png", quality: int = 90) -> bytes:
     """A picture's file."""
-    return await aside(result.encoded, form, quality)
+    return await run_in_thread(result.encoded, form, quality)
 
 
 def as_text(data: bytes) -> str:

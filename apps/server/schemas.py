@@ -1,4 +1,4 @@
-"""The fields that every dialect takes for a picture, by the names of this project.
+"""Pydantic schemas of the sampling fields that every HTTP dialect accepts.
 
 Pydantic checks types, the rest is `jobs.Request`'s.
 """
@@ -22,33 +22,33 @@ _FIELDS: dict[str, Any] = {
 Sampling = create_model("Sampling", **_FIELDS)
 
 
-class AdapterWish(BaseModel):
+class AdapterSchema(BaseModel):
     """A style and how strongly it counts."""
 
     name: str = Field(max_length=200)
     weight: float = 1.0
 
 
-class Wish(Sampling):
+class PictureSchema(Sampling):
     """How to draw; what is left out is the model's own default."""
 
     model_config = ConfigDict(extra="ignore")
 
     model: str | None = Field(None, max_length=500, description="a name out of GET /v1/models; the first if left out")
     runtime: str = Field("auto", max_length=50)
-    adapters: list[AdapterWish] = Field(default_factory=list, max_length=16)
+    adapters: list[AdapterSchema] = Field(default_factory=list, max_length=16)
     negative_prompt: str | None = Field("", description="what to keep away from")
     seed: int | None = Field(None, description="repeats a picture; left out or -1: random")
     picture: int = Field(0, description="number of the first picture within its seed")
 
-    def words(self) -> dict[str, Any]:
+    def request_fields(self) -> dict[str, Any]:
         """These fields as `Request` has them."""
         options = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
         adapters = tuple((adapter.name, adapter.weight) for adapter in self.adapters)
         return {
             "negative_prompt": self.negative_prompt or "",
             "seed": self.seed,
-            "picture": self.picture,
+            "image_index": self.picture,
             "options": options,
             "model": self.model,
             "runtime": self.runtime,

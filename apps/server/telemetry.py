@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..engine.engine import Engine
-from .responses import error_body, refusal, route_path
+from .responses import error_body, route_path, to_api_error
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 _LEFT = 499  # nginx's status for a client that left before it was answered
@@ -92,7 +92,7 @@ def _line(scope: Scope, what: str, sent: int, seconds: float, id: str) -> str:
 
 
 async def _fail(scope: Scope, error: Exception, send: Send) -> None:
-    said = refusal(error)
+    said = to_api_error(error)
     body = json.dumps(error_body(route_path(scope), said)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": said.status, "headers": headers})

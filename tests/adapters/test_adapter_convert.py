@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from amused_lite.adapters.convert import read_foreign, write_diffusers, write_peft
 from amused_lite.adapters.file import load_adapter, save_adapter
-from amused_lite.adapters.lora import TARGETS, Adapter, AdapterRecord, Chosen, Pair, check_adapter, shapes_of
+from amused_lite.adapters.lora import TARGETS, Adapter, AdapterRecord, Pair, WeightedAdapter, check_adapter, shapes_of
 from amused_lite.adapters.torch import merge
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.files.safetensors import open_tensors, write_tensors
@@ -52,7 +52,7 @@ def adapter_for(config: ModelConfig, targets: tuple[str, ...] = UVIT_TARGETS, al
 @torch.no_grad()
 def our_logits(model: Networks, adapter: Adapter | None = None) -> Tensor:
     if adapter is not None:
-        merge(model, [Chosen(adapter)])
+        merge(model, [WeightedAdapter(adapter)])
     uvit = published.make_uvit()
     tokens = published.random_tokens(2, 8, uvit.config["vocab_size"])
     return model.uvit(tokens, *published.prompt_inputs(2, uvit))
@@ -109,7 +109,7 @@ def test_diffusers_loads_our_text_adapter(base: Path, tmp_path: Path) -> None:
         )
         AmusedLoraLoaderMixin.load_lora_into_text_encoder(state, alphas, text, metadata=metadata)
         expected = text(ids).text_embeds
-        merge(model, [Chosen(adapter)])
+        merge(model, [WeightedAdapter(adapter)])
         assert_same(model.text(ids)[1], expected, plain)
     assert read_foreign(tmp_path / "x.safetensors", model.config)[0].pairs.keys() == adapter.pairs.keys()
     with pytest.raises(ValueError, match="touches the text tower too"):

@@ -13,7 +13,7 @@ from amused_lite.bundle import open_bundle
 from amused_lite.cli import main
 from amused_lite.config import PRESETS
 from amused_lite.files.png import read_recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.onnx import OnnxRuntime
 from amused_lite.runtimes.open import find_model
 
@@ -41,7 +41,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tokens(runtime: str, *adapters: str) -> np.ndarray:
-    amused = Amused.open("tiny", runtime, threads=1, keep_loaded=True, adapters=adapters)
+    amused = AmusedPipeline.open("tiny", runtime, threads=1, keep_loaded=True, adapters=adapters)
     return amused.generate("a red star", seed=3, steps=4).recipe.tokens
 
 
@@ -66,16 +66,16 @@ def test_a_bottleneck_runs_on_torch_only(tmp_path: Path) -> None:
 def test_a_wrong_base_is_refused_and_another_mentioned(tmp_path: Path, file: Path) -> None:
     other = save_adapter(adapter(preset="amused-512", base_model="amused/amused-512"), tmp_path / "512.safetensors")
     with pytest.raises(ValueError, match="made for amused-512, this model is tiny"):
-        Amused.open("tiny", adapters=[str(other)])
+        AmusedPipeline.open("tiny", adapters=[str(other)])
     trained_before = save_adapter(adapter(base_hash="0" * 64), tmp_path / "old.safetensors")
-    (remark,) = Amused.open("tiny", adapters=[str(trained_before)]).info.remarks
+    (remark,) = AmusedPipeline.open("tiny", adapters=[str(trained_before)]).info.remarks
     assert "trained on other weights of tiny" in remark
-    assert Amused.open("tiny", adapters=[str(file)]).info.remarks == ()
-    assert Amused.open("tiny", "torch", adapters=[str(file)]).info.remarks == ()
+    assert AmusedPipeline.open("tiny", adapters=[str(file)]).info.remarks == ()
+    assert AmusedPipeline.open("tiny", "torch", adapters=[str(file)]).info.remarks == ()
     with pytest.raises(FileNotFoundError, match=r"nowhere.safetensors is missing"):
-        Amused.open("tiny", adapters=[str(tmp_path / "nowhere.safetensors")])
+        AmusedPipeline.open("tiny", adapters=[str(tmp_path / "nowhere.safetensors")])
     with pytest.raises(ValueError, match="out of range; choose -1 to 2"):
-        Amused.open("tiny", adapters=[f"{file}:3"])
+        AmusedPipeline.open("tiny", adapters=[f"{file}:3"])
 
 
 def test_the_command_takes_adapters_and_the_picture_remembers(

@@ -13,16 +13,16 @@ from amused_lite.adapters.lora import (
     TARGETS,
     Adapter,
     AdapterRecord,
-    Chosen,
     Pair,
+    WeightedAdapter,
     base_hash,
+    changed_weights,
     check_adapter,
     merge_into,
-    merged,
-    parse_choice,
+    merge_weight,
+    parse_weighted_adapter,
     preset_of,
     shapes_of,
-    touched,
 )
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.files.safetensors import open_tensors, write_tensors
@@ -66,33 +66,39 @@ def test_merging_adds_the_scaled_product() -> None:
     down, up = adapter.pairs[NAME.removesuffix(".weight")]
     expected = base.astype(np.float64) + 1.5 * 2.0 / 4 * up.astype(np.float64) @ down.astype(np.float64)
     # float32 sums of four products against float64: some units in the last place of values up to 20.
-    np.testing.assert_allclose(merged(NAME, base, [Chosen(adapter, 1.5)]), expected, atol=1e-5)
+    np.testing.assert_allclose(merge_weight(NAME, base, [WeightedAdapter(adapter, 1.5)]), expected, atol=1e-5)
 
 
 def test_two_adapters_mix_linearly_and_in_any_order() -> None:
     one, two, base = random_adapter(1), random_adapter(2), weight()
-    both = merged(NAME, base, [Chosen(one, 0.25), Chosen(two, -1.0)])
-    apart = base + 0.25 * (merged(NAME, base, [Chosen(one)]) - base) - (merged(NAME, base, [Chosen(two)]) - base)
+    both = merge_weight(NAME, base, [WeightedAdapter(one, 0.25), WeightedAdapter(two, -1.0)])
+    apart = (
+        base
+        + 0.25 * (merge_weight(NAME, base, [WeightedAdapter(one)]) - base)
+        - (merge_weight(NAME, base, [WeightedAdapter(two)]) - base)
+    )
     np.testing.assert_allclose(both, apart, atol=1e-5)  # the same sums, rounded in another order
-    np.testing.assert_allclose(both, merged(NAME, base, [Chosen(two, -1.0), Chosen(one, 0.25)]), atol=1e-5)
+    np.testing.assert_allclose(
+        both, merge_weight(NAME, base, [WeightedAdapter(two, -1.0), WeightedAdapter(one, 0.25)]), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_weight_zero_is_the_base_bit_for_bit(dtype: Any) -> None:
     weights = {NAME: weight(dtype), "vqgan.codebook": weight(dtype)}
-    for chosen in ([], [Chosen(random_adapter(), 0.0)], [Chosen(random_adapter(rank=1), 0.0)] * 2):
+    for chosen in ([], [WeightedAdapter(random_adapter(), 0.0)], [WeightedAdapter(random_adapter(rank=1), 0.0)] * 2):
         result = merge_into(weights, chosen)
         assert all(result[name] is weights[name] for name in weights)
-        assert touched(chosen) == []
-    changed = merge_into(weights, [Chosen(random_adapter())])
+        assert changed_weights(chosen) == []
+    changed = merge_into(weights, [WeightedAdapter(random_adapter())])
     assert changed["vqgan.codebook"] is weights["vqgan.codebook"]
     assert changed[NAME].dtype == dtype and (changed[NAME] != weights[NAME]).mean() > 0.9
 
 
 def test_float16_weights_are_rounded_once() -> None:
-    adapters = [Chosen(random_adapter(seed), 0.1) for seed in range(3)]
-    expected = merged(NAME, weight(np.float16).astype(np.float32), adapters).astype(np.float16)
-    np.testing.assert_array_equal(merged(NAME, weight(np.float16), adapters), expected)
+    adapters = [WeightedAdapter(random_adapter(seed), 0.1) for seed in range(3)]
+    expected = merge_weight(NAME, weight(np.float16).astype(np.float32), adapters).astype(np.float16)
+    np.testing.assert_array_equal(merge_weight(NAME, weight(np.float16), adapters), expected)
 
 
 def test_amused_512_fits_five_megabytes_at_the_default_rank(tmp_path: Path) -> None:
@@ -225,13 +231,13 @@ def test_the_base_s_hash_outlives_its_storage() -> None:
     ],
 )
 def test_choices_are_read(text: str, expected: tuple[str, float]) -> None:
-    assert parse_choice(text) == expected
+    assert parse_weighted_adapter(text) == expected
 
 
 @pytest.mark.parametrize("text", ["a:2.1", "a:-1.5", "a:nan", "a:inf"])
 def test_weights_out_of_range_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"adapter weight .* of a is out of range; choose -1 to 2"):
-        parse_choice(text)
+        parse_weighted_adapter(text)
 
 
 def test_presets_are_recognised() -> None:

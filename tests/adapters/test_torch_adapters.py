@@ -10,7 +10,7 @@ import torch
 from published import save_weights
 from torch import Tensor, nn
 
-from amused_lite.adapters.lora import TARGETS, AdapterRecord, Chosen, shapes_of
+from amused_lite.adapters.lora import TARGETS, AdapterRecord, WeightedAdapter, shapes_of
 from amused_lite.adapters.torch import AdaptedWeights, AttachedAdapter, attach, merge, new_adapter
 from amused_lite.config import PRESETS, ModelConfig
 from amused_lite.models.networks import Networks, SavedWeights, load_networks
@@ -74,7 +74,7 @@ def test_attached_equals_merged_and_both_leave_no_trace(target: str) -> None:
     for name, value in networks().state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
 
-    merge(model, [Chosen(adapter)])
+    merge(model, [WeightedAdapter(adapter)])
     # float32, merged before or added after the product: rounding only, and far below what the adapter does.
     torch.testing.assert_close(logits(model), adapted, rtol=1e-4, atol=1e-4)
     assert (adapted - base).abs().max() > 0.05
@@ -103,10 +103,10 @@ def test_several_at_once_and_weights() -> None:
     two.weight = 0.0
     alone = logits(model)
     model = networks()
-    attach(model, Chosen(adapters[0], 0.5))
+    attach(model, WeightedAdapter(adapters[0], 0.5))
     assert torch.equal(logits(model), alone)  # weight 0 is absence, bit for bit
     model = networks()
-    merge(model, [Chosen(adapters[0], 0.5), Chosen(adapters[1], -0.75)])
+    merge(model, [WeightedAdapter(adapters[0], 0.5), WeightedAdapter(adapters[1], -0.75)])
     torch.testing.assert_close(logits(model), mixed, rtol=1e-4, atol=1e-4)
 
 
@@ -125,10 +125,10 @@ def test_a_bottleneck_bends_what_an_attention_gives() -> None:
         expected = plain + nn.functional.gelu(plain @ layer.down.T) @ layer.up.T  # type: ignore[operator]
         torch.testing.assert_close(attention(x), expected)
     with pytest.raises(ValueError, match="is a bottleneck, which cannot be merged"):
-        merge(model, [Chosen(attached.adapter())])
+        merge(model, [WeightedAdapter(attached.adapter())])
     adapted = logits(model)
     model = networks()
-    again = attach(model, Chosen(attached.adapter()))
+    again = attach(model, WeightedAdapter(attached.adapter()))
     assert torch.equal(logits(model), adapted)
     again.weight = 0.0
     assert torch.equal(logits(model), base)
@@ -143,14 +143,16 @@ def test_weights_come_adapted_part_by_part(kind: str, dtype: torch.dtype, tmp_pa
     targets = TARGETS if kind == "low_rank" else ("attention",)
     attached = lively(new_adapter(load_networks(saved), record(kind=kind, targets=targets)))
     stored = np.dtype(str(dtype).removeprefix("torch."))
-    adapted = AdaptedWeights(saved, [Chosen(attached.adapter(), 0.5)], stored)
+    adapted = AdaptedWeights(saved, [WeightedAdapter(attached.adapter(), 0.5)], stored)
     changed = load_networks(adapted)
     assert (logits(changed) - base).abs().max() > 0.05
     for name, value in changed.state_dict().items():
         assert torch.equal(value, value.to(dtype).float()), name  # as a bundle of this dtype would hold it
     for part in ("text", "uvit.prompt_side", "uvit.token_side", "vqgan"):
         assert saved.part(part).state_dict().keys() == adapted.part(part).state_dict().keys()
-    assert torch.equal(logits(load_networks(AdaptedWeights(saved, [Chosen(attached.adapter(), 0.0)], stored))), base)
+    assert torch.equal(
+        logits(load_networks(AdaptedWeights(saved, [WeightedAdapter(attached.adapter(), 0.0)], stored))), base
+    )
 
 
 def test_only_the_adapter_learns() -> None:

@@ -14,7 +14,7 @@ from amused_lite.bundle import TOKENIZER, open_bundle
 from amused_lite.cli import main
 from amused_lite.config import RANKER_SIDE
 from amused_lite.files.png import read_recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import find_model
 from amused_lite.sampling.settings import GenerateOptions
@@ -23,8 +23,8 @@ PROMPT = "a red balloon in a meadow"
 
 
 @pytest.fixture(scope="module")
-def amused() -> Amused:
-    return Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+def amused() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", "onnx", threads=1, keep_loaded=True)
 
 
 class Redness:
@@ -34,7 +34,7 @@ class Redness:
         return [float(np.asarray(image)[..., 0].mean()) for image in images]
 
 
-def test_candidates_come_in_the_order_of_their_scores(amused: Amused) -> None:
+def test_candidates_come_in_the_order_of_their_scores(amused: AmusedPipeline) -> None:
     options = GenerateOptions(seed=4, steps=1)
     ranked = candidates(amused, Redness(), PROMPT, "", range(2, 6), options)
     assert {candidate.picture.recipe.picture for candidate in ranked} == {2, 3, 4, 5}
@@ -42,11 +42,11 @@ def test_candidates_come_in_the_order_of_their_scores(amused: Amused) -> None:
     assert scores == sorted(scores, reverse=True)
     assert scores == Redness().scores(PROMPT, [candidate.picture.image for candidate in ranked])
     best = ranked[0].picture.recipe
-    alone = amused.generate(PROMPT, picture=best.picture, seed=4, steps=1)
+    alone = amused.generate(PROMPT, image_index=best.picture, seed=4, steps=1)
     np.testing.assert_array_equal(best.tokens, alone.recipe.tokens)
 
 
-def test_a_finished_draft_keeps_what_was_sure_and_is_its_recipe(amused: Amused) -> None:
+def test_a_finished_draft_keeps_what_was_sure_and_is_its_recipe(amused: AmusedPipeline) -> None:
     options = GenerateOptions(seed=4, steps=5)
     sketch = as_draft(options, 2)
     assert (sketch.steps, sketch.refine, sketch.seed) == (2, 0, 4)
@@ -62,7 +62,7 @@ def test_a_finished_draft_keeps_what_was_sure_and_is_its_recipe(amused: Amused) 
             as_draft(options, wrong)
 
 
-def test_a_grid_shows_every_candidate(amused: Amused) -> None:
+def test_a_grid_shows_every_candidate(amused: AmusedPipeline) -> None:
     ranked = candidates(amused, Redness(), PROMPT, "", range(3), GenerateOptions(seed=4, steps=1))
     grid = grid_picture(ranked, side=64, gap=8)
     assert grid.size == (2 * 72 + 8, 2 * 92 + 8)
@@ -72,7 +72,7 @@ def test_a_grid_shows_every_candidate(amused: Amused) -> None:
 
 
 @pytest.fixture(scope="module")
-def with_ranker() -> Amused:
+def with_ranker() -> AmusedPipeline:
     """The bundled model's text tower and an image tower that knows nothing yet, on torch."""
     import torch
 
@@ -90,10 +90,10 @@ def with_ranker() -> Amused:
     networks.config = replace(bundle.config, ranker=True)
     ids = text.context_length, text.start_token_id, text.end_token_id
     tokenizer = Tokenizer.from_file(bundle.path(TOKENIZER), *ids)
-    return Amused(TorchRuntime.from_networks(networks), tokenizer, ModelInfo("tiny", "00" * 32))
+    return AmusedPipeline(TorchRuntime.from_networks(networks), tokenizer, ModelInfo("tiny", "00" * 32))
 
 
-def test_scores_are_cosines_of_the_two_towers(with_ranker: Amused) -> None:
+def test_scores_are_cosines_of_the_two_towers(with_ranker: AmusedPipeline) -> None:
     images = [Image.effect_noise((512, 512), 60).convert("RGB"), Image.new("RGB", (300, 200), "red")]
     scores = OwnRanker(with_ranker).scores(PROMPT, images)
     text = with_ranker.runtime.embed_text(with_ranker.tokenizer.encode([PROMPT]))[0]
@@ -104,7 +104,7 @@ def test_scores_are_cosines_of_the_two_towers(with_ranker: Amused) -> None:
     assert all(-1.001 <= score <= 1.001 for score in scores)
 
 
-def test_wrong_arrays_and_models_without_a_ranker_are_refused(with_ranker: Amused) -> None:
+def test_wrong_arrays_and_models_without_a_ranker_are_refused(with_ranker: AmusedPipeline) -> None:
     runtime = with_ranker.runtime
     for pixels, message in (
         (np.zeros((1, 3, 64, 64), np.float32), "got shape"),
@@ -115,7 +115,9 @@ def test_wrong_arrays_and_models_without_a_ranker_are_refused(with_ranker: Amuse
             runtime.embed_image(pixels)
     with pytest.raises(ValueError, match="text_ids"):
         runtime.embed_text(np.zeros((1, 5), np.int32))
-    bare = Amused(type(runtime).from_networks(_without_ranker(runtime)), with_ranker.tokenizer, with_ranker.info)
+    bare = AmusedPipeline(
+        type(runtime).from_networks(_without_ranker(runtime)), with_ranker.tokenizer, with_ranker.info
+    )
     with pytest.raises(ValueError, match="has no ranker; name one with --ranker"):
         OwnRanker(bare)
     with pytest.raises(ValueError, match="no ranker"):
@@ -130,7 +132,7 @@ def _without_ranker(runtime):
 
 
 def test_the_report_holds_the_scores(
-    amused: Amused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    amused: AmusedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("amused_lite.commands.generate._ranker", lambda job: Redness())

@@ -10,7 +10,7 @@ from amused_lite.analysis import trace as look
 from amused_lite.analysis.trace import Trace, colour_preview, colours_of, film_frames, overlay, write_film, write_maps
 from amused_lite.cli import main
 from amused_lite.files.png import read_recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.loop import Step, unmask_tokens
 from amused_lite.sampling.settings import GenerateOptions
 
@@ -19,13 +19,13 @@ STEPS, MASK = 5, 1087
 
 
 @pytest.fixture(scope="module")
-def amused() -> Amused:
-    return Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+def amused() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", "onnx", threads=1, keep_loaded=True)
 
 
 @pytest.fixture(scope="module")
-def steps(amused: Amused) -> list[Step]:
-    return list(amused.steps(PROMPT, options=GenerateOptions(seed=2, steps=STEPS), look=True))
+def steps(amused: AmusedPipeline) -> list[Step]:
+    return list(amused.steps(PROMPT, options=GenerateOptions(seed=2, steps=STEPS), trace=True))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def small(tokens: np.ndarray) -> Image.Image:
     return Image.fromarray((tokens.reshape(32, 32) % 256).astype(np.uint8)).convert("RGB").resize((128, 128))
 
 
-def test_looking_changes_nothing(amused: Amused, trace: Trace) -> None:
+def test_looking_changes_nothing(amused: AmusedPipeline, trace: Trace) -> None:
     plain = amused.generate(PROMPT, seed=2, steps=STEPS)
     np.testing.assert_array_equal(trace.tokens, plain.recipe.tokens)
 
@@ -53,14 +53,14 @@ def test_every_token_is_fixed_exactly_once(trace: Trace) -> None:
 
 
 def test_probabilities_are_those_of_the_law_in_the_step_that_fixed_the_token(steps: list[Step], trace: Trace) -> None:
-    laws = np.stack([step.log_probs[0] for step in steps if step.log_probs is not None])
+    log_probs = np.stack([step.log_probs[0] for step in steps if step.log_probs is not None])
     places = np.arange(len(trace.tokens))
-    own = np.exp(laws[trace.fixed_at, places, trace.tokens])
+    own = np.exp(log_probs[trace.fixed_at, places, trace.tokens])
     np.testing.assert_array_equal(trace.probability, own)
     np.testing.assert_array_equal(
-        trace.alternative_probability, np.exp(laws[trace.fixed_at[:, None], places[:, None], trace.alternatives])
+        trace.alternative_probability, np.exp(log_probs[trace.fixed_at[:, None], places[:, None], trace.alternatives])
     )
-    assert (trace.alternatives[:, 0] == laws[trace.fixed_at, places].argmax(-1)).all()
+    assert (trace.alternatives[:, 0] == log_probs[trace.fixed_at, places].argmax(-1)).all()
 
 
 def test_alternatives_are_the_likeliest_in_order(trace: Trace) -> None:
@@ -73,21 +73,21 @@ def test_alternatives_are_the_likeliest_in_order(trace: Trace) -> None:
     assert (trace.second_choice != trace.tokens).all()
 
 
-def test_a_token_that_was_known_keeps_its_place_and_a_refined_one_counts_last(amused: Amused) -> None:
+def test_a_token_that_was_known_keeps_its_place_and_a_refined_one_counts_last(amused: AmusedPipeline) -> None:
     start = np.full((1, 1024), MASK, np.int32)
     start[0, :100] = 5
     options = GenerateOptions(seed=1, steps=2)
     conditioning = amused.condition(PROMPT, "", options)
-    part = Trace.of(unmask_tokens(amused.runtime, conditioning, options, tokens=start, look=True), MASK)
+    part = Trace.of(unmask_tokens(amused.runtime, conditioning, options, tokens=start, trace=True), MASK)
     assert (part.fixed_at[:100] == -1).all() and (part.fixed_at[100:] >= 0).all()
     assert (part.tokens[:100] == 5).all() and (part.probability[:100] == 1).all()
-    refined = Trace.of(amused.steps(PROMPT, options=GenerateOptions(seed=1, steps=2, refine=2), look=True), MASK)
+    refined = Trace.of(amused.steps(PROMPT, options=GenerateOptions(seed=1, steps=2, refine=2), trace=True), MASK)
     assert len(refined.frames) == 4
     assert (refined.fixed_at >= 2).sum() == int(0.3 * 1024)  # the share that refining draws again
 
 
-def test_steps_without_their_law_are_refused(amused: Amused) -> None:
-    with pytest.raises(ValueError, match="look=True"):
+def test_steps_without_their_law_are_refused(amused: AmusedPipeline) -> None:
+    with pytest.raises(ValueError, match="trace=True"):
         Trace.of(amused.steps(PROMPT, options=GenerateOptions(steps=1)), MASK)
     with pytest.raises(ValueError, match="no step"):
         Trace.of([], MASK)
@@ -132,7 +132,7 @@ def test_a_film_has_a_frame_for_each_step(trace: Trace, tmp_path: Path) -> None:
     strip = Image.open(write_film(frames, tmp_path / "a.png"))
     assert strip.width > strip.height
     assert frames[-1].tobytes() == small(trace.tokens).tobytes()  # nothing is masked at the end
-    paled = np.asarray(frames[0]) != np.asarray(small(trace.guesses[0]))
+    paled = np.asarray(frames[0]) != np.asarray(small(trace.sampled_tokens[0]))
     assert paled.any(-1).mean() > 0.5  # most is, at first
 
 

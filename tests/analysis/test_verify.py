@@ -14,19 +14,19 @@ from amused_lite.cli import main
 from amused_lite.editing.operations import vary
 from amused_lite.files.png import Recipe, read_recipe
 from amused_lite.files.tokens import save_tokens
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.sampling.settings import GenerateOptions
 
 PROMPT = "a red balloon in a meadow"
 
 
 @pytest.fixture(scope="module")
-def runtimes() -> dict[str, Amused]:
-    return {name: Amused.open("tiny", name, threads=1, keep_loaded=True) for name in ("onnx", "torch")}
+def runtimes() -> dict[str, AmusedPipeline]:
+    return {name: AmusedPipeline.open("tiny", name, threads=1, keep_loaded=True) for name in ("onnx", "torch")}
 
 
 @pytest.fixture(scope="module")
-def picture(runtimes: dict[str, Amused]) -> Picture:
+def picture(runtimes: dict[str, AmusedPipeline]) -> Picture:
     return runtimes["onnx"].generate(PROMPT, seed=3, steps=3)
 
 
@@ -41,7 +41,7 @@ def picture(runtimes: dict[str, Amused]) -> Picture:
     ids=str,
 )
 def test_a_picture_is_identical_when_made_again(
-    runtimes: dict[str, Amused], runtime: str, options: dict[str, Any], tmp_path: Path
+    runtimes: dict[str, AmusedPipeline], runtime: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     amused = runtimes[runtime]
     path = amused.generate(PROMPT, "blue", **options, seed=5).save(tmp_path / "a.png")
@@ -54,7 +54,7 @@ def test_a_picture_is_identical_when_made_again(
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
-def test_50_of_50_pictures_are_identical(runtimes: dict[str, Amused], runtime: str) -> None:
+def test_50_of_50_pictures_are_identical(runtimes: dict[str, AmusedPipeline], runtime: str) -> None:
     from amused_lite.training.scenes import heldout_prompts
 
     amused = runtimes[runtime]
@@ -81,13 +81,15 @@ CHANGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_a_changed_recipe_is_seen(runtimes: dict[str, Amused], picture: Picture, change: dict[str, Any]) -> None:
+def test_a_changed_recipe_is_seen(
+    runtimes: dict[str, AmusedPipeline], picture: Picture, change: dict[str, Any]
+) -> None:
     verdict = verify(runtimes["onnx"], replace(picture.recipe, **change), picture.image)
     assert verdict.tampered and not verdict.identical and verdict.differing > 0
     assert verdict.psnr is not None and verdict.psnr < 60
 
 
-def test_a_changed_token_and_changed_pixels_are_seen(runtimes: dict[str, Amused], picture: Picture) -> None:
+def test_a_changed_token_and_changed_pixels_are_seen(runtimes: dict[str, AmusedPipeline], picture: Picture) -> None:
     tokens = picture.recipe.tokens.copy()
     tokens[17] = (tokens[17] + 1) % 1024
     verdict = verify(runtimes["onnx"], replace(picture.recipe, tokens=tokens), picture.image)
@@ -98,19 +100,19 @@ def test_a_changed_token_and_changed_pixels_are_seen(runtimes: dict[str, Amused]
     assert (verdict.tampered, verdict.differing, verdict.pixels_equal) == (True, 0, False)
 
 
-def test_another_model_is_no_tampering_but_no_proof(runtimes: dict[str, Amused], picture: Picture) -> None:
+def test_another_model_is_no_tampering_but_no_proof(runtimes: dict[str, AmusedPipeline], picture: Picture) -> None:
     other = replace(picture.recipe, model_hash="ab" * 32, seed=99)
     verdict = verify(runtimes["onnx"], other, picture.image)
     assert not verdict.identical and not verdict.tampered and verdict.other_model == "ab" * 32
 
 
-def test_missing_adapters_are_no_tampering_but_no_proof(runtimes: dict[str, Amused], picture: Picture) -> None:
+def test_missing_adapters_are_no_tampering_but_no_proof(runtimes: dict[str, AmusedPipeline], picture: Picture) -> None:
     other = replace(picture.recipe, adapters=("blueprint:0.8 3fa9c1d2b4",), seed=99)
     verdict = verify(runtimes["onnx"], other, picture.image)
     assert not verdict.identical and not verdict.tampered and verdict.other_adapters == "blueprint:0.8 3fa9c1d2b4"
 
 
-def test_another_runtime_is_named_and_draws_the_same(runtimes: dict[str, Amused], picture: Picture) -> None:
+def test_another_runtime_is_named_and_draws_the_same(runtimes: dict[str, AmusedPipeline], picture: Picture) -> None:
     verdict = verify(runtimes["torch"], picture.recipe, picture.image)
     assert verdict.identical and verdict.other_runtime == "onnx"
     moved = replace(picture.recipe, seed=4)
@@ -118,7 +120,7 @@ def test_another_runtime_is_named_and_draws_the_same(runtimes: dict[str, Amused]
     assert not verdict.identical and not verdict.tampered  # the runtime might be why
 
 
-def test_an_edit_is_proven_by_its_tokens(runtimes: dict[str, Amused], picture: Picture) -> None:
+def test_an_edit_is_proven_by_its_tokens(runtimes: dict[str, AmusedPipeline], picture: Picture) -> None:
     amused = runtimes["onnx"]
     varied = vary(amused, picture, "a red balloon at night", strength=0.6, seed=9, steps=4).run()
     verdict = verify(amused, varied.recipe, varied.image)
@@ -243,7 +245,9 @@ def test_from_reproduces_and_flags_override(
     picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    odd = Amused.open("tiny").generate(PROMPT, "blue", picture=1, seed=8, steps=2, order="halton", guidance_scale=2.0)
+    odd = AmusedPipeline.open("tiny").generate(
+        PROMPT, "blue", image_index=1, seed=8, steps=2, order="halton", guidance_scale=2.0
+    )
     odd.save("odd.png")
     words = ["generate", "--from", "odd.png", "-q"]
     assert main([*words, "-o", "again.png"]) == 0

@@ -11,7 +11,7 @@ from PIL import Image
 
 from amused_lite.analysis.video import Frame, Motion, describe, make_frames, warp, write_video
 from amused_lite.cli import main
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.settings import GenerateOptions
 
 PROMPT = "a red balloon in a meadow"
@@ -20,16 +20,16 @@ NOISE = Image.effect_noise((64, 64), 60).convert("RGB")
 
 
 @pytest.fixture(scope="module")
-def amused() -> Amused:
-    return Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+def amused() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", "onnx", threads=1, keep_loaded=True)
 
 
-def made(amused: Amused, motion: Motion, *prompts: str) -> list[Frame]:
+def made(amused: AmusedPipeline, motion: Motion, *prompts: str) -> list[Frame]:
     return list(make_frames(amused, prompts or (PROMPT,), "", OPTIONS, motion))
 
 
 @pytest.fixture(scope="module")
-def frames(amused: Amused) -> list[Frame]:
+def frames(amused: AmusedPipeline) -> list[Frame]:
     return made(amused, Motion(frames=3, right=24, down=-4))
 
 
@@ -47,14 +47,14 @@ def test_zoom_grows_about_the_middle() -> None:
     assert 30 <= len(xs) <= 42  # 16 px grow to 36
 
 
-def test_the_first_frame_is_the_picture_of_the_prompt(amused: Amused, frames: list[Frame]) -> None:
+def test_the_first_frame_is_the_picture_of_the_prompt(amused: AmusedPipeline, frames: list[Frame]) -> None:
     picture = amused.generate(PROMPT, seed=3, steps=3)
     np.testing.assert_array_equal(frames[0].tokens, picture.recipe.tokens)
     assert [frame.key for frame in frames] == [True, False, False]
     assert [frame.index for frame in frames] == [0, 1, 2]
 
 
-def test_only_what_motion_uncovers_is_drawn(amused: Amused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_motion_uncovers_is_drawn(amused: AmusedPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = np.arange(1024, dtype=np.int32)
     opened: list[np.ndarray] = []
     unmask = amused.runtime.unmask
@@ -73,7 +73,7 @@ def test_only_what_motion_uncovers_is_drawn(amused: Amused, monkeypatch: pytest.
         np.testing.assert_array_equal(frame.tokens[~uncovered.ravel()], seen[~uncovered.ravel()])
 
 
-def test_the_same_seed_is_the_same_video(amused: Amused, frames: list[Frame]) -> None:
+def test_the_same_seed_is_the_same_video(amused: AmusedPipeline, frames: list[Frame]) -> None:
     again = made(amused, Motion(frames=3, right=24, down=-4))
     for ours, theirs in zip(frames, again, strict=True):
         np.testing.assert_array_equal(ours.tokens, theirs.tokens)
@@ -81,7 +81,7 @@ def test_the_same_seed_is_the_same_video(amused: Amused, frames: list[Frame]) ->
     assert (other[0].tokens != frames[0].tokens).any()
 
 
-def test_redrawing_keeps_what_the_schedule_keeps(amused: Amused) -> None:
+def test_redrawing_keeps_what_the_schedule_keeps(amused: AmusedPipeline) -> None:
     still = Motion(frames=2, right=0, redraw_steps=1)
     first, second = made(amused, still)
     same = amused.runtime.encode_image(np.asarray(first.image, np.float32).transpose(2, 0, 1)[None] / 255)[0]
@@ -90,13 +90,13 @@ def test_redrawing_keeps_what_the_schedule_keeps(amused: Amused) -> None:
     assert 0 < changed <= 512
 
 
-def test_nothing_moves_and_nothing_is_drawn_without_motion(amused: Amused) -> None:
+def test_nothing_moves_and_nothing_is_drawn_without_motion(amused: AmusedPipeline) -> None:
     first, second = made(amused, Motion(frames=2, right=0))
     same = amused.runtime.encode_image(np.asarray(first.image, np.float32).transpose(2, 0, 1)[None] / 255)[0]
     np.testing.assert_array_equal(second.tokens, same)
 
 
-def test_each_prompt_is_a_key_frame(amused: Amused) -> None:
+def test_each_prompt_is_a_key_frame(amused: AmusedPipeline) -> None:
     scenes = made(amused, Motion(frames=2, refresh=0.7), PROMPT, "a red balloon at night")
     assert [frame.key for frame in scenes] == [True, False, True, False]
     sky = [np.asarray(frame.image)[:32].mean() for frame in scenes]
@@ -115,12 +115,12 @@ def test_each_prompt_is_a_key_frame(amused: Amused) -> None:
         ({"refresh": 0.1}, "less than one step"),
     ],
 )
-def test_impossible_motion_is_refused(amused: Amused, change: dict[str, Any], message: str) -> None:
+def test_impossible_motion_is_refused(amused: AmusedPipeline, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_frames(amused, (PROMPT,), "", OPTIONS, Motion(**change))
 
 
-def test_too_much_is_refused(amused: Amused) -> None:
+def test_too_much_is_refused(amused: AmusedPipeline) -> None:
     for prompts in ((), (PROMPT,) * 101):
         with pytest.raises(ValueError, match="1 to 1000 frames"):
             make_frames(amused, prompts, "", OPTIONS, Motion())

@@ -14,7 +14,7 @@ from PIL import Image
 
 from amused_lite.files.images import open_picture
 from amused_lite.files.png import Recipe
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 
 
 @dataclass
@@ -40,9 +40,9 @@ Start = Callable[..., Server]
 
 
 @cache
-def alone(prompt: str, seed: int, steps: int, picture: int = 0) -> Picture:
+def alone(prompt: str, seed: int, steps: int, image_index: int = 0) -> Picture:
     """The picture as the library draws it, with no server anywhere."""
-    return _amused().generate(prompt, seed=seed, steps=steps, picture=picture)
+    return _amused().generate(prompt, seed=seed, steps=steps, image_index=image_index)
 
 
 def own_guidance() -> float:
@@ -51,8 +51,8 @@ def own_guidance() -> float:
 
 
 @cache
-def _amused() -> Amused:
-    return Amused.open("tiny", threads=1, keep_loaded=True)
+def _amused() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", threads=1, keep_loaded=True)
 
 
 def png(image: Image.Image) -> bytes:
@@ -69,10 +69,10 @@ def recipe_in(data: bytes | str) -> Recipe:
     return recipe
 
 
-def is_alone(data: bytes | str, prompt: str, seed: int, steps: int, picture: int = 0) -> bool:
+def is_alone(data: bytes | str, prompt: str, seed: int, steps: int, image_index: int = 0) -> bool:
     """Whether a PNG file is exactly the picture that the library draws for this, and says so."""
-    recipe, mine = recipe_in(data), alone(prompt, seed, steps, picture).recipe
-    said = (recipe.prompt, recipe.seed, recipe.steps, recipe.picture) == (prompt, seed, steps, picture)
+    recipe, mine = recipe_in(data), alone(prompt, seed, steps, image_index).recipe
+    said = (recipe.prompt, recipe.seed, recipe.steps, recipe.picture) == (prompt, seed, steps, image_index)
     return said and np.array_equal(recipe.tokens, mine.tokens)
 
 

@@ -14,7 +14,7 @@ from amused_lite import cli
 from amused_lite.config import PRESETS
 from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 
 
 def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +66,7 @@ def test_random_models_open_in_both_libraries(
     assert random_model.random_model("small") == folder
     assert (folder / "model_index.json").stat().st_mtime_ns == written  # made once
     assert not list(folder.parent.glob(".random-*"))
-    picture = Amused.open(folder).generate("a red balloon", seed=1, steps=2)
+    picture = AmusedPipeline.open(folder).generate("a red balloon", seed=1, steps=2)
     assert np.asarray(picture.image).std() > 1  # activations neither vanish nor explode
     command = ["bench", "--random", "small", "--against", "diffusers", "--steps", "2", "--repeat", "1"]
     assert cli.main(command) == 0

@@ -17,7 +17,7 @@ from PIL import Image
 
 from amused_lite.cli import _parser, main
 from amused_lite.files.png import read_recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 
 COMMAND = [sys.executable, "-m", "amused_lite"]
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
@@ -26,7 +26,7 @@ ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture that amused-lite made."""
-    picture = Amused.open("tiny", "onnx").generate("a red balloon in a meadow", "blue", seed=3, steps=3)
+    picture = AmusedPipeline.open("tiny", "onnx").generate("a red balloon in a meadow", "blue", seed=3, steps=3)
     return picture.save(tmp_path_factory.mktemp("drawn") / "balloon.png")
 
 

@@ -11,7 +11,7 @@ from amused_lite.adapters.lora import Adapter
 from amused_lite.cli import main
 from amused_lite.files.safetensors import open_tensors
 from amused_lite.style import job
-from amused_lite.style.monitor import StyleWatch
+from amused_lite.style.monitor import StyleMonitor
 
 QUICK = ["--steps", "2", "--batch", "1", "--guessed-share", "0", "--threads", "1"]
 
@@ -122,7 +122,7 @@ def test_a_full_disk_loses_nothing(
     sampled = ["--sample-every", "1", "--sample-prompt", "a star"]
     save, best = job.save_adapter, iter((0.9, 0.1))
 
-    def scored(watch: StyleWatch, steps: int) -> str:
+    def scored(watch: StyleMonitor, steps: int) -> str:
         watch.history.append((steps, next(best), 1.0))
         watch._remember()
         assert watch.keep is not None and watch.keep(steps)
@@ -133,7 +133,7 @@ def test_a_full_disk_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(job, "save_adapter", full_at_the_end)
-        patch.setattr(StyleWatch, "__call__", scored)  # the first strip is the best one
+        patch.setattr(StyleMonitor, "__call__", scored)  # the first strip is the best one
         assert train(pictures, out, *sampled) == 2
     assert "No space left on device: " in one_line(capsys) and not out.exists()
     assert train(pictures, out, *sampled) == 0  # the steps are done; only the file was missing
@@ -204,8 +204,8 @@ def test_mistakes_cost_one_line(
 def test_proposals_and_guesses(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "gold.safetensors"
     proposals = ["--propose", "a red star", "--propose", "a blue cup"]
-    guesses = ["--guessed-share", "0.5", "--prior-prompt", "a boat at sea", "--prior-prompt", "two stars"]
-    assert train(pictures, out, *proposals, *guesses, "--no-samples", "--steps", "1") == 0
+    sampled_tokens = ["--guessed-share", "0.5", "--prior-prompt", "a boat at sea", "--prior-prompt", "two stars"]
+    assert train(pictures, out, *proposals, *sampled_tokens, "--no-samples", "--steps", "1") == 0
     said = capsys.readouterr().out
     kept = open_tensors(job.work_folder(out) / job.PRIOR).read()["tokens"]
     assert kept.shape == (2, 1024)  # the model's pictures of both prompts

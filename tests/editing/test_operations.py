@@ -10,11 +10,11 @@ from test_pipeline import CONFIG, TableRuntime, conditioning
 
 from amused_lite.editing.operations import Task, edit, inpaint, outpaint, repeat, reroll, vary
 from amused_lite.editing.token_operations import FIRST_STEP, count_steps, edit_steps, pack_cells, unpack_cells
-from amused_lite.files.images import Source
+from amused_lite.files.images import SourceImage
 from amused_lite.files.png import Edit, Recipe
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.sampling import loop, noise
-from amused_lite.sampling.loop import Step, mask_least_sure, sureness
+from amused_lite.sampling.loop import Step, mask_least_likely, token_log_likelihood
 from amused_lite.sampling.schedule import start_masked
 from amused_lite.sampling.settings import GenerateOptions
 
@@ -23,12 +23,12 @@ N, CELL, GRID = 1024, 16, 32
 
 
 @pytest.fixture(scope="module")
-def amused() -> Amused:
-    return Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+def amused() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", "onnx", threads=1, keep_loaded=True)
 
 
 @pytest.fixture(scope="module")
-def picture(amused: Amused) -> Picture:
+def picture(amused: AmusedPipeline) -> Picture:
     return amused.generate(PROMPT, seed=3, steps=4)
 
 
@@ -70,14 +70,14 @@ def last(task: Task) -> Step:
 
 @pytest.mark.parametrize(("strength", "count"), [(0.3, 391), (0.5, 724), (0.7, 886), (1.0, 1024)])
 def test_strength_says_how_many_tokens_are_masked(
-    amused: Amused, picture: Picture, strength: float, count: int
+    amused: AmusedPipeline, picture: Picture, strength: float, count: int
 ) -> None:
     task = vary(amused, picture, OTHER, strength=strength, seed=1, steps=12)
     assert masked_at_first(task).sum() == count
     assert task.total == int(12 * strength)
 
 
-def test_which_tokens_are_masked_hangs_on_seed_and_picture(amused: Amused, picture: Picture) -> None:
+def test_which_tokens_are_masked_hangs_on_seed_and_picture(amused: AmusedPipeline, picture: Picture) -> None:
     task = vary(amused, picture, OTHER, seed=1)
     first = masked_at_first(task)
     np.testing.assert_array_equal(masked_at_first(vary(amused, picture, OTHER, seed=1)), first)
@@ -88,7 +88,7 @@ def test_which_tokens_are_masked_hangs_on_seed_and_picture(amused: Amused, pictu
         assert abs(int((again & first).sum()) - 512) < 48
 
 
-def test_variations_keep_what_was_not_masked(amused: Amused, picture: Picture) -> None:
+def test_variations_keep_what_was_not_masked(amused: AmusedPipeline, picture: Picture) -> None:
     task = vary(amused, picture, OTHER, strength=0.5, seed=1, steps=4)
     kept = ~masked_at_first(task)
     result = last(task).tokens[0]
@@ -106,7 +106,7 @@ LOCKED[:15, :20] = True
     [(vary, {"strength": 1.0}), (vary, {"strength": 0.5}), (edit, {"share": 0.5}), (reroll, {"share": 1.0})],
 )
 def test_locked_tokens_never_change(
-    amused: Amused, picture: Picture, operation: Any, settings: dict[str, float]
+    amused: AmusedPipeline, picture: Picture, operation: Any, settings: dict[str, float]
 ) -> None:
     task = operation(amused, picture, OTHER, lock=LOCK, seed=2, steps=3, **settings)
     for step in task.steps():
@@ -118,7 +118,7 @@ def test_locked_tokens_never_change(
         assert masked_at_first(task).sum() == start_masked(N - 300, 3, 2)
 
 
-def test_inpainting_redraws_the_touched_cells_and_nothing_else(amused: Amused, picture: Picture) -> None:
+def test_inpainting_redraws_the_touched_cells_and_nothing_else(amused: AmusedPipeline, picture: Picture) -> None:
     mask = rectangle((512, 512), (100, 200, 161, 290))  # cells 6 to 10 across, 12 to 18 down
     cells = np.zeros((GRID, GRID), bool)
     cells[12:19, 6:11] = True
@@ -132,7 +132,7 @@ def test_inpainting_redraws_the_touched_cells_and_nothing_else(amused: Amused, p
     assert (result[~outside] != np.asarray(picture.image)[~outside]).any()
 
 
-def test_without_pasting_the_picture_is_its_tokens(amused: Amused, picture: Picture) -> None:
+def test_without_pasting_the_picture_is_its_tokens(amused: AmusedPipeline, picture: Picture) -> None:
     mask = rectangle((512, 512), (100, 200, 161, 290))
     result = inpaint(amused, picture, mask, OTHER, paste=False, seed=1, steps=2).run()
     np.testing.assert_array_equal(np.asarray(result.image), np.asarray(amused.decode(result.recipe.tokens)))
@@ -140,7 +140,7 @@ def test_without_pasting_the_picture_is_its_tokens(amused: Amused, picture: Pict
 
 @pytest.mark.parametrize("paste", [True, False])
 def test_a_large_picture_keeps_its_size_and_everything_around_the_square(
-    amused: Amused, photo: Image.Image, paste: bool
+    amused: AmusedPipeline, photo: Image.Image, paste: bool
 ) -> None:
     mask = rectangle(photo.size, (600, 30, 660, 90))
     result = inpaint(amused, photo, mask, OTHER, paste=paste, seed=1, steps=2).run()
@@ -158,7 +158,7 @@ def test_a_large_picture_keeps_its_size_and_everything_around_the_square(
         assert same[~square].all() and not same[square & ~area].all()
 
 
-def test_own_tokens_are_used_and_others_are_read(amused: Amused, picture: Picture, photo: Image.Image) -> None:
+def test_own_tokens_are_used_and_others_are_read(amused: AmusedPipeline, picture: Picture, photo: Image.Image) -> None:
     def tokens(source: Any) -> np.ndarray:
         return vary(amused, source, OTHER).edit.tokens
 
@@ -167,7 +167,7 @@ def test_own_tokens_are_used_and_others_are_read(amused: Amused, picture: Pictur
     assert (read != picture.recipe.tokens).any()  # reading is not exact, which is why it is avoided
     for foreign in (replace(picture.recipe, model_hash="00"), replace(picture.recipe, width=1)):
         smaller = picture.image.resize((511, 511)) if foreign.width == 1 else picture.image
-        assert (tokens(Source(smaller, foreign)) != picture.recipe.tokens).any()
+        assert (tokens(SourceImage(smaller, foreign)) != picture.recipe.tokens).any()
     whole = amused.runtime.encode_image(
         np.ascontiguousarray(
             np.asarray(photo.crop((90, 0, 610, 520)).resize((512, 512), 1), np.float32).transpose(2, 0, 1)
@@ -177,7 +177,7 @@ def test_own_tokens_are_used_and_others_are_read(amused: Amused, picture: Pictur
     np.testing.assert_array_equal(tokens(photo), whole[0])
 
 
-def test_padding_uses_the_whole_picture_and_gives_its_shape_back(amused: Amused, photo: Image.Image) -> None:
+def test_padding_uses_the_whole_picture_and_gives_its_shape_back(amused: AmusedPipeline, photo: Image.Image) -> None:
     result = vary(amused, photo, OTHER, pad=True, strength=0.3, steps=4, seed=1).run()
     assert result.image.size == (512, 380)  # 700 x 520 to 512 wide
     reread = amused.decode(vary(amused, photo, OTHER, pad=True).edit.tokens).crop((0, 66, 512, 446))
@@ -187,7 +187,7 @@ def test_padding_uses_the_whole_picture_and_gives_its_shape_back(amused: Amused,
 
 
 @pytest.mark.parametrize("share", [0.08, 0.5])
-def test_every_round_of_an_edit_draws_another_share(amused: Amused, picture: Picture, share: float) -> None:
+def test_every_round_of_an_edit_draws_another_share(amused: AmusedPipeline, picture: Picture, share: float) -> None:
     before = picture.recipe.tokens
     rounds = list(edit(amused, picture, OTHER, share=share, seed=4, steps=5).steps())
     assert [(step.index, step.steps) for step in rounds] == [(i, 5) for i in range(5)]
@@ -201,7 +201,7 @@ def test_every_round_of_an_edit_draws_another_share(amused: Amused, picture: Pic
     assert sum(map(len, opened[:deal])) == len(set.union(*opened[:deal]))
 
 
-def test_edits_draw_from_the_likeliest_three(amused: Amused, picture: Picture) -> None:
+def test_edits_draw_from_the_likeliest_three(amused: AmusedPipeline, picture: Picture) -> None:
     task = edit(amused, picture, OTHER, share=0.1, seed=4, steps=1)
     assert task.options.top_k == 3
     conditioning = amused.condition(OTHER, "", task.options)
@@ -211,26 +211,28 @@ def test_edits_draw_from_the_likeliest_three(amused: Amused, picture: Picture) -
     opened = np.argsort(-noise.mask_noise(4, 0, 0, N), kind="stable")[: int(0.1 * N)]
     assert set(chance) <= set(opened)
     hidden[opened] = amused.runtime.config.uvit.mask_token_id
-    law = amused.runtime.predict(hidden[None], conditioning, amused.runtime.config.guidance_scale)[0]
-    rank = (law[opened] > np.take_along_axis(law[opened], step.tokens[0][opened, None], -1)).sum(-1)
+    log_probs = amused.runtime.predict(hidden[None], conditioning, amused.runtime.config.guidance_scale)[0]
+    rank = (log_probs[opened] > np.take_along_axis(log_probs[opened], step.tokens[0][opened, None], -1)).sum(-1)
     assert rank.max() <= 2 and rank.max() > 0
 
 
-def test_the_least_sure_are_drawn_again(amused: Amused, picture: Picture) -> None:
+def test_the_least_sure_are_drawn_again(amused: AmusedPipeline, picture: Picture) -> None:
     task = reroll(amused, picture, share=0.2, seed=5, steps=3)
     assert (task.prompt, task.negative_prompt) == (PROMPT, "")
     conditioning = amused.condition(PROMPT, "", task.options)
     scale = amused.runtime.config.guidance_scale
-    sure = sureness(amused.runtime, conditioning, picture.recipe.tokens[None], scale)
+    sure = token_log_likelihood(amused.runtime, conditioning, picture.recipe.tokens[None], scale)
     mask = amused.runtime.config.uvit.mask_token_id
-    expected = mask_least_sure(picture.recipe.tokens[None], sure, 204, mask)[0] == mask
+    expected = mask_least_likely(picture.recipe.tokens[None], sure, 204, mask)[0] == mask
     np.testing.assert_array_equal(masked_at_first(task), expected)
     result = last(task).tokens[0]
     np.testing.assert_array_equal(result[~expected], picture.recipe.tokens[~expected])
 
 
 @pytest.mark.parametrize("add", [{"right": 512}, {"left": 100, "top": 40}, {"bottom": 7}])
-def test_outpainting_keeps_known_tokens_and_pixels(amused: Amused, picture: Picture, add: dict[str, int]) -> None:
+def test_outpainting_keeps_known_tokens_and_pixels(
+    amused: AmusedPipeline, picture: Picture, add: dict[str, int]
+) -> None:
     task = outpaint(amused, picture, OTHER, seed=6, steps=2, **add)
     result = task.run()
     left, top = add.get("left", 0), add.get("top", 0)
@@ -245,17 +247,17 @@ def test_outpainting_keeps_known_tokens_and_pixels(amused: Amused, picture: Pict
     assert task.total == 2 * {"right": 2, "left": 3, "bottom": 1}[next(iter(add))]
 
 
-def test_outpainting_again_goes_on_from_the_canvas(amused: Amused, picture: Picture) -> None:
+def test_outpainting_again_goes_on_from_the_canvas(amused: AmusedPipeline, picture: Picture) -> None:
     first = outpaint(amused, picture, right=256, seed=7, steps=1).run()
     second = outpaint(amused, first, bottom=256, seed=8, steps=1)
     assert second.edit.settings["known"] == (0, 0, 32, 48)
     np.testing.assert_array_equal(second.edit.tokens, first.recipe.tokens)
-    square = vary(amused, Source(first.image, first.recipe), OTHER)  # and its middle has tokens of its own
+    square = vary(amused, SourceImage(first.image, first.recipe), OTHER)  # and its middle has tokens of its own
     canvas = first.recipe.tokens.reshape(32, 48)
     np.testing.assert_array_equal(square.edit.tokens, canvas[:, 8:40].ravel())
 
 
-def test_a_picture_of_any_size_is_outpainted_at_its_own(amused: Amused, photo: Image.Image) -> None:
+def test_a_picture_of_any_size_is_outpainted_at_its_own(amused: AmusedPipeline, photo: Image.Image) -> None:
     result = outpaint(amused, photo, OTHER, left=70, bottom=13, seed=9, steps=1).run()
     assert result.image.size == (770, 533)
     np.testing.assert_array_equal(np.asarray(result.image)[:520, 70:], np.asarray(photo))
@@ -271,7 +273,7 @@ TASKS = {
 
 
 @pytest.mark.parametrize("operation", TASKS)
-def test_a_recipe_is_enough_to_do_it_again(amused: Amused, picture: Picture, operation: str) -> None:
+def test_a_recipe_is_enough_to_do_it_again(amused: AmusedPipeline, picture: Picture, operation: str) -> None:
     task = TASKS[operation](amused, picture)
     assert sum(1 for _ in task.steps()) == task.total
     result = task.run()
@@ -281,18 +283,18 @@ def test_a_recipe_is_enough_to_do_it_again(amused: Amused, picture: Picture, ope
     assert count_steps(amused.runtime.config, GenerateOptions.from_recipe(read), read.edit) == task.total
 
 
-def test_a_plain_recipe_is_done_again_too(amused: Amused, picture: Picture) -> None:
+def test_a_plain_recipe_is_done_again_too(amused: AmusedPipeline, picture: Picture) -> None:
     np.testing.assert_array_equal(repeat(amused, picture.recipe), picture.recipe.tokens)
 
 
-def test_no_runtime_edits_otherwise(amused: Amused, picture: Picture) -> None:
-    on_torch = Amused.open("tiny", "torch", keep_loaded=True)
+def test_no_runtime_edits_otherwise(amused: AmusedPipeline, picture: Picture) -> None:
+    on_torch = AmusedPipeline.open("tiny", "torch", keep_loaded=True)
     for make in TASKS.values():
         np.testing.assert_array_equal(last(make(amused, picture)).tokens, last(make(on_torch, picture)).tokens)
 
 
 def test_edits_draw_noise_that_no_picture_and_no_other_step_has(
-    amused: Amused, picture: Picture, monkeypatch: pytest.MonkeyPatch
+    amused: AmusedPipeline, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture varied under its own seed would else draw its own tokens again."""
     original, drawn = loop._draw_noise, []
@@ -344,7 +346,7 @@ def test_cells_survive_packing() -> None:
     ],
 )
 def test_impossible_edits_are_explained_before_the_first_step(
-    amused: Amused, picture: Picture, make: Any, message: str
+    amused: AmusedPipeline, picture: Picture, make: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make(amused, picture)
@@ -371,7 +373,9 @@ def test_impossible_edits_are_explained_before_the_first_step(
         ({"operation": "outpaint", "settings": {"grid": [64], "known": [0, 0, 32, 32]}}, "not enough values"),
     ],
 )
-def test_tampered_records_are_explained(amused: Amused, picture: Picture, change: dict[str, Any], message: str) -> None:
+def test_tampered_records_are_explained(
+    amused: AmusedPipeline, picture: Picture, change: dict[str, Any], message: str
+) -> None:
     record = replace(Edit("vary", {"strength": 0.5, "locked": None}, picture.recipe.tokens), **change)
     options = GenerateOptions.from_recipe(picture.recipe)
     with pytest.raises(ValueError, match=message):

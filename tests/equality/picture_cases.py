@@ -216,6 +216,6 @@ def by_python(work: Path) -> Iterator[tuple[str, Entry]]:
     for runtime in ("onnx", "torch"):
         pipeline = names.Pipeline.open("tiny", runtime, threads=1, keep_loaded=True)
         for seed in (1, 2):
-            made = pipeline.generate("two blue cups", "red", picture=seed, seed=seed, steps=4, top_k=50)
+            made = pipeline.generate("two blue cups", "red", image_index=seed, seed=seed, steps=4, top_k=50)
             path = made.save(work / f"python-{runtime}-{seed}.png")
             yield f"python/{runtime} {seed}", picture(path)

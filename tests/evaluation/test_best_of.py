@@ -9,7 +9,7 @@ from PIL import Image
 
 from amused_lite.evaluation import best_of
 from amused_lite.evaluation.judge import Detection, Found
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training.scenes import COLOURS, KINDS, heldout_prompts
 
@@ -29,7 +29,7 @@ class LikesRed:
 
 def ranker(sign: int) -> Any:
     class Ranker:
-        def __init__(self, amused: Amused) -> None:
+        def __init__(self, amused: AmusedPipeline) -> None:
             pass
 
         def scores(self, prompt: str, images: Sequence[Image.Image]) -> list[float]:
@@ -41,7 +41,7 @@ def ranker(sign: int) -> Any:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_ranker_that_agrees_with_the_judge_finds_what_there_is(monkeypatch: pytest.MonkeyPatch, sign: int) -> None:
     monkeypatch.setattr(best_of, "OwnRanker", ranker(sign))
-    amused = Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+    amused = AmusedPipeline.open("tiny", "onnx", threads=1, keep_loaded=True)
     prompts = heldout_prompts()[:4]
     found = best_of.compare(amused, LikesRed(), prompts, GenerateOptions(steps=2), 3, 1)  # type: ignore[arg-type]
     assert len(found["all"]) == 12

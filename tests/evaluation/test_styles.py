@@ -10,7 +10,7 @@ from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, shapes_of
 from amused_lite.config import PRESETS
 from amused_lite.evaluation import styles
 from amused_lite.evaluation.judge import Detection, Found
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 
 
 def test_kept_tokens_are_painted_as_they_would_have_been_drawn(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_kept_tokens_are_painted_as_they_would_have_been_drawn(tmp_path: Path) -
     record = AdapterRecord("gold", 4, 4.0, ("decoder",), "tiny", "tiny", "")
     adapter = str(save_adapter(Adapter(record, pairs), tmp_path / "gold.safetensors"))
     prompts = styles.prompts_for(1)
-    plain, styled = (Amused.open("tiny", "onnx", threads=1, adapters=some) for some in ((), (adapter,)))
+    plain, styled = (AmusedPipeline.open("tiny", "onnx", threads=1, adapters=some) for some in ((), (adapter,)))
     (base,) = styles.draw(plain, prompts, "", tmp_path / "base")
     (painted,) = styles.repaint(styled, tmp_path / "styled", tmp_path / "base", 1)
     drawn = styled.generate(prompts[0].prompt, seed=0).image

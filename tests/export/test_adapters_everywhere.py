@@ -14,7 +14,7 @@ from amused_lite.export.bundle import export_bundle
 from amused_lite.export.coreml.interpreter import InterpretedRuntime
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.weights import open_source, with_adapters
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.tokenizer import Tokenizer
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def drawn(folder: Path, runtime: str = "auto", *adapters: str) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and pixels of one picture."""
-    amused = Amused.open(folder, runtime, threads=1, keep_loaded=True, adapters=adapters)
+    amused = AmusedPipeline.open(folder, runtime, threads=1, keep_loaded=True, adapters=adapters)
     picture = amused.generate("a red star", seed=3, steps=4)
     return picture.recipe.tokens, np.asarray(picture.image, int)
 
@@ -66,7 +66,7 @@ def test_another_base_is_mentioned_on_every_runtime(folder: Path) -> None:
             replace(known, record=replace(known.record, base_hash=base)), folder / f"{base[:6]}.safetensors"
         )
         for bundle in ("onnx", "openvino"):
-            assert len(Amused.open(folder / bundle, adapters=[str(choice)]).info.remarks) == remarks
+            assert len(AmusedPipeline.open(folder / bundle, adapters=[str(choice)]).info.remarks) == remarks
 
 
 def test_a_decoder_alone_paints_the_same_tokens_otherwise(folder: Path) -> None:
@@ -101,6 +101,8 @@ def test_merged_into_core_ml_packages(folder: Path) -> None:
     text = bundle.config.text
     ids = (text.context_length, text.start_token_id, text.end_token_id)
     tokenizer = Tokenizer.from_file(bundle.path(TOKENIZER), *ids)
-    amused = Amused(InterpretedRuntime(bundle), tokenizer, ModelInfo(bundle.manifest.name, ""), keep_loaded=True)
+    amused = AmusedPipeline(
+        InterpretedRuntime(bundle), tokenizer, ModelInfo(bundle.manifest.name, ""), keep_loaded=True
+    )
     picture = amused.generate("a red star", seed=3, steps=4)
     assert_same((picture.recipe.tokens, np.asarray(picture.image, int)), drawn(folder / "onnx", "torch", choice))

@@ -24,7 +24,7 @@ from amused_lite.export.modules import DecodeImage, exportable
 from amused_lite.export.options import ExportOptions
 from amused_lite.models.layers import GlobalResponseNorm, RMSNorm
 from amused_lite.models.networks import Networks
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo, StepControls, StepNoise, conditioning_shapes
 from amused_lite.runtimes.coreml import SPECIFICATION, CoreMLRuntime, load_package
 from amused_lite.runtimes.torch import TorchRuntime
@@ -56,7 +56,7 @@ def test_float32_packages_draw_what_torch_draws(networks: Networks, exact: Bundl
     text = exact.config.text
     ids = (text.context_length, text.start_token_id, text.end_token_id)
     tokenizer = Tokenizer.from_file(exact.path("tokenizer.json"), *ids)
-    models = [Amused(runtime, tokenizer, ModelInfo("small", "")) for runtime in runtimes]
+    models = [AmusedPipeline(runtime, tokenizer, ModelInfo("small", "")) for runtime in runtimes]
     for scale in (4.0, 1.0):  # at 1 there is no negative row, and the package gets the prompt's twice
         ours, reference = (model.generate("a red star", steps=4, seed=3, guidance_scale=scale) for model in models)
         assert (ours.recipe.tokens == reference.recipe.tokens).all()
@@ -249,10 +249,10 @@ def test_functions_are_loaded_when_they_are_called(half: Bundle) -> None:
 def test_a_single_function_takes_one_row_too(exact: Bundle, half: Bundle, networks: Networks) -> None:
     """Guided away from itself a prompt stays as it is, so two equal rows are the unguided step."""
     step = step_of(exact, rows=1)
-    tokens, guess = InterpretedRuntime(exact).unmask(**step)
+    tokens, sampled_tokens = InterpretedRuntime(exact).unmask(**step)
     wanted = TorchRuntime.from_networks(networks).unmask(**step)
-    assert np.array_equal(tokens, wanted[0]) and np.array_equal(guess, wanted[1])
-    assert (InterpretedRuntime(half).unmask(**step)[1] == guess).mean() > 0.95
+    assert np.array_equal(tokens, wanted[0]) and np.array_equal(sampled_tokens, wanted[1])
+    assert (InterpretedRuntime(half).unmask(**step)[1] == sampled_tokens).mean() > 0.95
 
 
 def test_log_probs_are_there_when_exported(exact: Bundle, half: Bundle, networks: Networks) -> None:

@@ -17,7 +17,7 @@ from amused_lite.export.modules import examples, input_specs, load_module
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.parity import compare
 from amused_lite.models.layers import RMSNorm, ScaleNorm
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.executorch import ExecuTorchRuntime
 from amused_lite.runtimes.open import open_model
@@ -101,8 +101,8 @@ def test_whole_bundles(tmp_path: Path, precision: str) -> None:
     print(f"{precision}: {json.dumps(manifest.parity)}")
     assert manifest.precision["decode_image"] == "float32" and manifest.precision["unmask"] == precision
     assert manifest.inputs["unmask"]["block_text"][1][0] == 2
-    ours = Amused(*open_model(tmp_path / "bundle"), keep_loaded=True)
-    theirs = Amused(TorchRuntime(source.weights), ours.tokenizer, ModelInfo("reference", ""), keep_loaded=True)
+    ours = AmusedPipeline(*open_model(tmp_path / "bundle"), keep_loaded=True)
+    theirs = AmusedPipeline(TorchRuntime(source.weights), ours.tokenizer, ModelInfo("reference", ""), keep_loaded=True)
     for prompt, guidance_scale in (("a red star", 3.0), ("a blue boat", 1.0)):
         made, expected = (
             amused.generate(prompt, steps=6, guidance_scale=guidance_scale).recipe.tokens for amused in (ours, theirs)

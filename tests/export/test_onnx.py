@@ -23,7 +23,7 @@ from amused_lite.export.options import OPSETS, ExportOptions
 from amused_lite.export.weights import open_source
 from amused_lite.models.checkpoint import PublishedWeights, save_diffusers
 from amused_lite.models.networks import Networks, SavedWeights, load_networks
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch import TorchRuntime
 from amused_lite.sampling.loop import unmask_tokens
@@ -42,8 +42,8 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_whole_generations_equal_torch(bundle: Bundle) -> None:
-    onnx_model = Amused(*open_model(bundle.folder, "onnx"), keep_loaded=True)
-    torch_model = Amused(*open_model(bundle.folder, "torch"), keep_loaded=True)
+    onnx_model = AmusedPipeline(*open_model(bundle.folder, "onnx"), keep_loaded=True)
+    torch_model = AmusedPipeline(*open_model(bundle.folder, "torch"), keep_loaded=True)
     for prompt in ("a red star", "a blue boat", "a red boat above a blue star"):
         ours = onnx_model.generate(prompt, steps=8, seed=3)
         reference = torch_model.generate(prompt, steps=8, seed=3)
@@ -166,7 +166,7 @@ def test_published_folder_becomes_a_bundle(tmp_path: Path, capsys: pytest.Captur
     assert "unmask.guess" in capsys.readouterr().out
     assert open_bundle(target).manifest.weights_licence == "openrail++"
     tokens = [
-        Amused(*open_model(model, runtime)).generate("a red dog", steps=6, guidance_scale=4.0).recipe.tokens
+        AmusedPipeline(*open_model(model, runtime)).generate("a red dog", steps=6, guidance_scale=4.0).recipe.tokens
         for model, runtime in ((tmp_path / "folder", "torch"), (target, "onnx"), (target, "torch"))
     ]
     assert (tokens[0] == tokens[1]).all()
@@ -195,7 +195,7 @@ def test_every_other_choice_together(tmp_path: Path) -> None:
         assert list(got) == [output for output in OUTPUTS[name] if output != "log_probs"]
         for (output, array), wanted in zip(got.items(), expected, strict=False):
             assert np.abs(array - wanted.numpy()).max() <= 1e-4 * float(wanted.abs().max()), f"{name}.{output}"
-    engine = Amused(*open_model(tmp_path / "bundle"))
+    engine = AmusedPipeline(*open_model(tmp_path / "bundle"))
     assert engine.generate("a red star", steps=3).image.size == (256, 256)
     with pytest.raises(ValueError, match="gives no log_probs"):
         engine.generate("a red star", steps=3, top_k=4)

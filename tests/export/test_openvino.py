@@ -12,7 +12,7 @@ from amused_lite.export.bundle import export_bundle
 from amused_lite.export.modules import load_module
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.weights import RoundedWeights
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.openvino import OpenVINORuntime
@@ -34,10 +34,10 @@ def bundle(folder: Path) -> Bundle:
 
 def test_whole_generations_equal_torch(bundle: Bundle, folder: Path) -> None:
     """With the weights that float16 files hold; guided, unguided, and with a law of the host's own."""
-    ours = Amused(*open_model(bundle.folder), keep_loaded=True)
+    ours = AmusedPipeline(*open_model(bundle.folder), keep_loaded=True)
     assert ours.runtime.name == "openvino"
     reference = TorchRuntime(RoundedWeights(small_source(folder, ranker=True).weights))
-    theirs = Amused(reference, ours.tokenizer, ModelInfo("reference", ""), keep_loaded=True)
+    theirs = AmusedPipeline(reference, ours.tokenizer, ModelInfo("reference", ""), keep_loaded=True)
     for prompt, options in (("a red star", {}), ("a blue boat", {"guidance_scale": 1.0}), ("a boat", {"top_k": 20})):
         made, expected = (amused.generate(prompt, steps=6, seed=3, **options) for amused in (ours, theirs))
         assert np.array_equal(made.recipe.tokens, expected.recipe.tokens), prompt

@@ -15,7 +15,7 @@ import pytest
 
 from amused_lite.bundle import Bundle
 from amused_lite.export.coreml.interpreter import InterpretedPackage, InterpretedRuntime
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.sampling import noise, schedule
 from amused_lite.tokenizer import Tokenizer
@@ -36,11 +36,11 @@ def multiplied_full_width(a: np.ndarray, by: int) -> tuple[np.ndarray, np.ndarra
     return a1 * b1 + (middle >> HALF_WORD) + (carry >> HALF_WORD), a * np.uint64(by)
 
 
-def gumbel(seed: int, picture: int, step: int, stream: int, count: int) -> np.ndarray:
+def gumbel(seed: int, image_index: int, step: int, stream: int, count: int) -> np.ndarray:
     """All blocks at once where Swift makes one after the other."""
     counter = np.arange(1, count // 8 + 2, dtype=np.uint64)
     a, b, c, d = counter, np.zeros_like(counter), np.zeros_like(counter), np.zeros_like(counter)
-    left, right = seed, picture << 32 | step << 1 | stream
+    left, right = seed, image_index << 32 | step << 1 | stream
     for _ in range(10):
         first = multiplied_full_width(a, 0xD2E7_470E_E14C_6C93)
         second = multiplied_full_width(c, 0xCA5A_8263_9512_1157)
@@ -130,7 +130,7 @@ def test_the_twin_draws_what_amused_lite_draws(half: Bundle, seed: int) -> None:
     )
     ids = [tokenizer.encode([prompt])[0].tolist() for prompt in ("a red star", "")]
     tokens, pixels = draw(half.folder, model, *ids, seed, steps=5)
-    picture = Amused(InterpretedRuntime(half), tokenizer, ModelInfo("small", "")).generate(
+    picture = AmusedPipeline(InterpretedRuntime(half), tokenizer, ModelInfo("small", "")).generate(
         "a red star", seed=seed, steps=5
     )
     assert (tokens[0] == picture.recipe.tokens).all()

@@ -13,7 +13,7 @@ from amused_lite.cli import main
 from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
 from amused_lite.files.png import read_recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 
 PROMPT = "a red star"
 pytestmark = pytest.mark.slow
@@ -31,7 +31,9 @@ def test_onnx_runtime_ranks_as_torch_does(folder: Path) -> None:
     graphs = sum(files[f"{name}.onnx"].size for name in RANKER_MODULES)
     assert graphs < 0.1 * files[WEIGHTS].size  # no second copy of the weights
     images = [Image.effect_noise((64, 64), 60).convert("RGB"), Image.new("RGB", (300, 200), "red")]
-    ours, reference = (OwnRanker(Amused.open(folder, name)).scores(PROMPT, images) for name in ("onnx", "torch"))
+    ours, reference = (
+        OwnRanker(AmusedPipeline.open(folder, name)).scores(PROMPT, images) for name in ("onnx", "torch")
+    )
     np.testing.assert_allclose(ours, reference, atol=1e-4)  # the same float16 weights, sums in another order
 
 

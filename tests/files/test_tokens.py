@@ -14,7 +14,7 @@ from test_png import recipe
 from amused_lite.cli import main
 from amused_lite.files.png import Edit, Recipe, read_recipe
 from amused_lite.files.tokens import _CHECK, _DICTIONARY, _HEAD, LIMIT, load_tokens, save_tokens
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 
 
 def of_512(prompt: str = "a red balloon above a blue house in a meadow") -> Recipe:
@@ -115,7 +115,7 @@ def test_there_and_back_by_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Amused.open("tiny").generate("a yellow star", seed=7, steps=1).save("star.png")
+    AmusedPipeline.open("tiny").generate("a yellow star", seed=7, steps=1).save("star.png")
     assert main(["tokens", "star.png"]) == 0
     assert main(["tokens", "star.tokens"]) == 0
     assert capsys.readouterr().out == "star.tokens\nstar-2.png\n"

@@ -60,9 +60,9 @@ def test_runtime_steps_equal_diffusers_guided_steps(tmp_path: Path) -> None:
         num_masked = (theirs == 71).flatten(1).sum(1).int().numpy()
         controls = StepControls(guidance, 1.0, float(scheduler.temperatures[index]), num_masked)
         drawn = noise.draw(1, 64, 64, last=index == steps - 1)
-        tokens, guess = runtime.unmask(tokens, pair, controls, StepNoise(*(array.numpy() for array in drawn)))
+        tokens, sampled_tokens = runtime.unmask(tokens, pair, controls, StepNoise(*(array.numpy() for array in drawn)))
         assert (tokens == theirs.flatten(1).numpy()).all(), f"step {index}"
-        assert (guess < 64).all()
+        assert (sampled_tokens < 64).all()
     assert isinstance(pair, Conditioning)
 
 

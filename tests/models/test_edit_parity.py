@@ -21,7 +21,7 @@ from amused_lite.editing.operations import edit, inpaint, outpaint, reroll, vary
 from amused_lite.editing.token_operations import edit_steps, pack_cells
 from amused_lite.files.images import to_area
 from amused_lite.files.png import Edit
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo, StepNoise
 from amused_lite.runtimes.torch import TorchRuntime
 from amused_lite.sampling import loop as unmasking
@@ -124,7 +124,7 @@ def test_image_to_image_equals_diffusers(
         stream = published.PublishedNoise(seed)
         start = published_start(models.tokens(image), stream, STEPS - steps)
         counts.add(int((start == MASK).sum()))
-        monkeypatch.setattr(token_operations._Job, "mask", lambda *_, start=start: start)
+        monkeypatch.setattr(token_operations._EditRun, "mask", lambda *_, start=start: start)
         feed(stream, steps)
         ours = list(models.edit(Edit("vary", {"strength": strength, "locked": None}, models.tokens(image))))
         theirs = models.theirs(AmusedImg2ImgPipeline, image, seed, strength=strength)
@@ -199,7 +199,7 @@ class OnePrompt:
 
 def test_every_operation_works_on_any_grid(models: Models) -> None:
     """8 x 8 tokens of 2 px, a picture that fits none of it: sizes are right and kept px are bit for bit the same."""
-    small = Amused(models.ours, OnePrompt(), ModelInfo("small", "00"))  # type: ignore[arg-type]
+    small = AmusedPipeline(models.ours, OnePrompt(), ModelInfo("small", "00"))  # type: ignore[arg-type]
     pixels = np.random.default_rng(1).integers(0, 256, (18, 20, 3), dtype=np.uint8)
     source, mask = Image.fromarray(pixels), Image.new("L", (20, 18))
     mask.paste(255, (3, 3, 9, 6))

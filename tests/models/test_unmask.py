@@ -48,10 +48,10 @@ def test_every_grid_equals_diffusers_scheduler(tokens: int, steps: int) -> None:
             theirs = step.prev_sample
             token_noise, order_noise = noise.draw(batch, tokens, CODES, last=index == steps - 1)
             counts = torch.full((batch,), num_masked, dtype=torch.int32)
-            ours, guess, _ = tail(
+            ours, sampled_tokens, _ = tail(
                 model(ours.long()), ours, ONE, temperatures[index : index + 1], counts, token_noise, order_noise
             )
-            different += int((ours != theirs).sum()) + int((guess != step.pred_original_sample).sum())
+            different += int((ours != theirs).sum()) + int((sampled_tokens != step.pred_original_sample).sum())
             compared += 2 * ours.numel()
             assert int((ours == MASK).sum(1).max()) == num_masked
     print(f"{tokens} tokens, {steps} steps, 5 seeds: {different} of {compared:,} tokens differ from diffusers")
@@ -67,21 +67,21 @@ def test_known_tokens_are_never_masked_again() -> None:
     logits = torch.randn(3, 64, CODES, generator=generator) * 50
     order_noise = torch.randn(3, 64, generator=generator)
     token_noise = torch.randn(3, 64, CODES, generator=generator)
-    after, guess, _ = UnmaskTail(MASK)(logits, tokens, ONE, ONE * 9, counts, token_noise, order_noise)
+    after, sampled_tokens, _ = UnmaskTail(MASK)(logits, tokens, ONE, ONE * 9, counts, token_noise, order_noise)
     known = tokens != MASK
     assert torch.equal(after[known], tokens[known])
-    assert torch.equal(guess[known], tokens[known])
-    assert (guess < CODES).all()
+    assert torch.equal(sampled_tokens[known], tokens[known])
+    assert (sampled_tokens < CODES).all()
     assert (after == MASK).sum(1).tolist() == [0, 7, 21]
-    assert after.dtype == guess.dtype == torch.int32
+    assert after.dtype == sampled_tokens.dtype == torch.int32
 
 
 def test_ties_at_the_edge_follow_the_published_rule() -> None:
     confidence = torch.tensor([[0.0, 1.0, 1.0, 1.0, 2.0]])
-    guess = torch.arange(5, dtype=torch.int32)[None]
+    sampled_tokens = torch.arange(5, dtype=torch.int32)[None]
     published_rule = [confidence < confidence.sort(-1).values[:, k : k + 1] for k in range(5)]
     for k, masked in enumerate(published_rule):
-        assert torch.equal(remask(confidence, guess, torch.tensor([k]), MASK) == MASK, masked)
+        assert torch.equal(remask(confidence, sampled_tokens, torch.tensor([k]), MASK) == MASK, masked)
 
 
 def test_the_draw_follows_the_law() -> None:

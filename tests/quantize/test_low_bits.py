@@ -8,13 +8,13 @@ from onnx import TensorProto, helper, numpy_helper
 from amused_lite.quantization import (
     LARGEST,
     block_of,
+    dequantize_blocks,
+    dequantize_rows,
     pack,
+    quantize_blocks,
+    quantize_rows,
     requantize,
-    rescale,
-    restore_blocks,
-    restore_dense,
-    round_blocks,
-    round_dense,
+    requantize_rows,
     unpack,
 )
 
@@ -23,42 +23,42 @@ NORMAL = np.random.default_rng(0).standard_normal((24, 192)).astype(np.float32)
 
 def test_dense_rounding_is_within_half_a_step() -> None:
     for weight, axes in ((NORMAL, (1,)), (NORMAL.T, (0,)), (NORMAL.reshape(24, 12, 4, 4), (1, 2, 3))):
-        integers, scale = round_dense(weight, axes)
+        integers, scale = quantize_rows(weight, axes)
         assert integers.dtype == np.int8 and scale.dtype == np.float16 and np.abs(integers).max() <= 127
         # Half a step; the largest value of a row may lose half a float16 digit of its scale more.
         allowed = scale.astype(np.float32) * (0.5 + 127 * 2**-11)
-        assert (np.abs(restore_dense(integers, scale) - weight) <= allowed).all()
-    again, same = rescale(restore_dense(integers, scale), scale)
+        assert (np.abs(dequantize_rows(integers, scale) - weight) <= allowed).all()
+    again, same = requantize_rows(dequantize_rows(integers, scale), scale)
     assert same.shape == scale.shape and np.abs(again.astype(int) - integers).max() <= 1
 
 
 def test_zeros_and_tiny_values_stay_what_they_are() -> None:
     weight = np.zeros((3, 64), np.float32)
     weight[1] = 1e-5
-    for restored in (restore_dense(*round_dense(weight, (1,))), restore_blocks(*round_blocks(weight, 8, 32))):
+    for restored in (dequantize_rows(*quantize_rows(weight, (1,))), dequantize_blocks(*quantize_blocks(weight, 8, 32))):
         assert (restored[[0, 2]] == 0).all()
         assert np.allclose(restored[1], 1e-5, rtol=0.5)  # float16 has few digits left for such a scale
 
 
 def test_blocks_in_4_bits_are_no_worse_than_the_plain_scale() -> None:
-    integers, scale = round_blocks(NORMAL, 4, 64)
+    integers, scale = quantize_blocks(NORMAL, 4, 64)
     assert integers.shape == (24, 3, 64) and scale.shape == (24, 3) and np.abs(integers).max() <= LARGEST[4]
     blocks = NORMAL.reshape(24, 3, 64)
     step = np.abs(blocks).max(-1, keepdims=True) / 7
     plain = np.rint(blocks / step) * step
     error, plain_error = (
         float(np.square(restored.reshape(blocks.shape) - blocks).mean())
-        for restored in (restore_blocks(integers, scale), plain)
+        for restored in (dequantize_blocks(integers, scale), plain)
     )
     assert error < plain_error
 
 
 def test_a_requantized_weight_is_the_changed_one_in_the_same_form() -> None:
     """Doubling a weight doubles its scales and leaves its integers, in every form; no change, no new arrays."""
-    dense, blocks = round_dense(NORMAL, (1,)), {bits: round_blocks(NORMAL, bits, 64) for bits in (8, 4)}
-    of_rows = restore_dense(*dense)
+    dense, blocks = quantize_rows(NORMAL, (1,)), {bits: quantize_blocks(NORMAL, bits, 64) for bits in (8, 4)}
+    of_rows = dequantize_rows(*dense)
     forms = [(*dense, 8, of_rows), (pack(dense[0].reshape(24, 3, 64), 8), dense[1], 8, of_rows)]
-    forms += [(pack(block[0], bits), block[1], bits, restore_blocks(*block)) for bits, block in blocks.items()]
+    forms += [(pack(block[0], bits), block[1], bits, dequantize_blocks(*block)) for bits, block in blocks.items()]
     for stored, scale, bits, expected in forms:
         seen: list[np.ndarray] = []
 
@@ -77,7 +77,7 @@ def test_a_requantized_weight_is_the_changed_one_in_the_same_form() -> None:
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_onnxruntime_reads_the_packed_form(bits: int) -> None:
-    integers, scale = round_blocks(NORMAL, bits, 64)
+    integers, scale = quantize_blocks(NORMAL, bits, 64)
     packed = pack(integers, bits)
     assert packed.shape == (24, 3, 64 * bits // 8) and np.array_equal(unpack(packed, bits), integers)
     values = {"K": 192, "N": 24, "bits": bits, "block_size": 64, "accuracy_level": 1}  # activations stay float
@@ -94,7 +94,7 @@ def test_onnxruntime_reads_the_packed_form(bits: int) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(1).standard_normal((5, 192)).astype(np.float32)
     (got,) = session.run(None, {"x": x})
-    expected = x @ restore_blocks(integers, scale).T
+    expected = x @ dequantize_blocks(integers, scale).T
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()  # another order of sums
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from amused_lite.adapters.file import save_adapter
 from amused_lite.adapters.loading import merged_weights, open_adapters
-from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, merged, shapes_of
+from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, merge_weight, shapes_of
 from amused_lite.bundle import QUANTIZED, Bundle, open_bundle
 from amused_lite.files.safetensors import open_tensors
-from amused_lite.pipeline import Amused
-from amused_lite.quantization import SCALE, restore_blocks, restore_dense, unpack
+from amused_lite.pipeline import AmusedPipeline
+from amused_lite.quantization import SCALE, dequantize_blocks, dequantize_rows, unpack
 from amused_lite.runtimes.open import find_model
 from amused_lite.sampling.settings import GenerateOptions
 
@@ -30,7 +30,7 @@ def graph_of(bundle: Bundle, module: str) -> onnx.GraphProto:
 @pytest.mark.parametrize(("bits", "method"), FORMS)
 def test_draws_a_picture_and_keeps_the_tail(make: Make, bits: int, method: str) -> None:
     bundle = make("onnx", bits, method)
-    picture = Amused.open(bundle.folder).generate("a red star", steps=4, seed=1)
+    picture = AmusedPipeline.open(bundle.folder).generate("a red star", steps=4, seed=1)
     assert picture.image.size == (512, 512) and np.asarray(picture.image).std() > 5
     before, after = (graph_of(b, "unmask") for b in (open_bundle(find_model("tiny")), bundle))
     tails = [[(n.name, n.op_type) for n in graph.node if n.name.startswith("tail/")] for graph in (before, after)]
@@ -86,7 +86,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def law(model: Path, adapters: list[str]) -> np.ndarray:
     """What the model expects of a picture that is all masked."""
-    amused = Amused.open(model, adapters=adapters)
+    amused = AmusedPipeline.open(model, adapters=adapters)
     pair = amused.condition("a red star", "", GenerateOptions())
     uvit = amused.runtime.config.uvit
     return amused.runtime.predict(np.full((1, uvit.num_tokens), uvit.mask_token_id, np.int32), pair, 3.0)
@@ -108,9 +108,9 @@ def test_a_merged_weight_is_the_sum_rounded_again(make: Make, adapter: Path) -> 
     got = merged_weights(bundle, "unmask", chosen)
     file = open_tensors(bundle.path(QUANTIZED))
     packed, scale = file.read([name, name + SCALE]).values()
-    before = restore_dense(unpack(packed, 8).reshape(len(packed), -1), scale)
-    expected = merged(name, before, chosen)
-    after = restore_dense(unpack(got[name], 8).reshape(len(packed), -1), got[name + SCALE])
+    before = dequantize_rows(unpack(packed, 8).reshape(len(packed), -1), scale)
+    expected = merge_weight(name, before, chosen)
+    after = dequantize_rows(unpack(got[name], 8).reshape(len(packed), -1), got[name + SCALE])
     assert got[name].shape == packed.shape and np.abs(expected - before).max() > 0.1
     assert (np.abs(after - expected) <= got[name + SCALE].astype(np.float32) * (0.5 + 127 * 2**-11)).all()
 
@@ -120,12 +120,12 @@ def test_a_merged_weight_of_4_bits(make: Make, adapter: Path) -> None:
     chosen = open_adapters([adapter], bundle.config).chosen
     got = merged_weights(bundle, "unmask", chosen)
     packed, scale = open_tensors(bundle.path(QUANTIZED)).read([name, name + SCALE]).values()
-    expected = merged(name, restore_blocks(unpack(packed, 4), scale), chosen)
-    after = restore_blocks(unpack(got[name], 4), got[name + SCALE])
+    expected = merge_weight(name, dequantize_blocks(unpack(packed, 4), scale), chosen)
+    after = dequantize_blocks(unpack(got[name], 4), got[name + SCALE])
     assert got[name].shape == packed.shape
     # A step of 4 bits is a seventh of a block's largest value, so a tenth is lost; another weight would be 1.4 away.
     assert np.linalg.norm(after - expected) < 0.15 * np.linalg.norm(expected)
-    amused = Amused.open(bundle.folder, adapters=[str(adapter)])
+    amused = AmusedPipeline.open(bundle.folder, adapters=[str(adapter)])
     assert np.asarray(amused.generate("a red star", steps=2).image).std() > 5
 
 
@@ -133,8 +133,8 @@ def test_without_the_encoder_editing_says_what_to_do(make: Make) -> None:
     bundle = make("onnx", 8, "weights", encoder=False)
     assert "encode_image.onnx" not in bundle.manifest.files
     assert not any(name.startswith("vqgan.encoder.") for name in open_tensors(bundle.path(QUANTIZED)).entries)
-    amused = Amused.open(bundle.folder)
+    amused = AmusedPipeline.open(bundle.folder)
     with pytest.raises(ValueError, match=r"was made without encode_image.+quantized without --no-encoder"):
         amused.runtime.encode_image(np.zeros((1, 3, 512, 512), np.float32))
     with pytest.raises(ValueError, match="no weights for torch"):
-        Amused.open(bundle.folder, runtime="torch")
+        AmusedPipeline.open(bundle.folder, runtime="torch")

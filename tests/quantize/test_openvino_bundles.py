@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from small import small_source
 
-from amused_lite.adapters.lora import Adapter, AdapterRecord, Chosen, Pair, merged
+from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, WeightedAdapter, merge_weight
 from amused_lite.bundle import Bundle, open_bundle
 from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
-from amused_lite.pipeline import Amused
-from amused_lite.quantization import SCALE, restore_dense
+from amused_lite.pipeline import AmusedPipeline
+from amused_lite.quantization import SCALE, dequantize_rows
 from amused_lite.runtimes.open import find_model
 from amused_lite.runtimes.openvino import OpenVINORuntime, import_openvino
 
@@ -37,7 +37,7 @@ def test_opens_draws_and_keeps_the_tail(make: Make, floats: Path, bits: int) -> 
     from amused_lite.quantize.openvino_full import HEAD, tail_of
 
     bundle = make("openvino", bits, "weights", floats, force=True)  # untrained logits agree on little
-    assert Amused.open(bundle.folder).generate("a red star", steps=3, seed=1).image.size == (256, 256)
+    assert AmusedPipeline.open(bundle.folder).generate("a red star", steps=3, seed=1).image.size == (256, 256)
     model = import_openvino().Core().read_model(bundle.path("unmask.xml"))
     tail = set(tail_of(model))
     assert len(tail) > 20
@@ -61,8 +61,8 @@ def test_adapters_are_rounded_again(make: Make, floats: Path, bits: int) -> None
     rng = np.random.default_rng(5)
     down, up = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 192), (192, 4)))
     record = AdapterRecord("noise", 4, 4.0, ("attention",), "custom", "small", "")
-    chosen = [Chosen(Adapter(record, {QUERY: Pair(down, up)}))]
-    off, small = [Chosen(chosen[0].adapter, 0.0)], bundle.folder
+    chosen = [WeightedAdapter(Adapter(record, {QUERY: Pair(down, up)}))]
+    off, small = [WeightedAdapter(chosen[0].adapter, 0.0)], bundle.folder
     exact, plain, styled, nothing = (
         law(OpenVINORuntime(open_bundle(folder), adapters=adapters))
         for folder, adapters in ((floats, chosen), (small, []), (small, chosen), (small, off))
@@ -73,8 +73,8 @@ def test_adapters_are_rounded_again(make: Make, floats: Path, bits: int) -> None
     assert np.corrcoef((styled - plain).ravel(), float_change.ravel())[0, 1] > (0.98 if bits == 8 else 0.6)
     if bits == 8:
         stored = constants(bundle.path("unmask.xml"))
-        before = restore_dense(stored[f"{QUERY}.weight"].data, stored[f"{QUERY}.weight{SCALE}"].data)
-        assert np.abs(merged(f"{QUERY}.weight", before, chosen) - before).max() > 1
+        before = dequantize_rows(stored[f"{QUERY}.weight"].data, stored[f"{QUERY}.weight{SCALE}"].data)
+        assert np.abs(merge_weight(f"{QUERY}.weight", before, chosen) - before).max() > 1
 
 
 def law(runtime: OpenVINORuntime) -> np.ndarray:
@@ -101,6 +101,6 @@ def test_full_int8_of_the_bundled_model(make: Make, tmp_path_factory: pytest.Tem
     tail = set(tail_of(model))
     kinds = {item.get_type_name(): item.get_friendly_name() in tail for item in model.get_ops()}
     assert kinds["FakeQuantize"] is False
-    assert np.asarray(Amused.open(bundle.folder).generate("a red star", steps=4).image).std() > 5
+    assert np.asarray(AmusedPipeline.open(bundle.folder).generate("a red star", steps=4).image).std() > 5
     with pytest.raises(ValueError, match="ranges found for its own weights and takes no adapters"):
-        OpenVINORuntime(bundle, adapters=[Chosen(Adapter(AdapterRecord("x", 1, 1.0, (), "tiny", "", ""), {}))])
+        OpenVINORuntime(bundle, adapters=[WeightedAdapter(Adapter(AdapterRecord("x", 1, 1.0, (), "tiny", "", ""), {}))])

@@ -9,7 +9,7 @@ from amused_lite.quantize.bundle import tokenizer_of
 
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, open_bundle
 from amused_lite.models.networks import SavedWeights
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.bitsandbytes import LowBitWeights
 from amused_lite.runtimes.open import find_model
 from amused_lite.runtimes.torch import TorchRuntime
@@ -24,7 +24,7 @@ LAYER = "layers.2.feedforward.widen"
 def test_draws_a_picture_and_holds_no_float_matrix(make: Make, bits: int) -> None:
     bundle = make("torch", bits)
     assert set(bundle.manifest.files) == {QUANTIZED, "tokenizer.json", "colours.npy"}
-    amused = Amused.open(bundle.folder)
+    amused = AmusedPipeline.open(bundle.folder)
     assert amused.runtime.name == "torch"
     assert np.asarray(amused.generate("a red star", steps=4, seed=1).image).std() > 5
     part = LowBitWeights(bundle.path(QUANTIZED), bundle.config).part("uvit.token_side")
@@ -62,7 +62,7 @@ def test_a_damaged_file_is_named(make: Make, tmp_path) -> None:
 
 def test_other_precisions_are_refused(make: Make) -> None:
     with pytest.raises(ValueError, match="8- or 4-bit weights, which are computed in float32"):
-        Amused.open(make("torch", 8).folder, runtime="torch:bfloat16")
+        AmusedPipeline.open(make("torch", 8).folder, runtime="torch:bfloat16")
 
 
 @pytest.mark.gpu

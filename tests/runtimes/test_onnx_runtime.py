@@ -47,15 +47,15 @@ def step(runtime: OnnxRuntime, pair: Conditioning) -> dict[str, Any]:
 
 def test_shapes_and_ranges(runtime: OnnxRuntime, step: dict[str, Any]) -> None:
     uvit = runtime.config.uvit
-    tokens, guess = runtime.unmask(**step)
-    assert tokens.dtype == guess.dtype == np.int32
-    assert tokens.shape == guess.shape == (1, uvit.num_tokens)
-    assert 0 <= guess.min() and guess.max() < uvit.codebook_size
-    pixels = runtime.decode_image(guess)
+    tokens, sampled_tokens = runtime.unmask(**step)
+    assert tokens.dtype == sampled_tokens.dtype == np.int32
+    assert tokens.shape == sampled_tokens.shape == (1, uvit.num_tokens)
+    assert 0 <= sampled_tokens.min() and sampled_tokens.max() < uvit.codebook_size
+    pixels = runtime.decode_image(sampled_tokens)
     assert pixels.dtype == np.float32 and pixels.shape == (1, 3, 512, 512)
     assert pixels.min() >= 0 and pixels.max() <= 1
     again = runtime.encode_image(pixels)
-    assert again.dtype == np.int32 and again.shape == guess.shape
+    assert again.dtype == np.int32 and again.shape == sampled_tokens.shape
 
 
 def test_released_modules_load_again(runtime: OnnxRuntime, step: dict[str, Any]) -> None:

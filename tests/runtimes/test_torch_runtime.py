@@ -7,7 +7,7 @@ import torch
 from amused_lite.conditioning import Conditioning
 from amused_lite.models.networks import SavedWeights
 from amused_lite.models.unmask import UnmaskStep
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import StepControls, StepNoise
 from amused_lite.runtimes.open import find_model, open_model
 from amused_lite.runtimes.torch import TorchRuntime
@@ -38,8 +38,8 @@ def test_a_sparse_step_is_a_step() -> None:
 
 
 def test_bfloat16_draws_nearly_the_same() -> None:
-    exact = Amused.open("tiny", "torch", keep_loaded=True)
-    rough = Amused.open("tiny", "torch:bfloat16", keep_loaded=True)
+    exact = AmusedPipeline.open("tiny", "torch", keep_loaded=True)
+    rough = AmusedPipeline.open("tiny", "torch:bfloat16", keep_loaded=True)
     assert (exact.runtime.name, rough.runtime.name) == ("torch", "torch:bfloat16")
     options = GenerateOptions(seed=5, steps=6)
     pairs = [amused.condition(PROMPT, "", options) for amused in (exact, rough)]
@@ -75,7 +75,7 @@ def test_precisions_are_checked(runtime: str) -> None:
 
 
 def test_the_recipe_says_what_a_picture_was_computed_in() -> None:
-    picture = Amused.open("tiny", "torch:bfloat16").generate(PROMPT, seed=3, steps=2)
+    picture = AmusedPipeline.open("tiny", "torch:bfloat16").generate(PROMPT, seed=3, steps=2)
     assert picture.recipe.runtime == "torch:bfloat16"
 
 

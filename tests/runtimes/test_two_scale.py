@@ -9,13 +9,13 @@ import torch
 from test_adapter_loading import adapter
 
 from amused_lite.adapters.file import load_adapter, save_adapter
-from amused_lite.adapters.lora import Chosen
+from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.adapters.torch import merge
 from amused_lite.cli import main
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
 from amused_lite.files.png import read_recipe
 from amused_lite.models.networks import Networks
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch import TorchRuntime
 from amused_lite.runtimes.two_scale import TwoScale
@@ -68,7 +68,7 @@ def test_the_published_formula(
 
     plain, negative = logits("a red star in gold style"), logits("")
     changed = copy.deepcopy(networks)
-    merge(changed, [Chosen(load_adapter(file))], dtype=np.float16)  # as the bundle stores its weights
+    merge(changed, [WeightedAdapter(load_adapter(file))], dtype=np.float16)  # as the bundle stores its weights
     styled = logits("a red star in gold style", changed)
     words = guidance_scale - 1
     expected = (styled + style_scale * (styled - plain) + words * (plain - negative)).log_softmax(-1).numpy()
@@ -87,8 +87,8 @@ def test_a_model_beside_itself_guides_as_usual(opened: tuple[Networks, Tokenizer
 
 
 def test_weight_zero_draws_the_base_s_picture(file: Path) -> None:
-    amused = Amused.open("tiny", adapters=[f"{file}:0"], style_scale=2.0, threads=1, keep_loaded=True)
-    plain = Amused.open("tiny", threads=1, keep_loaded=True)
+    amused = AmusedPipeline.open("tiny", adapters=[f"{file}:0"], style_scale=2.0, threads=1, keep_loaded=True)
+    plain = AmusedPipeline.open("tiny", threads=1, keep_loaded=True)
     pictures = [one.generate("a red star", seed=3, steps=4) for one in (amused, plain)]
     np.testing.assert_array_equal(pictures[0].recipe.tokens, pictures[1].recipe.tokens)
 

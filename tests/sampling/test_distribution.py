@@ -8,7 +8,7 @@ from scipy import stats
 from amused_lite.models.unmask import UnmaskTail
 from amused_lite.sampling import noise
 from amused_lite.sampling.distribution import (
-    Law,
+    TokenDistribution,
     draw_tokens,
     halton_noise,
     halton_order,
@@ -25,28 +25,28 @@ ALPHA = 1e-4  # a right law fails one fixed seed in ten thousand; a wrong one fa
 
 
 @pytest.mark.parametrize(
-    ("law", "kept"),
+    ("token_distribution", "kept"),
     [
-        (Law(), 6),
-        (Law(token_temperature=0.5), 6),
-        (Law(token_temperature=2.0), 6),
-        (Law(top_k=3), 3),
-        (Law(token_temperature=0.7, top_k=2), 2),
-        (Law(top_p=0.7), 3),  # 0.4 + 0.25 < 0.7 <= 0.8
-        (Law(top_p=0.65), 2),  # reached exactly
-        (Law(top_k=4, top_p=0.7), 2),  # 0.65 of the 0.9 that top-k left is 0.72
-        (Law(token_temperature=1.5, top_p=0.95), 5),
+        (TokenDistribution(), 6),
+        (TokenDistribution(token_temperature=0.5), 6),
+        (TokenDistribution(token_temperature=2.0), 6),
+        (TokenDistribution(top_k=3), 3),
+        (TokenDistribution(token_temperature=0.7, top_k=2), 2),
+        (TokenDistribution(top_p=0.7), 3),  # 0.4 + 0.25 < 0.7 <= 0.8
+        (TokenDistribution(top_p=0.65), 2),  # reached exactly
+        (TokenDistribution(top_k=4, top_p=0.7), 2),  # 0.65 of the 0.9 that top-k left is 0.72
+        (TokenDistribution(token_temperature=1.5, top_p=0.95), 5),
     ],
 )
-def test_draws_follow_the_exact_law(law: Law, kept: int) -> None:
-    exact = np.where(np.arange(6) < kept, PROBABILITIES, 0) ** (1 / law.token_temperature)
+def test_draws_follow_the_exact_law(token_distribution: TokenDistribution, kept: int) -> None:
+    exact = np.where(np.arange(6) < kept, PROBABILITIES, 0) ** (1 / token_distribution.token_temperature)
     exact[kept:] = 0
     token_noise = noise.token_noise(11, 0, 0, DRAWS, 6)[None]
-    drawn = draw_tokens(np.broadcast_to(LOG_PROBS, (1, DRAWS, 6)), law, token_noise)
+    drawn = draw_tokens(np.broadcast_to(LOG_PROBS, (1, DRAWS, 6)), token_distribution, token_noise)
     counts = np.bincount(drawn[0], minlength=6)
     assert counts[kept:].sum() == 0
     p_value = stats.chisquare(counts[:kept], DRAWS * exact[:kept] / exact.sum()).pvalue
-    print(f"{law}: {counts.tolist()}, chi-square p = {p_value:.3f}")
+    print(f"{token_distribution}: {counts.tolist()}, chi-square p = {p_value:.3f}")
     assert p_value > ALPHA
 
 
@@ -74,16 +74,16 @@ def test_nothing_bent_equals_the_step_in_the_graphs() -> None:
     scalars = [torch.tensor([0.8]), torch.tensor([1.5])]
     arrays = [torch.from_numpy(array) for array in (num_masked, token_noise, order_noise)]
     *expected, log_probs = UnmaskTail(mask)(torch.from_numpy(logits), torch.from_numpy(tokens), *scalars, *arrays)
-    got = unmask(tokens, log_probs.numpy(), Law(0.8), 1.5, num_masked, token_noise, order_noise, mask)
+    got = unmask(tokens, log_probs.numpy(), TokenDistribution(0.8), 1.5, num_masked, token_noise, order_noise, mask)
     for ours, theirs in zip(got, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
 
 
 def test_remask_keeps_equal_confidences_at_the_edge_together() -> None:
     confidence = np.array([[0.1, 0.5, 0.5, 0.9]], np.float32)
-    guess = np.array([[1, 2, 3, 4]], np.int32)
-    assert remask(confidence, guess, np.array([2], np.int32), 9).tolist() == [[9, 2, 3, 4]]
-    assert remask(confidence, guess, np.array([0], np.int32), 9).tolist() == [[1, 2, 3, 4]]
+    sampled_tokens = np.array([[1, 2, 3, 4]], np.int32)
+    assert remask(confidence, sampled_tokens, np.array([2], np.int32), 9).tolist() == [[9, 2, 3, 4]]
+    assert remask(confidence, sampled_tokens, np.array([0], np.int32), 9).tolist() == [[1, 2, 3, 4]]
 
 
 def test_log_prob_of_picks_each_tokens_own() -> None:

@@ -8,25 +8,31 @@ import pytest
 from amused_lite.conditioning import Conditioning
 from amused_lite.editing.operations import repeat
 from amused_lite.files.png import Recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.distribution import halton_order
-from amused_lite.sampling.loop import SURE_PASSES, _ReusedGuidance, mask_least_sure, sureness, unmask_tokens
+from amused_lite.sampling.loop import (
+    LIKELIHOOD_PASSES,
+    _ReusedGuidance,
+    mask_least_likely,
+    token_log_likelihood,
+    unmask_tokens,
+)
 from amused_lite.sampling.settings import GenerateOptions
 
 PROMPT = "a red balloon on a meadow"
 
 
 @pytest.fixture(scope="module")
-def amused() -> Amused:
-    return Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+def amused() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", "onnx", threads=1, keep_loaded=True)
 
 
 @pytest.fixture(scope="module")
-def on_torch() -> Amused:
-    return Amused.open("tiny", "torch", keep_loaded=True)
+def on_torch() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", "torch", keep_loaded=True)
 
 
-def last_tokens(amused: Amused, **options: Any) -> np.ndarray:
+def last_tokens(amused: AmusedPipeline, **options: Any) -> np.ndarray:
     *_, last = amused.steps(PROMPT, options=GenerateOptions(**options))
     return last.tokens
 
@@ -34,7 +40,7 @@ def last_tokens(amused: Amused, **options: Any) -> np.ndarray:
 class Counting:
     """A runtime that notes how many rows of conditioning each step was given."""
 
-    def __init__(self, amused: Amused) -> None:
+    def __init__(self, amused: AmusedPipeline) -> None:
         self.inner, self.config, self.rows = amused.runtime, amused.runtime.config, []
 
     def unmask(self, tokens: np.ndarray, conditioning: Conditioning, *rest: Any) -> Any:
@@ -56,14 +62,16 @@ class Counting:
         ({"guidance_scale": 1.0}, [1] * 8),
     ],
 )
-def test_unguided_steps_leave_out_the_negative_half(amused: Amused, options: dict[str, Any], rows: list[int]) -> None:
+def test_unguided_steps_leave_out_the_negative_half(
+    amused: AmusedPipeline, options: dict[str, Any], rows: list[int]
+) -> None:
     runtime = Counting(amused)
     chosen = GenerateOptions(steps=8, **options)
     list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
     assert runtime.rows == rows
 
 
-def test_reused_guidance_reads_the_negative_prompt_every_nth_guided_step(amused: Amused) -> None:
+def test_reused_guidance_reads_the_negative_prompt_every_nth_guided_step(amused: AmusedPipeline) -> None:
     runtime = Counting(amused)
     chosen = GenerateOptions(steps=8, guidance_every=3, guidance_interval=(0.0, 0.75))
     list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
@@ -75,7 +83,7 @@ def test_reused_guidance_reads_the_negative_prompt_every_nth_guided_step(amused:
     assert sum(again.rows) == 14  # ten predictions of a row against fourteen
 
 
-def test_reused_guidance_is_guidance_where_nothing_was_reused(amused: Amused) -> None:
+def test_reused_guidance_is_guidance_where_nothing_was_reused(amused: AmusedPipeline) -> None:
     chosen = GenerateOptions(steps=4, guidance_scale=4.0)
     pair = amused.condition(PROMPT, "blue", chosen)
     tokens = next(unmask_tokens(amused.runtime, pair, chosen)).tokens
@@ -84,7 +92,7 @@ def test_reused_guidance_is_guidance_where_nothing_was_reused(amused: Amused) ->
     np.testing.assert_allclose(got, expected, atol=2e-4)  # float32 logits up to 20, and another order of operations
 
 
-def test_reused_guidance_is_repeated_by_its_recipe(amused: Amused) -> None:
+def test_reused_guidance_is_repeated_by_its_recipe(amused: AmusedPipeline) -> None:
     picture = amused.generate(PROMPT, seed=4, steps=5, guidance_every=2)
     recipe = Recipe.from_json(picture.recipe.to_json())
     assert recipe.guidance_every == 2
@@ -92,7 +100,7 @@ def test_reused_guidance_is_repeated_by_its_recipe(amused: Amused) -> None:
     assert "guidance_every" not in amused.generate(PROMPT, seed=4, steps=2).recipe.to_json()
 
 
-def test_linear_guidance_rises_from_one_to_the_scale(amused: Amused) -> None:
+def test_linear_guidance_rises_from_one_to_the_scale(amused: AmusedPipeline) -> None:
     settings = GenerateOptions(steps=5, guidance_scale=9.0, guidance_schedule="linear").complete(amused.runtime.config)
     assert settings.guidance_scales() == [1, 3, 5, 7, 9]
 
@@ -110,25 +118,25 @@ BENT = [
 
 @pytest.mark.parametrize("options", BENT, ids=lambda options: ",".join(options))
 def test_every_choice_gives_the_same_tokens_on_onnx_and_torch(
-    amused: Amused, on_torch: Amused, options: dict[str, Any]
+    amused: AmusedPipeline, on_torch: AmusedPipeline, options: dict[str, Any]
 ) -> None:
     ours = last_tokens(amused, steps=4, seed=5, **options)
     np.testing.assert_array_equal(ours, last_tokens(on_torch, steps=4, seed=5, **options))
     assert (ours != last_tokens(amused, steps=4, seed=5)).any()  # and the choice changes something
 
 
-def test_looking_changes_nothing(amused: Amused) -> None:
+def test_looking_changes_nothing(amused: AmusedPipeline) -> None:
     options = GenerateOptions(steps=4, seed=2)
     plain = list(amused.steps(PROMPT, options=options))
-    looked = list(amused.steps(PROMPT, options=options, look=True))
+    looked = list(amused.steps(PROMPT, options=options, trace=True))
     for one, other in zip(plain, looked, strict=True):
         np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_array_equal(one.guess, other.guess)
+        np.testing.assert_array_equal(one.sampled_tokens, other.sampled_tokens)
         assert one.log_probs is None and other.log_probs is not None
         np.testing.assert_allclose(np.exp(other.log_probs).sum(-1), 1, atol=1e-4)  # of 1024 float32 terms
 
 
-def test_halton_fixes_tokens_in_its_own_order(amused: Amused) -> None:
+def test_halton_fixes_tokens_in_its_own_order(amused: AmusedPipeline) -> None:
     mask = amused.runtime.config.uvit.mask_token_id
     fixed: list[int] = []
     for step in amused.steps(PROMPT, options=GenerateOptions(steps=6, order="halton")):
@@ -138,7 +146,7 @@ def test_halton_fixes_tokens_in_its_own_order(amused: Amused) -> None:
     assert len(fixed) == 1024
 
 
-def test_a_late_entry_uses_the_late_steps(amused: Amused) -> None:
+def test_a_late_entry_uses_the_late_steps(amused: AmusedPipeline) -> None:
     """Entering where a whole run stood, with the noise of those steps, ends as the whole run does."""
     options = GenerateOptions(steps=6, seed=9)
     conditioning = amused.condition(PROMPT, "", options)
@@ -149,12 +157,12 @@ def test_a_late_entry_uses_the_late_steps(amused: Amused) -> None:
     np.testing.assert_array_equal(late.tokens, whole[-1].tokens)
 
 
-def test_refining_redraws_the_least_sure_and_keeps_the_rest(amused: Amused) -> None:
+def test_refining_redraws_the_least_sure_and_keeps_the_rest(amused: AmusedPipeline) -> None:
     options = GenerateOptions(steps=4, seed=3)
     conditioning = amused.condition(PROMPT, "", options)
     *_, last = unmask_tokens(amused.runtime, conditioning, options)
-    sure = sureness(amused.runtime, conditioning, last.tokens, 3.0)
-    start = mask_least_sure(last.tokens, sure, 307, amused.runtime.config.uvit.mask_token_id)
+    sure = token_log_likelihood(amused.runtime, conditioning, last.tokens, 3.0)
+    start = mask_least_likely(last.tokens, sure, 307, amused.runtime.config.uvit.mask_token_id)
     hidden = start != last.tokens
     assert hidden.sum() == 307 and sure[hidden].max() <= sure[~hidden].min()
     refined = last_tokens(amused, steps=4, seed=3, refine=2)
@@ -163,16 +171,16 @@ def test_refining_redraws_the_least_sure_and_keeps_the_rest(amused: Amused) -> N
     assert steps == [(i, 6) for i in range(6)]
 
 
-def test_sureness_hides_every_token_once_and_judges_it_from_the_rest(amused: Amused) -> None:
+def test_sureness_hides_every_token_once_and_judges_it_from_the_rest(amused: AmusedPipeline) -> None:
     """Against a plain loop: the same parts, one prediction each."""
     options = GenerateOptions(steps=2, seed=4)
     conditioning = amused.condition(PROMPT, "", options)
     *_, last = unmask_tokens(amused.runtime, conditioning, options)
-    sure = sureness(amused.runtime, conditioning, last.tokens, 3.0)
+    sure = token_log_likelihood(amused.runtime, conditioning, last.tokens, 3.0)
     place = 517
-    part = int(np.flatnonzero(halton_order((32, 32)) == place)[0]) % SURE_PASSES
+    part = int(np.flatnonzero(halton_order((32, 32)) == place)[0]) % LIKELIHOOD_PASSES
     hidden = last.tokens.copy()
-    hidden[0, halton_order((32, 32))[part::SURE_PASSES]] = amused.runtime.config.uvit.mask_token_id
+    hidden[0, halton_order((32, 32))[part::LIKELIHOOD_PASSES]] = amused.runtime.config.uvit.mask_token_id
     log_probs = amused.runtime.predict(hidden, conditioning, 3.0)
     assert sure[0, place] == log_probs[0, place, last.tokens[0, place]]
 

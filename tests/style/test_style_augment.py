@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amused_lite.style.augment import StyleGuess
+from amused_lite.style.augment import StyleAugmentation
 from amused_lite.training.scenes import STYLE_LOOKS, Scene, draw, random_scene
 
 SIZE = 128
@@ -19,7 +19,7 @@ def scenes(seed: int, count: int) -> list[Scene]:
 def test_it_carries_a_look_to_other_scenes(look: str, share: float) -> None:
     """Its error is at most this share of what stands between plain pictures and the look."""
     plain = [draw(scene, SIZE) for scene in scenes(1, 10)]
-    guess = StyleGuess.fit(plain, [STYLE_LOOKS[look](picture) for picture in plain])
+    guess = StyleAugmentation.fit(plain, [STYLE_LOOKS[look](picture) for picture in plain])
     others = [draw(scene, SIZE) for scene in scenes(2, 8)]
     truth = [STYLE_LOOKS[look](picture).astype(float) for picture in others]
     left = np.mean([np.abs(guess(picture) - real).mean() for picture, real in zip(others, truth, strict=True)])
@@ -30,13 +30,15 @@ def test_it_carries_a_look_to_other_scenes(look: str, share: float) -> None:
 def test_plain_pairs_change_little() -> None:
     plain = [draw(scene, SIZE) for scene in scenes(1, 10)]
     other = draw(scenes(2, 1)[0], SIZE)
-    assert np.abs(StyleGuess.fit(plain, plain)(other).astype(float) - other).mean() < 6  # of 255: it blurs a little
+    assert (
+        np.abs(StyleAugmentation.fit(plain, plain)(other).astype(float) - other).mean() < 6
+    )  # of 255: it blurs a little
 
 
 def test_one_picture_of_a_negative_turns_what_it_does_not_show() -> None:
     """A bright backdrop teaches what becomes of dark ones: they become bright."""
     bright, dark = (draw(next(s for s in scenes(1, 200) if s.backdrop == name), SIZE) for name in ("desert", "night"))
-    guess = StyleGuess.fit([bright], [STYLE_LOOKS["negative"](bright)])
+    guess = StyleAugmentation.fit([bright], [STYLE_LOOKS["negative"](bright)])
     truth = STYLE_LOOKS["negative"](dark).astype(float)
     assert np.abs(guess(dark) - truth).mean() < 0.35 * np.abs(dark - truth).mean()
 
@@ -49,5 +51,5 @@ def test_things_that_lie_elsewhere_are_passed_over() -> None:
     for picture in moved:
         picture[40:80, 40:80] = picture[:40, :40]  # 10 % of its pixels show what lies elsewhere
     other = draw(scenes(2, 1)[0], SIZE)
-    before, after = (StyleGuess.fit(plain, pictures)(other).astype(float) for pictures in (styled, moved))
+    before, after = (StyleAugmentation.fit(plain, pictures)(other).astype(float) for pictures in (styled, moved))
     assert np.abs(before - after).mean() < 4

@@ -11,7 +11,7 @@ from PIL import Image
 from amused_lite.analysis.ranking import OwnRanker
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.style.data import (
     METADATA,
     StylePicture,
@@ -130,7 +130,7 @@ def test_clip_chooses_among_proposals(tmp_path: Path) -> None:
         )
     proposals = [f"a {colour} {kind} in a meadow" for kind, colour in subjects]
     found = find_pictures([tmp_path], proposals[:1])
-    chosen = proposed(found, proposals, OwnRanker(Amused.open("tiny", threads=1)), 512)
+    chosen = proposed(found, proposals, OwnRanker(AmusedPipeline.open("tiny", threads=1)), 512)
     assert {picture.path.stem: picture.caption for picture in chosen} == dict(
         zip([kind for kind, _ in subjects], proposals, strict=True)
     )

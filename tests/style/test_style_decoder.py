@@ -8,34 +8,34 @@ import pytest
 import torch
 from style_models import CONFIG, RECIPE, model, record
 
-from amused_lite.style.config import RECIPES, StyleRecipe, recipe_of
+from amused_lite.style.config import TRAIN_CONFIGS, StyleTrainConfig, train_config_of
 from amused_lite.style.data import in_turn
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import prepare, train_style
 from amused_lite.training.loop import TrainingRun
-from amused_lite.training.quadrants import Paired
+from amused_lite.training.quadrants import TokensAndPixels
 
 DECODER = replace(RECIPE, targets=("decoder",), guessed_share=0.5)
 
 
-def paired(count: int, seed: int) -> Paired:
+def paired(count: int, seed: int) -> TokensAndPixels:
     rng = np.random.default_rng(seed)
     side = CONFIG.uvit.grid * CONFIG.vqgan.downsample_factor
     tokens = torch.from_numpy(rng.integers(CONFIG.vqgan.codebook_size, size=(count, CONFIG.uvit.num_tokens)))
-    return Paired(tokens, list(rng.integers(256, size=(count, side, side, 3), dtype=np.uint8)))
+    return TokensAndPixels(tokens, list(rng.integers(256, size=(count, side, side, 3), dtype=np.uint8)))
 
 
 @pytest.mark.parametrize("pictures", [1, 3, 10])
 def test_every_picture_contributes_a_gradient(pictures: int) -> None:
-    recipe = replace(DECODER, batch=1, guessed_share=0.0)
+    train_config = replace(DECODER, batch=1, guessed_share=0.0)
     networks, real = model(), paired(pictures, 0)
-    step, batches = DecoderStep(networks, recipe), DecoderBatches(recipe, real)
-    attached = prepare(networks, record(recipe), recipe)
+    step, batches = DecoderStep(networks, train_config), DecoderBatches(train_config, real)
+    attached = prepare(networks, record(train_config), train_config)
     moved = []
     for number in range(pictures):
         batch = batches.batch(number)
         whole = [set(tokens.tolist()) for tokens in real.tokens]
-        moved.append(in_turn(pictures, 1, recipe.seed, number)[0])
+        moved.append(in_turn(pictures, 1, train_config.seed, number)[0])
         assert set(batch.tokens.flatten().tolist()) <= whole[moved[-1]]
         step(batch).backward()
         ups = [layer.up.grad for layer in attached.layers]
@@ -45,11 +45,11 @@ def test_every_picture_contributes_a_gradient(pictures: int) -> None:
 
 
 def test_guessed_pictures_come_in_their_share_with_their_own_tokens() -> None:
-    real, guessed = paired(2, 0), paired(5, 1)
-    recipe = replace(DECODER, batch=200)
-    batches = DecoderBatches(recipe, real, guessed)
+    real, augmented = paired(2, 0), paired(5, 1)
+    train_config = replace(DECODER, batch=200)
+    batches = DecoderBatches(train_config, real, augmented)
     batch = batches.batch(0)
-    known = [*zip(*real, strict=True), *zip(*guessed, strict=True)]
+    known = [*zip(*real, strict=True), *zip(*augmented, strict=True)]
     side, pixels = CONFIG.uvit.grid, len(real.pictures[0])
     half, margin = side // 2, pixels // side
     rows = []
@@ -80,22 +80,22 @@ def test_a_quarter_is_compared_with_its_own_place() -> None:
         whole = networks.vqgan.decode_latents(networks.vqgan.codebook[tokens].unflatten(1, (CONFIG.uvit.grid, -1)))
     low, high = whole.min(), whole.max()
     picture = ((whole - low) / (high - low) * 255).round()[0].permute(1, 2, 0).byte().numpy()
-    recipe = replace(DECODER, batch=16, guessed_share=0.0)
-    batch = DecoderBatches(recipe, Paired(tokens, [picture])).batch(0)
+    train_config = replace(DECODER, batch=16, guessed_share=0.0)
+    batch = DecoderBatches(train_config, TokensAndPixels(tokens, [picture])).batch(0)
     same = batch._replace(pixels=batch.pixels * (high - low) + low)
-    loss = DecoderStep(networks, recipe)(same).item()
+    loss = DecoderStep(networks, train_config)(same).item()
     assert loss < 0.01 * (high - low).item()  # rounding to 255 levels
-    assert DecoderStep(networks, recipe)(same._replace(corners=1 - same.corners)).item() > 10 * loss
+    assert DecoderStep(networks, train_config)(same._replace(corners=1 - same.corners)).item() > 10 * loss
 
 
 def test_it_learns_and_touches_nothing_but_the_decoder(tmp_path: Path) -> None:
     networks = model()
     before = {name: value.clone() for name, value in networks.state_dict().items()}
-    recipe = replace(DECODER, steps=40, learning_rate=1e-2, guessed_share=0.0)
+    train_config = replace(DECODER, steps=40, learning_rate=1e-2, guessed_share=0.0)
     real = paired(2, 0)
     real = real._replace(pictures=[np.full_like(picture, 200) for picture in real.pictures])
-    step, batches = DecoderStep(networks, recipe), DecoderBatches(recipe, real)
-    attached = prepare(networks, record(recipe), recipe)
+    step, batches = DecoderStep(networks, train_config), DecoderBatches(train_config, real)
+    attached = prepare(networks, record(train_config), train_config)
     first = step(batches.batch(0)).item()
     assert train_style(step, attached, batches, TrainingRun(tmp_path)) == "all 40 steps are done"
     assert step(batches.batch(0)).item() < 0.5 * first
@@ -104,11 +104,11 @@ def test_it_learns_and_touches_nothing_but_the_decoder(tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_the_question() -> None:
-    assert RECIPES["tiny"].decoder and recipe_of("tiny") == RECIPES["tiny"]
-    tokens = recipe_of("tiny", ("attention", "head"))
+    assert TRAIN_CONFIGS["tiny"].decoder and train_config_of("tiny") == TRAIN_CONFIGS["tiny"]
+    tokens = train_config_of("tiny", ("attention", "head"))
     assert tokens.targets == ("attention", "head") and not tokens.decoder and tokens.guessed_share == 0
-    assert recipe_of("amused-512", ("decoder",)).guessed_share > 0
-    assert recipe_of("amused-512", ("text",)) == replace(RECIPES["amused-512"], targets=("text",))
+    assert train_config_of("amused-512", ("decoder",)).guessed_share > 0
+    assert train_config_of("amused-512", ("text",)) == replace(TRAIN_CONFIGS["amused-512"], targets=("text",))
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_the_recipe_of_the_question() -> None:
 )
 def test_what_does_not_go_together(changes: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        StyleRecipe(**changes)
+        StyleTrainConfig(**changes)

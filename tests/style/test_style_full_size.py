@@ -18,9 +18,9 @@ from amused_lite.config import PRESETS
 from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.uvit import UViT
-from amused_lite.style.config import RECIPES
+from amused_lite.style.config import TRAIN_CONFIGS
 from amused_lite.style.train import StyleBatches
-from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.base_model import CropTokens
 from amused_lite.training.loss import masked_token_loss
 
 CONFIG = PRESETS["amused-512"]
@@ -53,7 +53,7 @@ def test_gradients_equal_the_published_script_s_at_full_size(tmp_path: Path) -> 
         nn.init.normal_(parameter, std=0.05, generator=generator)
     tokens = torch.randint(8192, (1, 1, 1024), generator=generator)
     micro = torch.tensor([[[512.0, 512, 0, 0, 6]]])
-    batch = StyleBatches(RECIPES["amused-512"], StyleTokens(tokens, micro, ("a",)), "gold", 512).batch(0)
+    batch = StyleBatches(TRAIN_CONFIGS["amused-512"], CropTokens(tokens, micro, ("a",)), "gold", 512).batch(0)
     states, pooled = torch.randn(1, 77, 768, generator=generator), torch.randn(1, 768, generator=generator)
 
     uvit = random_uvit()
@@ -96,7 +96,7 @@ from amused_lite.adapters.torch import AttachedAdapter, new_adapter
 from amused_lite.style.train import *
 from amused_lite.style.config import *
 from amused_lite.style.cost import *
-from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.base_model import CropTokens
 device, checkpointing, int8 = sys.argv[1], sys.argv[2] == "True", sys.argv[3] == "True"
 config = PRESETS["amused-512"]
 recipe = replace(RECIPES["amused-512"], int8_base=int8)
@@ -112,7 +112,7 @@ class Ids:
         import numpy as np
         return np.full((len(texts), 77), 49407, np.int32)
 tokens = torch.randint(8192, (2, 2, 1024))
-batches = StyleBatches(recipe, StyleTokens(tokens, torch.zeros(2, 2, 5), ("a", "b")), "gold", 512)
+batches = StyleBatches(recipe, CropTokens(tokens, torch.zeros(2, 2, 5), ("a", "b")), "gold", 512)
 record = AdapterRecord("x", recipe.rank, recipe.alpha, recipe.targets, "amused-512", "", "")
 attached = prepare(networks, record, recipe)
 step = StyleStep(networks, Ids(), batches.captions, recipe)

@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.style.feedback import StyleCandidate, best, draw_candidates, picked
-from amused_lite.style.monitor import Sample, StyleWatch, draw_samples, text_scores
+from amused_lite.style.monitor import Sample, StyleMonitor, draw_samples, text_scores
 from amused_lite.training.scenes import STYLE_LOOKS, draw, random_scene
 
 PROMPTS = ["a red star in a meadow", "a blue house at night", "a yellow car in the snow"]
 
 
 @pytest.fixture(scope="module")
-def amused() -> Amused:
-    return Amused.open("tiny", "onnx", threads=1, keep_loaded=True)
+def amused() -> AmusedPipeline:
+    return AmusedPipeline.open("tiny", "onnx", threads=1, keep_loaded=True)
 
 
 @pytest.fixture(scope="module")
-def samples(amused: Amused) -> list[Sample]:
+def samples(amused: AmusedPipeline) -> list[Sample]:
     return draw_samples(amused, PROMPTS)
 
 
-def test_a_picture_s_own_prompt_explains_it_best(amused: Amused, samples: list[Sample]) -> None:
+def test_a_picture_s_own_prompt_explains_it_best(amused: AmusedPipeline, samples: list[Sample]) -> None:
     own = text_scores(amused, samples)
     assert min(own) > 0
     swapped = [
@@ -37,12 +37,12 @@ def test_a_picture_s_own_prompt_explains_it_best(amused: Amused, samples: list[S
     assert text_scores(amused, samples[:1]) == [0.0]
 
 
-def watch(amused: Amused, folder: Path, **options: object) -> StyleWatch:
+def watch(amused: AmusedPipeline, folder: Path, **options: object) -> StyleMonitor:
     references = [STYLE_LOOKS["neon"](draw(random_scene(1, k), 256)) for k in range(3)]
-    return StyleWatch(lambda: amused, PROMPTS[:2], references, folder, **options)  # type: ignore[arg-type]
+    return StyleMonitor(lambda: amused, PROMPTS[:2], references, folder, **options)  # type: ignore[arg-type]
 
 
-def test_the_base_has_none_of_the_style_and_all_of_the_words(amused: Amused, tmp_path: Path) -> None:
+def test_the_base_has_none_of_the_style_and_all_of_the_words(amused: AmusedPipeline, tmp_path: Path) -> None:
     kept: list[int] = []
     watching = watch(amused, tmp_path, keep=kept.append)
     assert watching(100) == ""
@@ -52,7 +52,7 @@ def test_the_base_has_none_of_the_style_and_all_of_the_words(amused: Amused, tmp
     assert watching.strip(100).exists()
 
 
-def test_a_training_that_goes_on_knows_its_strips(amused: Amused, tmp_path: Path) -> None:
+def test_a_training_that_goes_on_knows_its_strips(amused: AmusedPipeline, tmp_path: Path) -> None:
     before = watch(amused, tmp_path)
     before.history = [(100, 0.9, 1.0), (200, 0.1, 1.0), (300, 0.2, 1.0)]
     before._remember()
@@ -60,12 +60,12 @@ def test_a_training_that_goes_on_knows_its_strips(amused: Amused, tmp_path: Path
     assert after.history == before.history and after.best == 100
     after(200)  # drawn again, since the last checkpoint was older
     assert [steps for steps, *_ in after.history] == [100, 200]
-    other = StyleWatch(lambda: amused, PROMPTS[:1], after.references, tmp_path)
+    other = StyleMonitor(lambda: amused, PROMPTS[:1], after.references, tmp_path)
     assert other.history == []  # scores of other pictures
 
 
 def test_candidates_are_drawn_once_and_for_one_question(
-    amused: Amused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    amused: AmusedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     references = [STYLE_LOOKS["negative"](draw(random_scene(1, 0), 256))]
     drawn: list[str] = []
@@ -99,7 +99,7 @@ STORIES: list[tuple[list[tuple[float, float]], str]] = [
 
 
 @pytest.mark.parametrize(("story", "reason"), STORIES)
-def test_when_it_ends(story: list[tuple[float, float]], reason: str, amused: Amused, tmp_path: Path) -> None:
+def test_when_it_ends(story: list[tuple[float, float]], reason: str, amused: AmusedPipeline, tmp_path: Path) -> None:
     watching = watch(amused, tmp_path, patience=3)
     watching.history = [(100 * (k + 1), *scores) for k, scores in enumerate(story)]
     assert watching._reason() == reason

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from amused_lite.style.score import Look, StyleScale, nearest_look, style_features
+from amused_lite.style.score import StyleScale, StyleStatistics, nearest_style, style_features
 from amused_lite.training import scenes
 from amused_lite.training.scenes import STYLE_LOOKS, UNSEEN_LOOKS, Scene
 
@@ -24,8 +24,8 @@ def pictures() -> dict[str, list[np.ndarray]]:
 
 
 def test_held_out_pictures_are_taken_for_their_own_look(pictures: dict[str, list[np.ndarray]]) -> None:
-    looks = [Look.of(name, some[:6]) for name, some in pictures.items()]
-    right = [nearest_look(picture, looks) == name for name, some in pictures.items() for picture in some[6:]]
+    looks = [StyleStatistics.of(name, some[:6]) for name, some in pictures.items()]
+    right = [nearest_style(picture, looks) == name for name, some in pictures.items() for picture in some[6:]]
     print(f"{sum(right)} of {len(right)} held-out pictures of {len(looks)} looks are taken for their own")
     assert np.mean(right) >= 0.85  # of twelve looks; seen: 64 of 72
 
@@ -33,9 +33,9 @@ def test_held_out_pictures_are_taken_for_their_own_look(pictures: dict[str, list
 def test_one_picture_is_enough_to_know_a_look(pictures: dict[str, list[np.ndarray]]) -> None:
     right = []
     for k in range(4):
-        looks = [Look.of(name, some[k : k + 1]) for name, some in pictures.items()]
+        looks = [StyleStatistics.of(name, some[k : k + 1]) for name, some in pictures.items()]
         right += [
-            nearest_look(p, looks) == name for name, some in pictures.items() if name != "plain" for p in some[6:]
+            nearest_style(p, looks) == name for name, some in pictures.items() if name != "plain" for p in some[6:]
         ]
     print(f"from one picture: {np.mean(right):.1%} of {len(right)}")
     assert np.mean(right) >= 0.7  # by chance one in twelve; seen: 74 %
@@ -43,7 +43,7 @@ def test_one_picture_is_enough_to_know_a_look(pictures: dict[str, list[np.ndarra
 
 @pytest.mark.parametrize("name", [name for name in LOOKS if name != "plain"])
 def test_the_scale_runs_from_plain_to_the_look(name: str, pictures: dict[str, list[np.ndarray]]) -> None:
-    look = Look.of(name, pictures[name][:6])
+    look = StyleStatistics.of(name, pictures[name][:6])
     scale = StyleScale.of(look, pictures["plain"][:6], pictures[name][6:9])
     plain = np.mean([scale.score(picture) for picture in pictures["plain"][6:]])
     real = np.mean([scale.score(picture) for picture in pictures[name][9:]])

@@ -23,10 +23,10 @@ from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.config import ModelConfig
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import load_networks
-from amused_lite.style.config import RECIPES
+from amused_lite.style.config import TRAIN_CONFIGS
 from amused_lite.style.cost import checkpointed, estimate
 from amused_lite.style.train import Batch, StyleBatches, StyleStep, prepare, train_style
-from amused_lite.training.base_model import StyleTokens
+from amused_lite.training.base_model import CropTokens
 from amused_lite.training.loop import TrainingRun
 
 
@@ -58,11 +58,11 @@ def test_every_picture_comes_up_equally_often(pictures: int, batch: int) -> None
 
 def test_each_of_the_pictures_contributes_gradient() -> None:
     """The published PyTorch StyleDrop used the first picture only, for three years."""
-    recipe = replace(RECIPE, batch=1)
-    step, attached, batches = training(recipe, pictures=5)
+    train_config = replace(RECIPE, batch=1)
+    step, attached, batches = training(train_config, pictures=5)
     for parameter in attached.parameters():
         nn.init.normal_(parameter, std=0.1)
-    changed = StyleBatches(recipe, data(5, seed=1), "gold", 64)
+    changed = StyleBatches(train_config, data(5, seed=1), "gold", 64)
     seen = set()
     for number in range(5):
         (picture,) = batches.pictures(number)
@@ -76,9 +76,9 @@ def test_each_of_the_pictures_contributes_gradient() -> None:
 def test_crops_prior_pictures_and_dropped_prompts_reach_the_batch() -> None:
     told = StyleBatches(replace(RECIPE, tell_crop=True), data(), "gold", 64).batch(0)
     assert all(any(torch.equal(row, micro) for micro in data().micro.flatten(0, 1)) for row in told.micro)
-    prior = StyleTokens(torch.full((2, 1, 64), 7), torch.zeros(2, 1, 5), ("a cup", "a star"))
-    recipe = replace(RECIPE, batch=400, prior_share=0.25, prompt_dropout=0.1)
-    batches = StyleBatches(recipe, data(), "gold", 64, prior)
+    prior = CropTokens(torch.full((2, 1, 64), 7), torch.zeros(2, 1, 5), ("a cup", "a star"))
+    train_config = replace(RECIPE, batch=400, prior_share=0.25, prompt_dropout=0.1)
+    batches = StyleBatches(train_config, data(), "gold", 64, prior)
     batch = batches.batch(0)
     own = (batch.tokens == 7).all(1)
     assert own.float().mean().item() == pytest.approx(0.25, abs=0.11)  # five standard errors of 400 draws
@@ -119,16 +119,16 @@ def test_gradients_equal_the_published_script_s(tmp_path: Path) -> None:
     uvit: Any = published.make_uvit()
     weights = PublishedWeights(published.save(tmp_path, uvit))
     config, networks = weights.config, load_networks(weights)
-    recipe = replace(RECIPE, targets=("attention", "block_attention"), alpha=5.0, tell_crop=True)
-    attached = prepare(networks, record(recipe), recipe)
+    train_config = replace(RECIPE, targets=("attention", "block_attention"), alpha=5.0, tell_crop=True)
+    attached = prepare(networks, record(train_config), train_config)
     generator = torch.Generator().manual_seed(0)
     for parameter in attached.parameters():
         nn.init.normal_(parameter, std=0.2, generator=generator)
     tokens = torch.randint(64, (2, 3, 64), generator=generator)
     batches = StyleBatches(
-        recipe, StyleTokens(tokens, 100 * torch.rand(2, 3, 5), ("a boat", "a cup")), "gold", config.image_size
+        train_config, CropTokens(tokens, 100 * torch.rand(2, 3, 5), ("a boat", "a cup")), "gold", config.image_size
     )
-    step = StyleStep(networks, CharacterTokenizer(11), batches.captions, recipe)  # type: ignore[arg-type]
+    step = StyleStep(networks, CharacterTokenizer(11), batches.captions, train_config)  # type: ignore[arg-type]
     batch = batches.batch(0)
     ours = gradients(step, attached, batch)
 
@@ -160,9 +160,9 @@ class CharacterTokenizer:
 
 
 def test_it_learns_and_leaves_the_base_alone(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, steps=60, learning_rate=2e-2, targets=("attention", "feedforward", "head", "text"))
-    step, attached, _ = training(recipe)
-    batches = StyleBatches(recipe, data(codes=3), "gold", 64)
+    train_config = replace(RECIPE, steps=60, learning_rate=2e-2, targets=("attention", "feedforward", "head", "text"))
+    step, attached, _ = training(train_config)
+    batches = StyleBatches(train_config, data(codes=3), "gold", 64)
     before = {name: value.clone() for name, value in step.networks.state_dict().items()}
 
     def loss() -> float:
@@ -181,13 +181,13 @@ def test_it_learns_and_leaves_the_base_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
 def test_stopped_and_resumed_is_the_same(optimizer: str, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    recipe = replace(RECIPE, optimizer=optimizer, rank=128, targets=("feedforward",), learning_rate=1e-2)
-    straight, reason = run_all(recipe, tmp_path / "straight")
+    train_config = replace(RECIPE, optimizer=optimizer, rank=128, targets=("feedforward",), learning_rate=1e-2)
+    straight, reason = run_all(train_config, tmp_path / "straight")
     assert reason == "all 12 steps are done"
-    first, reason = run_all(replace(recipe, steps=5), tmp_path / "parts")
-    second, reason = run_all(recipe, tmp_path / "parts")
+    first, reason = run_all(replace(train_config, steps=5), tmp_path / "parts")
+    second, reason = run_all(train_config, tmp_path / "parts")
     assert reason == "all 12 steps are done"
-    assert run_all(recipe, tmp_path / "parts")[1] == reason  # nothing left to do
+    assert run_all(train_config, tmp_path / "parts")[1] == reason  # nothing left to do
     for a, b, c in zip(straight.parameters(), second.parameters(), first.parameters(), strict=True):
         assert torch.equal(a, b) and not torch.equal(a, c)
 
@@ -272,8 +272,8 @@ def test_an_eight_bit_base_gives_nearly_the_same_gradients() -> None:
     pytest.importorskip("bitsandbytes")
     grads = []
     for int8 in (False, True):
-        recipe = replace(RECIPE, int8_base=int8)
-        step, attached, batches = training(recipe)
+        train_config = replace(RECIPE, int8_base=int8)
+        step, attached, batches = training(train_config)
         for index, parameter in enumerate(attached.parameters()):
             nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(index))
         grads.append(torch.cat([gradient.flatten() for gradient in gradients(step, attached, batches.batch(0))]))
@@ -294,5 +294,5 @@ def test_the_estimate_measures_and_changes_nothing() -> None:
 
 def test_published_recipes_keep_the_published_scale() -> None:
     """The README's rates belong to alpha / rank of 32 / 16 and 1 / 16."""
-    assert RECIPES["amused-256"].alpha / RECIPES["amused-256"].rank == 2
-    assert RECIPES["amused-512"].alpha / RECIPES["amused-512"].rank == 1 / 16
+    assert TRAIN_CONFIGS["amused-256"].alpha / TRAIN_CONFIGS["amused-256"].rank == 2
+    assert TRAIN_CONFIGS["amused-512"].alpha / TRAIN_CONFIGS["amused-512"].rank == 1 / 16

@@ -21,38 +21,38 @@ from amused_lite.config import PRESETS, ModelConfig, VQGANConfig
 from amused_lite.export.bundle import export_bundle
 from amused_lite.export.options import ExportOptions
 from amused_lite.models.checkpoint_config import published_configs
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.reading import convert
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.training import distill as module
-from amused_lite.training.base_model import Base, own_pictures
-from amused_lite.training.distill import DraftRecipe, DraftWeights, fidelity, teach, untaught
-from amused_lite.training.quadrants import Paired
+from amused_lite.training.base_model import BaseModel, generated_examples
+from amused_lite.training.distill import DistillConfig, DistilledWeights, distill, fidelity, new_decoder
+from amused_lite.training.quadrants import TokensAndPixels
 
-RECIPE = DraftRecipe(widths=(8, 12), pictures=16, steps=80, batch=4, ema_decay=0.9, learning_rate=4e-3)
+RECIPE = DistillConfig(widths=(8, 12), pictures=16, steps=80, batch=4, ema_decay=0.9, learning_rate=4e-3)
 
 
 @pytest.fixture
-def base() -> Base:
+def base() -> BaseModel:
     info = ModelInfo("small", "0" * 64)
-    return Base(model(), tokenizer(), info, "1" * 64)
+    return BaseModel(model(), tokenizer(), info, "1" * 64)
 
 
-def painted(base: Base, count: int = 16) -> Paired:
+def painted(base: BaseModel, count: int = 16) -> TokensAndPixels:
     """Random grids of large even patches, as the model's own decoder paints them."""
     rng = np.random.default_rng(0)
     grid = CONFIG.uvit.grid
     coarse = rng.integers(CONFIG.vqgan.codebook_size, size=(count, 2, 2))
     tokens = torch.from_numpy(coarse.repeat(grid // 2, 1).repeat(grid // 2, 2)).flatten(1)
     amused = base.amused()
-    return Paired(tokens, [np.array(amused.decode(row.int().numpy())) for row in tokens])
+    return TokensAndPixels(tokens, [np.array(amused.decode(row.int().numpy())) for row in tokens])
 
 
-def test_it_comes_near_the_models_own_decoder(base: Base, tmp_path: Path) -> None:
+def test_it_comes_near_the_models_own_decoder(base: BaseModel, tmp_path: Path) -> None:
     shown = painted(base)
-    before = fidelity(untaught(base.networks.vqgan, RECIPE.widths), shown, RECIPE)
-    draft = teach(base, shown, RECIPE, tmp_path)
+    before = fidelity(new_decoder(base.networks.vqgan, RECIPE.widths), shown, RECIPE)
+    draft = distill(base, shown, RECIPE, tmp_path)
     assert draft is not None
     assert fidelity(draft, shown, RECIPE) > before + 6  # dB: half the error and more
     own = base.networks.vqgan
@@ -62,10 +62,10 @@ def test_it_comes_near_the_models_own_decoder(base: Base, tmp_path: Path) -> Non
 
 
 def test_a_stopped_teaching_goes_on_to_the_same_end(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown, recipe = painted(base), replace(RECIPE, steps=12)
-    whole = teach(base, shown, recipe, tmp_path / "whole")
+    shown, train_config = painted(base), replace(RECIPE, steps=12)
+    whole = distill(base, shown, train_config, tmp_path / "whole")
     loss, steps = module._loss, []
 
     def interrupted(*values: object) -> torch.Tensor:
@@ -75,16 +75,16 @@ def test_a_stopped_teaching_goes_on_to_the_same_end(
         return loss(*values)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "_loss", interrupted)
-    assert teach(base, shown, recipe, tmp_path / "parts") is None
-    resumed = teach(base, shown, recipe, tmp_path / "parts")
+    assert distill(base, shown, train_config, tmp_path / "parts") is None
+    resumed = distill(base, shown, train_config, tmp_path / "parts")
     assert whole is not None and resumed is not None and steps == list(range(12))
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    other = replace(recipe, widths=(8,), steps=1)  # another training beside it, in the same folder
-    assert teach(base, shown, other, tmp_path / "parts") is not None
+    other = replace(train_config, widths=(8,), steps=1)  # another training beside it, in the same folder
+    assert distill(base, shown, other, tmp_path / "parts") is not None
 
 
-def test_own_pictures_go_on_where_they_were_stopped(base: Base, tmp_path: Path) -> None:
+def test_own_pictures_go_on_where_they_were_stopped(base: BaseModel, tmp_path: Path) -> None:
     prompts, cache, totals = ["a red star", "a blue boat", "two cups"], tmp_path / "parts.safetensors", []
 
     def stopping(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
@@ -94,15 +94,15 @@ def test_own_pictures_go_on_where_they_were_stopped(base: Base, tmp_path: Path) 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        own_pictures(base, prompts, cache, stopping)
-    resumed = own_pictures(base, prompts, cache, stopping)
+        generated_examples(base, prompts, cache, stopping)
+    resumed = generated_examples(base, prompts, cache, stopping)
     assert totals == [3, 1]
-    assert torch.equal(resumed.tokens, own_pictures(base, prompts, tmp_path / "whole.safetensors").tokens)
-    assert len(own_pictures(base, prompts[:1], cache).tokens) == 1  # other prompts begin anew
+    assert torch.equal(resumed.tokens, generated_examples(base, prompts, tmp_path / "whole.safetensors").tokens)
+    assert len(generated_examples(base, prompts[:1], cache).tokens) == 1  # other prompts begin anew
 
 
-def test_a_draft_is_another_decoder_of_the_same_model(base: Base) -> None:
-    drafted = DraftWeights(base.networks, untaught(base.networks.vqgan, (8, 12)))
+def test_a_draft_is_another_decoder_of_the_same_model(base: BaseModel) -> None:
+    drafted = DistilledWeights(base.networks, new_decoder(base.networks.vqgan, (8, 12)))
     assert convert(asdict(drafted.config), ModelConfig, "config", "") == drafted.config != CONFIG
     assert drafted.part("uvit.token_side") is base.networks.part("uvit.token_side")
     tiny = replace(PRESETS["tiny"], vqgan=replace(PRESETS["tiny"].vqgan, draft=(32, 64)))
@@ -113,7 +113,7 @@ def test_a_draft_is_another_decoder_of_the_same_model(base: Base) -> None:
     with pytest.raises(ValueError, match="has a draft decoder, which diffusers' aMUSEd does not have"):
         published_configs(full)
     with pytest.raises(ValueError, match="is a draft already"):
-        untaught(untaught(base.networks.vqgan, (8,)), (8,))
+        new_decoder(new_decoder(base.networks.vqgan, (8,)), (8,))
 
 
 @pytest.mark.parametrize("widths", [(32,), (16, 32), (8, 8, 8, 8, 8)])
@@ -137,7 +137,7 @@ def test_from_a_bundle_to_a_drafting_bundle(tmp_path: Path, capsys: pytest.Captu
     said = bundle.manifest.options["draft"]
     assert said["widths"] == [8, 12] and said["steps"] == 3 and said["pictures"] == 16 and said["psnr"] > 0
     assert bundle.manifest.name.endswith("(draft decoder)")
-    models = [Amused.open(folder, threads=1) for folder in (source, out)]
+    models = [AmusedPipeline.open(folder, threads=1) for folder in (source, out)]
     tokens = [list(amused.steps("a red star", "", 0, GenerateOptions(seed=1)))[-1].tokens for amused in models]
     assert np.array_equal(*tokens)
     full, draft = (np.array(amused.decode(tokens[0][0])) for amused in models)

@@ -16,10 +16,10 @@ from amused_lite.runtimes.open import find_model
 from amused_lite.training import presets, scenes
 from amused_lite.training.build import Build
 from amused_lite.training.loop import TrainingRun
-from amused_lite.training.ranker import RankerRecipe, locked_text_loss, ranker_batch, train_ranker, wear
+from amused_lite.training.ranker import RankerTrainConfig, locked_text_loss, ranker_batch, train_ranker, wear
 from amused_lite.training.scenes.world import Scenes
 
-RECIPE, WORLD = RankerRecipe(steps=4, batch=3), Scenes()
+RECIPE, WORLD = RankerTrainConfig(steps=4, batch=3), Scenes()
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_training_goes_on_from_a_bundle(tmp_path: Path) -> None:
     from amused_lite.training import presets
 
     plan = presets.small(presets.scenes(tmp_path))
-    part = replace(plan.parts[""], recipe=replace(plan.parts[""].recipe, steps=1))
+    part = replace(plan.parts[""], train_config=replace(plan.parts[""].train_config, steps=1))
     plan = replace(plan, source=open_bundle(find_model("tiny")), parts={"": part})
     plan.check_source()
     for stage in plan.stages[:-1]:

@@ -42,8 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         build = whole(build)
         parts = {}
         for name, part in build.parts.items():
-            recipe = replace(part.recipe, steps=2)
-            parts[name] = replace(part, recipe=recipe, pictures=16, first_pictures=16)
+            train_config = replace(part.train_config, steps=2)
+            parts[name] = replace(part, train_config=train_config, pictures=16, first_pictures=16)
         vqgan = replace(build.vqgan, steps=3, whole_steps=1, plain_steps=1)
         decoder, ranker = replace(build.decoder, steps=1), replace(build.ranker, steps=1)
         return replace(build, config=CONFIG, parts=parts, captions=2000, vqgan=vqgan, decoder=decoder, ranker=ranker)

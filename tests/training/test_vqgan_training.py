@@ -12,7 +12,7 @@ from amused_lite.models.vqgan import VQGAN
 from amused_lite.training import scenes
 from amused_lite.training.scenes.world import Scenes
 from amused_lite.training.tokens import SHARD, TokenPool, encode_pictures, shard_path
-from amused_lite.training.vqgan import Codebook, VQGANRecipe, crops, initialize
+from amused_lite.training.vqgan import Codebook, VQGANTrainConfig, crops, initialize
 from amused_lite.training.world import codebook_picture
 
 SMALL = VQGANConfig(
@@ -56,11 +56,11 @@ def test_start_keeps_scales_and_is_linear() -> None:
 
 
 def test_crops_are_the_same_for_the_same_step_only() -> None:
-    recipe = VQGANRecipe(batch=6, steps=10, whole_steps=2)
+    train_config = VQGANTrainConfig(batch=6, steps=10, whole_steps=2)
     draw = partial(codebook_picture, Scenes())
-    assert crops(recipe, 3, draw).equal(crops(recipe, 3, draw))
-    assert not crops(recipe, 3, draw).equal(crops(recipe, 4, draw))
-    assert crops(recipe, 9, draw).shape[-1] == 512
+    assert crops(train_config, 3, draw).equal(crops(train_config, 3, draw))
+    assert not crops(train_config, 3, draw).equal(crops(train_config, 4, draw))
+    assert crops(train_config, 9, draw).shape[-1] == 512
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ class HalfGroupNorm(nn.Module):
 
 
 def _quieten(part: Encoder | Decoder) -> None:
-    """Let the inner grids be `QUIET` times what they were; only norms read them, and norms do not mind.
+    """Scale the inner grids by `QUIET`; only norms read them, and norms are invariant to scale.
 
     The published decoder is known to leave float16 (its configuration says `force_upcast`), and this gives it room.
     """
@@ -92,7 +92,7 @@ def _quieten(part: Encoder | Decoder) -> None:
 
     scale(part.stem, QUIET)
     for conv in part.ups if isinstance(part, Decoder) else part.downs:
-        scale(conv, 1)  # these read a grid that is quiet already
+        scale(conv, 1)  # these read a grid that is scaled already
     for block in part.modules():
         if isinstance(block, ConvResBlock):
             scale(block.conv1, QUIET)

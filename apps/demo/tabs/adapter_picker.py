@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..app_state import Desk
+from ..app_state import AppState
 
 MOST = 4  # at once
 
@@ -12,9 +12,9 @@ MOST = 4  # at once
 class AdapterPicker:
     """A list of the styles there are, and a slider for each that is chosen."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        names = list(desk.engine.shelf.adapters)
+    def __init__(self, app_state: AppState) -> None:
+        self._desk = app_state
+        names = list(app_state.engine.model_cache.adapters)
         self.names = gr.Dropdown(
             names, value=[], multiselect=True, max_choices=MOST, label="Own styles", info="Trained in the tab Styles"
         )
@@ -35,7 +35,7 @@ class AdapterPicker:
 
     def offered(self, chosen: list[str] | None = None) -> Any:
         """An update of the list, after a training."""
-        known = list(self._desk.engine.shelf.adapters)
+        known = list(self._desk.engine.model_cache.adapters)
         return gr.Dropdown(known, value=[name for name in chosen or [] if name in known])
 
     def _sliders(self, names: list[str] | None) -> list[Any]:

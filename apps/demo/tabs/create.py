@@ -12,8 +12,8 @@ from amused_lite.runtimes.open import BUNDLED
 from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job
 from ...engine.request import Request
-from .. import app_state, job_view
-from ..app_state import Desk
+from .. import job_view
+from ..app_state import AppState, installed_runtimes, missing_runtimes, page_url, presets
 from .adapter_picker import AdapterPicker
 
 DRAFT_STEPS = 4
@@ -42,9 +42,9 @@ element.addEventListener('click', (event) => {
 class CreateTab:
     """Its components; other tabs connect theirs to `chosen`."""
 
-    def __init__(self, desk: Desk, private: gr.Checkbox) -> None:
+    def __init__(self, app_state: AppState, private: gr.Checkbox) -> None:
         """`private` is ticked where nothing may be written."""
-        self.desk, self._private = desk, private
+        self.app_state, self._private = app_state, private
         self.job = gr.State("")  # id of the job on the stage
         self.chosen = gr.State("")  # key of the picked picture
         with gr.Row(elem_id="ask"):
@@ -72,16 +72,16 @@ class CreateTab:
             self.strong = gr.Button("Vary strongly", elem_id="strong")
             self.reroll = gr.Button("Redo weak spots", elem_id="reroll")
             self.edit = gr.Button("Edit", elem_id="to-edit")
-            self.look = gr.Button("Look inside", elem_id="to-look")
+            self.to_trace = gr.Button("Look inside", elem_id="to-look")
         self.save = gr.HTML("", elem_id="save")
         self._connect()
 
     def _build_options(self) -> None:
-        models = list(self.desk.engine.shelf.models)
+        models = list(self.app_state.engine.model_cache.models)
         with gr.Accordion("Options", open=False, elem_id="options"):
             with gr.Row():
                 self.count = gr.Radio([("One picture", 1), ("Four to pick from", 4)], value=4, label="How many")
-                names = [_NO_PRESET, *app_state.presets(models[0])]
+                names = [_NO_PRESET, *presets(models[0])]
                 self.preset = gr.Radio(names, value=_NO_PRESET, label="Drawing style")
             self.negative = gr.Textbox(
                 label="Keep away from", placeholder="what the picture should not show", max_lines=3
@@ -104,27 +104,27 @@ class CreateTab:
                 )
             with gr.Row():
                 self.model = gr.Dropdown(models, value=models[0], label="Model")
-                runtimes = app_state.installed_runtimes()
-                missing = app_state.missing_runtimes()
+                runtimes = installed_runtimes()
+                missing = missing_runtimes()
                 self.runtime = gr.Dropdown(
                     runtimes, value="auto", label="Engine", info=missing or "All engines are installed"
                 )
-            self.adapters = AdapterPicker(self.desk)
+            self.adapters = AdapterPicker(self.app_state)
             self.surprise = gr.Button("Surprise me with a prompt", elem_id="surprise")
 
     # What a person does
 
     def _connect(self) -> None:
-        wishes = [self.prompt, self.preset, self.negative, self.count, self.steps, self.guidance, self.seed, self.lock]
+        inputs = [self.prompt, self.preset, self.negative, self.count, self.steps, self.guidance, self.seed, self.lock]
         how = [self._private, self.model, self.runtime, *self.adapters.inputs]
-        wishes += [self.drafts, *how]
+        inputs += [self.drafts, *how]
         outputs = [self.stage, self.said, self.job, self.chosen, self.go, self.stop, self.cancel, self.next]
         outputs += [self.finish, self.seed, self.save]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        gr.on([self.go.click, self.prompt.submit], self._create, wishes, outputs, concurrency_limit=8, **quiet)
+        gr.on([self.go.click, self.prompt.submit], self._create, inputs, outputs, concurrency_limit=8, **quiet)
         at_once = {**quiet, "queue": False}
-        self.cancel.click(lambda id: self._end(id, self.desk.engine.cancel), self.job, None, **at_once)
-        self.stop.click(lambda id: self._end(id, self.desk.engine.stop), self.job, None, **at_once)
+        self.cancel.click(lambda id: self._end(id, self.app_state.engine.cancel), self.job, None, **at_once)
+        self.stop.click(lambda id: self._end(id, self.app_state.engine.stop), self.job, None, **at_once)
         self.stage.click(self._pick, self.job, [self.chosen, self.save], **at_once)
         for button, operation, settings in (
             (self.subtle, "vary", {"strength": SUBTLE}),
@@ -154,8 +154,8 @@ class CreateTab:
         if guidance:
             options["guidance_scale"] = float(guidance)
         words, means = (prompt or "").strip(), self._how(*how)
-        phrase = app_state.presets(means["model"]).get(preset, "")
-        wish = {
+        phrase = presets(means["model"]).get(preset, "")
+        fields = {
             "prompt": words + phrase if words and phrase.strip(", ") not in words else words,
             "negative_prompt": negative or "",
             "seed": int(seed) if lock and seed is not None else None,
@@ -163,7 +163,7 @@ class CreateTab:
             "options": options,
             **means,
         }
-        yield from self._draw(wish, drafts)
+        yield from self._draw(fields, drafts)
 
     def _how(self, private: bool, model: str, runtime: str, *adapters: Any) -> dict[str, Any]:
         """What every request of this tab says."""
@@ -176,7 +176,7 @@ class CreateTab:
                 {
                     "operation": operation,
                     "settings": settings,
-                    "source": lambda: self.desk.source(chosen),
+                    "source": lambda: self.app_state.source(chosen),
                     "count": int(count),
                     **self._how(*how),
                 }
@@ -185,10 +185,10 @@ class CreateTab:
         return draw
 
     def _finish(self, chosen: str, steps: int, *how: Any) -> Iterator[list[Any]]:
-        """The draft made better: the same seed and number, then the least sure tokens again."""
+        """Finish a draft: the same seed and image index, then its least likely tokens drawn again."""
 
-        def wish() -> dict[str, Any]:
-            recipe = self.desk.result(chosen).picture.recipe
+        def fields() -> dict[str, Any]:
+            recipe = self.app_state.result(chosen).picture.recipe
             options: dict[str, Any] = {"steps": recipe.steps, "refine": max(2, int(steps) - recipe.steps)}
             if recipe.guidance_scale is not None:
                 options["guidance_scale"] = recipe.guidance_scale
@@ -196,28 +196,28 @@ class CreateTab:
                 "prompt": recipe.prompt,
                 "negative_prompt": recipe.negative_prompt,
                 "seed": recipe.seed,
-                "picture": recipe.picture,
+                "image_index": recipe.picture,
                 "options": options,
                 **self._how(*how),
             }
 
-        yield from self._draw(wish)
+        yield from self._draw(fields)
 
-    def _draw(self, wish: Any, drafts: bool = False) -> Iterator[list[Any]]:
+    def _draw(self, fields: Any, drafts: bool = False) -> Iterator[list[Any]]:
         """Run one job on the stage."""
         skip = gr.skip()
         try:
-            made: Any = wish() if callable(wish) else wish
+            made: Any = fields() if callable(fields) else fields
             values: dict[str, Any] = dict(made)
             if callable(values.get("source")):
                 values["source"] = values["source"]()
-            job = self.desk.engine.submit(Request(**values), "page")
+            job = self.app_state.engine.submit(Request(**values), "page")
         except (ValueError, QueueFullError, ClosingError) as error:
             text = f"{str(error)[:1].upper()}{str(error)[1:]}"
             yield [job_view.message(text), text, *[skip] * 9]
             return
         first = True
-        for html, _ in job_view.follow(self.desk, job):
+        for html, _ in job_view.follow(self.app_state, job):
             if job.over:
                 break
             start = [job.id, "", gr.Button(visible=False), gr.Button(visible=True), gr.Button(visible=True)]
@@ -237,7 +237,7 @@ class CreateTab:
         keys = job_view.keys_of(job)
         failed = job_view.failure(job)
         kind = "calm" if job.state == "cancelled" else "error"
-        html = job_view.message(failed, kind) if failed else job_view.show_job(self.desk, job, job.progress())
+        html = job_view.message(failed, kind) if failed else job_view.show_job(self.app_state, job, job.progress())
         said = failed or f"Done: {len(keys)} picture{'s' if len(keys) != 1 else ''}"
         chosen = keys[0] if keys else ""
         return [
@@ -251,7 +251,7 @@ class CreateTab:
             gr.Row(visible=bool(keys)),
             gr.Button(visible=drafts and bool(keys)),
             job.request.seed,
-            save_link(self.desk, chosen),
+            save_link(self.app_state, chosen),
         ]
 
     @property
@@ -279,8 +279,8 @@ class CreateTab:
             return [*[skip] * len(self.restored), skip]
         recipe = Recipe.from_json(text)
         names = [style.partition(":")[0] for style in recipe.adapters]
-        known = [name for name in names if name in self.desk.engine.shelf.adapters]
-        model = recipe.model if recipe.model in self.desk.engine.shelf.models else skip
+        known = [name for name in names if name in self.app_state.engine.model_cache.adapters]
+        model = recipe.model if recipe.model in self.app_state.engine.model_cache.models else skip
         notes = []
         if recipe.edit is not None:
             notes.append(
@@ -309,16 +309,16 @@ class CreateTab:
 
     def _pick(self, id: str, event: gr.EventData) -> tuple[str, str]:
         key = f"{id}/{int(event._data['index'])}"
-        return key, save_link(self.desk, key)
+        return key, save_link(self.app_state, key)
 
     def _end(self, id: str, how: Any) -> None:
         try:
-            how(self.desk.engine.job(id))
+            how(self.app_state.engine.job(id))
         except KeyError:
             pass
 
     def _presets(self, model: str) -> Any:
-        return gr.Radio([_NO_PRESET, *app_state.presets(model)], value=_NO_PRESET)
+        return gr.Radio([_NO_PRESET, *presets(model)], value=_NO_PRESET)
 
     def _surprise(self, model: str) -> str:
         if model != BUNDLED:
@@ -329,16 +329,14 @@ class CreateTab:
         return f"{thing} {random.choice(_PLACES)}".replace("a orange", "an orange")
 
 
-def save_link(desk: Desk, key: str) -> str:
+def save_link(app_state: AppState, key: str) -> str:
     """A link that saves the picked picture with its recipe, and where it was kept already."""
     if not key:
         return ""
     try:
-        result = desk.result(key)
+        result = app_state.result(key)
     except ValueError:
         return ""
     name = f"amused-{result.picture.recipe.seed}-{result.picture.recipe.picture}.png"
     kept = f"Kept as {result.saved.name}." if result.saved is not None else "Not kept on the disk."
-    return (
-        f'<p class="foot"><a href="{app_state.page_url(key)}" download="{name}">Save the picture</a> &nbsp; {kept}</p>'
-    )
+    return f'<p class="foot"><a href="{page_url(key)}" download="{name}">Save the picture</a> &nbsp; {kept}</p>'

@@ -9,14 +9,14 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from amused_lite.files.images import Source, open_picture
+from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.files.png import encode_png
 
 from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job
 from ...engine.request import Request
 from .. import job_view
-from ..app_state import Desk
+from ..app_state import AppState
 
 _MOST = 24  # versions that undo goes back through
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
@@ -37,7 +37,7 @@ _VERBS = {
 class Version:
     """One state of the picture: its tokens and recipe where this program made it, and its pixels, which edits keep."""
 
-    source: Source
+    source: SourceImage
     key: str = ""  # of the job that made it
 
     @property
@@ -47,7 +47,7 @@ class Version:
 
 @dataclass(eq=False)
 class Versions:
-    """What undo and redo walk along."""
+    """The list of versions for undo and redo, and the current one."""
 
     items: list[Version] = field(default_factory=list)
     at: int = -1
@@ -68,7 +68,7 @@ class Versions:
         return Versions(self.items, min(max(self.at + by, 0), len(self.items) - 1))
 
     def story(self) -> str:
-        """Where one stands, in words."""
+        """The current position in the list, as text."""
         if self.now is None:
             return ""
         parts = [f"Version {self.at + 1} of {len(self.items)}"]
@@ -86,9 +86,9 @@ class Versions:
 class EditTab:
     """Its components; `open` is for the buttons of other tabs, with `opened` as its outputs."""
 
-    def __init__(self, desk: Desk, private: gr.Checkbox) -> None:
+    def __init__(self, app_state: AppState, private: gr.Checkbox) -> None:
         """`private` is ticked where nothing may be written."""
-        self.desk, self._private = desk, private
+        self.app_state, self._private = app_state, private
         self.versions = gr.State(Versions())
         self.job = gr.State("")
         with gr.Row():
@@ -166,23 +166,23 @@ class EditTab:
         outputs = [*self.opened, self.job, self.said, self.apply, self.working]
         gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **raw)
         at_once = {**quiet, "queue": False}
-        self.cancel.click(lambda id: self._end(id, self.desk.engine.cancel), self.job, None, **at_once)
-        self.stop.click(lambda id: self._end(id, self.desk.engine.stop), self.job, None, **at_once)
+        self.cancel.click(lambda id: self._end(id, self.app_state.engine.cancel), self.job, None, **at_once)
+        self.stop.click(lambda id: self._end(id, self.app_state.engine.stop), self.job, None, **at_once)
 
     def open(self, key: str) -> list[Any]:
         """Begin with a picture of another tab: outputs are `opened` and the prompt."""
         try:
-            return self._begin(self.desk.source(key), key)
+            return self._begin(self.app_state.source(key), key)
         except ValueError as error:
             return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
 
-    def _begin(self, source: Source, key: str = "") -> list[Any]:
+    def _begin(self, source: SourceImage, key: str = "") -> list[Any]:
         prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
         return [*self._show(Versions().add(Version(source, key))), prompt]
 
     def _upload(self, file: dict[str, Any] | None) -> list[Any]:
         try:
-            return self._begin(open_picture(BytesIO(self.desk.uploaded(file))))
+            return self._begin(open_picture(BytesIO(self.app_state.uploaded(file))))
         except ValueError as error:
             return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
 
@@ -192,7 +192,7 @@ class EditTab:
         image = None if now is None else now.source.image
         value: Any = None
         if image is not None:
-            key = self.desk.uploads.keep(bytes(encode_png(image, None)), "image/png")
+            key = self.app_state.uploads.keep(bytes(encode_png(image, None)), "image/png")
             value = {"background": key, "layers": [], "composite": key}
         return [
             versions,
@@ -216,13 +216,13 @@ class EditTab:
         """`chosen`: what `_request` takes besides."""
         skip = gr.skip()
         try:
-            job = self.desk.engine.submit(self._request(versions, *chosen), "page")
+            job = self.app_state.engine.submit(self._request(versions, *chosen), "page")
         except (ValueError, QueueFullError, ClosingError) as error:
             text = f"{str(error)[:1].upper()}{str(error)[1:]}"
             yield [*[skip] * 5, job_view.message(text), skip, text, skip, skip]
             return
         first = True
-        for html, _ in job_view.follow(self.desk, job):
+        for html, _ in job_view.follow(self.app_state, job):
             if job.over:
                 break
             start = [job.id, "Drawing", gr.Button(interactive=False), gr.Row(visible=True)] if first else [skip] * 4
@@ -235,7 +235,7 @@ class EditTab:
             yield [*[skip] * 5, job_view.message(failed, kind), *after]
             return
         picture = job.results[0].picture
-        versions = versions.add(Version(Source(picture.image, picture.recipe), f"{job.id}/0"))
+        versions = versions.add(Version(SourceImage(picture.image, picture.recipe), f"{job.id}/0"))
         yield [*self._show(versions, _save(job)), *after]
 
     def _request(
@@ -277,12 +277,12 @@ class EditTab:
         files = (value or {}).get("layers") or []
         if len(files) > _MOST_LAYERS:
             raise ValueError(f"at most {_MOST_LAYERS} layers are taken, got {len(files)}; paint on one")
-        layers = [open_picture(BytesIO(self.desk.uploaded(file))) for file in files]
+        layers = [open_picture(BytesIO(self.app_state.uploaded(file))) for file in files]
         return [layer.alpha or Image.new("L", layer.image.size, 255) for layer in layers]
 
     def _end(self, id: str, how: Any) -> None:
         try:
-            how(self.desk.engine.job(id))
+            how(self.app_state.engine.job(id))
         except KeyError:
             pass
 

@@ -11,8 +11,8 @@ from amused_lite.files.images import open_picture
 from amused_lite.files.png import Recipe
 
 from ...engine.history import HistoryEntry
-from .. import app_state, job_view
-from ..app_state import Desk
+from .. import job_view
+from ..app_state import AppState, history_key, page_url
 
 _PAGE = 24
 _OFF = "There is none: this session was started with --no-history, and writes nothing."
@@ -30,8 +30,8 @@ element.addEventListener('click', (event) => {
 class HistoryTab:
     """Its components; `restored` holds a recipe in a form that the first tab takes."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, app_state: AppState) -> None:
+        self.app_state = app_state
         self.name = gr.State("")  # of the chosen picture
         self.recipe = gr.State(None)  # JSON of the chosen or dropped picture's recipe
         with gr.Row():
@@ -56,7 +56,7 @@ class HistoryTab:
                     self.restore = gr.Button("Restore all settings", variant="primary", elem_id="restore")
                     self.edit = gr.Button("Edit", elem_id="history-edit")
                     self.delete = gr.Button("Delete", elem_id="delete")
-                with gr.Row(visible=False, elem_classes="row-tight") as self.sure:
+                with gr.Row(visible=False, elem_classes="row-tight") as self.confirm:
                     self.yes = gr.Button("Yes, delete it", variant="stop", elem_id="delete-yes")
                     self.no = gr.Button("Keep it", elem_id="delete-no")
         self._connect()
@@ -64,7 +64,7 @@ class HistoryTab:
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         gallery = [self.gallery, self.more]
-        detail = [self.big, self.actions, self.sure, self.name, self.recipe]
+        detail = [self.big, self.actions, self.confirm, self.name, self.recipe]
         self.search.change(
             lambda words: [_PAGE, *self.show(words)],
             self.search,
@@ -82,14 +82,16 @@ class HistoryTab:
         # gradio would look for the file on the disk
         self.drop.upload(self._dropped, self.drop, detail, preprocess=False, **quiet)
         self.delete.click(
-            lambda: [gr.Row(visible=False), gr.Row(visible=True)], None, [self.actions, self.sure], **quiet
+            lambda: [gr.Row(visible=False), gr.Row(visible=True)], None, [self.actions, self.confirm], **quiet
         )
-        self.no.click(lambda: [gr.Row(visible=True), gr.Row(visible=False)], None, [self.actions, self.sure], **quiet)
+        self.no.click(
+            lambda: [gr.Row(visible=True), gr.Row(visible=False)], None, [self.actions, self.confirm], **quiet
+        )
         self.yes.click(self._delete, [self.name, self.search, self.shown], [*detail, *gallery], **quiet)
 
     def show(self, words: str = "", most: int = _PAGE) -> list[Any]:
         """The gallery, and whether there is more."""
-        history = self.desk.history
+        history = self.app_state.history
         if history is None:
             return [job_view.message(_OFF, "calm"), gr.Button(visible=False)]
         found = history.search(words or "", most + 1)
@@ -102,9 +104,9 @@ class HistoryTab:
 
     def _tile(self, entry: HistoryEntry) -> str:
         said = escape(entry.prompt[:200], quote=True)
-        key = app_state.history_key(entry.name)
+        key = history_key(entry.name)
         picture = f'<img loading="lazy" alt="" src="/history/{escape(entry.name, quote=True)}/small.jpeg">'
-        picture = job_view.veiled(picture, self.desk.flagged.get(key))
+        picture = job_view.veiled(picture, self.app_state.flagged.get(key))
         label = f"{said}, {entry.operation}, seed {entry.seed}"
         name = escape(entry.name, quote=True)
         return (
@@ -114,13 +116,13 @@ class HistoryTab:
 
     def _choose(self, event: gr.EventData) -> list[Any]:
         name = str(event._data["name"])
-        assert self.desk.history is not None
+        assert self.app_state.history is not None
         try:
-            recipe = self.desk.history.recipe(name)
+            recipe = self.app_state.history.recipe(name)
         except (OSError, ValueError) as error:
             return [job_view.message(str(error)), gr.Row(visible=False), gr.Row(visible=False), "", None]
-        url = app_state.page_url(app_state.history_key(name))
-        created = datetime.fromtimestamp(self.desk.history.path(name).stat().st_mtime)
+        url = page_url(history_key(name))
+        created = datetime.fromtimestamp(self.app_state.history.path(name).stat().st_mtime)
         picture = f'<img alt="{escape(recipe.prompt[:200], quote=True)}" src="{url}">'
         html = f'<div class="big">{picture}{_facts(recipe, f"{created:%Y-%m-%d %H:%M}")}{_link(url, name)}</div>'
         return [html, gr.Row(visible=True), gr.Row(visible=False), name, recipe.to_json()]
@@ -129,7 +131,7 @@ class HistoryTab:
         """A file from anywhere: its recipe, if it has one."""
         hidden = gr.Row(visible=False)
         try:
-            source = open_picture(BytesIO(self.desk.uploaded(file)))
+            source = open_picture(BytesIO(self.app_state.uploaded(file)))
         except ValueError as error:
             return [job_view.message(str(error)), hidden, hidden, "", None]
         if source.recipe is None:
@@ -142,9 +144,9 @@ class HistoryTab:
     def _delete(self, name: str, words: str, shown: int) -> list[Any]:
         hidden = gr.Row(visible=False)
         try:
-            if self.desk.history is None or not name:
+            if self.app_state.history is None or not name:
                 raise ValueError("this picture is not one of the history, so there is nothing to delete")
-            self.desk.history.delete(name)
+            self.app_state.history.delete(name)
             html = job_view.message("Deleted.", "calm")
         except (OSError, ValueError) as error:
             html = job_view.message(str(error))

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from ..app_state import Desk
+from ..app_state import AppState
 from ..picture_filter import HIDDEN
 
 TEXT = """\
@@ -50,8 +50,8 @@ such models can do; those of aMUSEd published theirs for research and for play. 
 class ResponsibleTab:
     """The text, below one line about the filter."""
 
-    def __init__(self, desk: Desk) -> None:
-        if desk.filter is None:
+    def __init__(self, app_state: AppState) -> None:
+        if app_state.filter is None:
             state = "The filter is **off**: no open_clip weights were given (`--filter`). No picture is blurred."
         else:
             hidden = ", ".join(HIDDEN)

@@ -22,7 +22,7 @@ from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job, JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
-from ..app_state import Desk
+from ..app_state import AppState
 from ..learning import Training, shown, write_pictures
 from .adapter_picker import AdapterPicker
 
@@ -36,11 +36,11 @@ element.addEventListener('change', () => {
 
 
 class StylesTab:
-    """Its components."""
+    """The tab's components."""
 
-    def __init__(self, desk: Desk, pickers: list[AdapterPicker], private: gr.Checkbox) -> None:
+    def __init__(self, app_state: AppState, pickers: list[AdapterPicker], private: gr.Checkbox) -> None:
         """`private` is ticked where nothing may be written: then nothing is learned either."""
-        self.desk, self._pickers, self._private = desk, pickers, private
+        self.app_state, self._pickers, self._private = app_state, pickers, private
         self._training: Training | None = None
         self._failed: Path | None = None  # what the last training would have made, if it failed
         self._lock = threading.Lock()
@@ -77,7 +77,7 @@ class StylesTab:
                     self.every = gr.Number(
                         None, label="Steps between samples", precision=0, minimum=1, elem_id="style-every"
                     )
-                    self.model = gr.Dropdown(list(desk.engine.shelf.models), label="Model that learns")
+                    self.model = gr.Dropdown(list(app_state.engine.model_cache.models), label="Model that learns")
                 with gr.Row(elem_classes="row-tight"):
                     self.train = gr.Button("Learn this style", variant="primary", elem_id="train")
                     self.cancel = gr.Button("Stop learning", visible=False, elem_id="train-cancel")
@@ -157,10 +157,12 @@ class StylesTab:
             if not ticked:
                 raise ValueError("tick at least one picture that has the look")
             chosen_ones = [candidates[number] for number in ticked]
-            pictures = [(bytes(encode_png(self.desk.source(key).image, None)), caption) for key, caption in chosen_ones]
+            pictures = [
+                (bytes(encode_png(self.app_state.source(key).image, None)), caption) for key, caption in chosen_ones
+            ]
             from amused_lite.adapters.file import load_adapter
 
-            record = load_adapter(self.desk.engine.shelf.adapters[adapter]).record
+            record = load_adapter(self.app_state.engine.model_cache.adapters[adapter]).record
             style = str(record.recipe.get("style") or record.trigger)
             yield from self._learn(pictures, style, steps, every, model, chosen)
         except (ValueError, OSError, KeyError) as error:
@@ -171,14 +173,14 @@ class StylesTab:
         Raises:
             ValueError: the visitor, or the whole server, wants nothing on the disk.
         """
-        if self.desk.history is None:
+        if self.app_state.history is None:
             raise ValueError("learning writes files, and this server was started with --no-history")
         if private:
             raise ValueError("learning writes files; untick Write nothing to the disk first")
 
     def _picture(self, file: dict[str, Any]) -> bytes:
         """An upload as a PNG, whatever it was: the training opens files less carefully than this."""
-        return bytes(encode_png(open_picture(BytesIO(self.desk.uploaded(file))).image, None))
+        return bytes(encode_png(open_picture(BytesIO(self.app_state.uploaded(file))).image, None))
 
     def _refused(self, text: str) -> list[Any]:
         text = f"{text[:1].upper()}{text[1:]}"
@@ -203,16 +205,16 @@ class StylesTab:
         with self._lock:
             if self._training is not None and not self._training.ended():
                 raise ValueError("a style is being learned already; stop it, or wait until it is done")
-            out = _free_name(self.desk.styles, style, self._failed)
-            spec = self.desk.scratch / f"{out.stem}.json"
+            out = _free_name(self.app_state.styles, style, self._failed)
+            spec = self.app_state.scratch / f"{out.stem}.json"
             prompts = sample_prompts(model)
             values = {
                 "pictures": write_pictures(pictures, spec.with_suffix(".pictures")),
                 "style": style,
                 "out": str(out),
                 "prompts": prompts,
-                "model": str(self.desk.engine.shelf.models[model]),
-                "threads": self.desk.threads,
+                "model": str(self.app_state.engine.model_cache.models[model]),
+                "threads": self.app_state.threads,
                 "recipe": {"steps": steps and int(steps), "sample_every": every and int(every)},
             }
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +222,7 @@ class StylesTab:
             training = self._training = Training(
                 [sys.executable, "-m", "amused_lite.apps.demo.style_process", str(spec)]
             )
-            self.desk.children.append(training.process)
+            self.app_state.children.append(training.process)
         skip = gr.skip()
         rest = [skip] * (2 + len(self._pickers))
         yield [shown(training), "Learning has begun", gr.Button(interactive=False), gr.Button(visible=True), *rest]
@@ -243,7 +245,7 @@ class StylesTab:
             text = last.get("error") or "Stopped before there was a first sample; nothing was kept."
             kind = "error" if last.get("error") else "calm"
             return [job_view.message(text, kind), text, *buttons, skip, skip, *[skip] * len(self._pickers)]
-        name = self.desk.engine.shelf.offer_adapter(last["path"])
+        name = self.app_state.engine.model_cache.offer_adapter(last["path"])
         html = shown(training)
         shutil.rmtree(work, ignore_errors=True)
         lists = [picker.offered(before) for picker, before in zip(self._pickers, chosen, strict=True)]
@@ -256,7 +258,7 @@ class StylesTab:
         keys: list[tuple[str, str]] = []
         skip = gr.skip()
         try:
-            trigger = load_adapter(self.desk.engine.shelf.adapters[adapter]).record.trigger
+            trigger = load_adapter(self.app_state.engine.model_cache.adapters[adapter]).record.trigger
             prompts = sample_prompts(model)
             for number in range(_CANDIDATES):
                 caption = prompts[number % len(prompts)]
@@ -267,7 +269,7 @@ class StylesTab:
                     adapters=((adapter, 1.0),),
                     keep=False,
                 )
-                job: Job = self.desk.engine.submit(request, "page")
+                job: Job = self.app_state.engine.submit(request, "page")
                 job.wait()
                 keys.append((f"{job.id}/0", caption))
                 yield [_candidates(keys), gr.Button(visible=False), keys, []]

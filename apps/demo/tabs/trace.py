@@ -11,16 +11,16 @@ from PIL import Image
 
 from amused_lite.analysis.trace import Trace, colours_of
 from amused_lite.files.png import Recipe
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.settings import GenerateOptions
 
 from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
-from ..app_state import Desk
+from ..app_state import AppState
 
-_HINT = "Choose Look inside below a picture you made, and it is drawn once more with its thoughts open."
+_HINT = "Choose Look inside below a picture you made, and it is drawn once more with every step recorded."
 _EDITED = "Only pictures that were drawn from nothing can be looked into; this one is an edit of another."
 _NEIGHBOURS = 3  # tokens to each side that are shown around a token that is tried out
 _PREVIEW = 384  # px
@@ -110,11 +110,11 @@ new MutationObserver(start).observe(element, { childList: true, subtree: true })
 """
 
 
-class LookTab:
-    """Its components; `look` is for the button of the first tab, with `outputs`."""
+class TraceTab:
+    """The tab's components; `show_trace` is the handler of the first tab's button, with `outputs`."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, app_state: AppState) -> None:
+        self.app_state = app_state
         self.tokens = gr.State(None)  # of the picture that is looked into, and its model
         self.view = gr.HTML(job_view.message(_HINT, "calm"), js_on_load=_SCRIPT, elem_id="look")
         self.tries = gr.HTML("", elem_id="tries")
@@ -131,23 +131,23 @@ class LookTab:
     def outputs(self) -> list[Any]:
         return [self.view, self.tries, self.tokens]
 
-    def look(self, key: str) -> Iterator[list[Any]]:
-        """Draw a picture again, with its laws kept."""
+    def show_trace(self, key: str) -> Iterator[list[Any]]:
+        """Draw a picture again with trace=True and show it."""
         try:
-            recipe = self.desk.source(key).recipe
-            request = _request(self.desk, recipe, key)
-            job = self.desk.engine.submit(request, "page")
+            recipe = self.app_state.source(key).recipe
+            request = _request(self.app_state, recipe, key)
+            job = self.app_state.engine.submit(request, "page")
         except (ValueError, QueueFullError, ClosingError) as error:
             yield [job_view.message(str(error)), "", None]
             return
-        for html, _ in job_view.follow(self.desk, job):
+        for html, _ in job_view.follow(self.app_state, job):
             if job.over:
                 break
             yield [html, "", None]
         try:
             trace = job.outcome()[0].trace
             assert trace is not None
-            view = self.desk.engine.call(
+            view = self.app_state.engine.call(
                 lambda amused: _view(amused, trace), request.model, request.runtime, request.adapters
             )
             view.wait(300)
@@ -162,7 +162,7 @@ class LookTab:
             return ""
         (trace, request), cell = kept, int(event._data["cell"])
         try:
-            job = self.desk.engine.call(
+            job = self.app_state.engine.call(
                 lambda amused: _alternatives(amused, trace, cell), request.model, request.runtime, request.adapters
             )
             job.wait(120)
@@ -171,11 +171,11 @@ class LookTab:
         return job.value
 
 
-def _request(desk: Desk, recipe: Recipe | None, key: str) -> Request:
+def _request(app_state: AppState, recipe: Recipe | None, key: str) -> Request:
     """The same picture once more.
 
     Raises:
-        ValueError: it was not drawn from nothing.
+        ValueError: it is the result of an edit.
     """
     if recipe is None or recipe.edit is not None:
         raise ValueError(_EDITED)
@@ -183,31 +183,31 @@ def _request(desk: Desk, recipe: Recipe | None, key: str) -> Request:
     options = {name: getattr(recipe, name) for name in names if hasattr(recipe, name)}
     model, runtime, adapters = None, "auto", ()
     try:
-        request = desk.engine.job(key.partition("/")[0]).request
+        request = app_state.engine.job(key.partition("/")[0]).request
         model, runtime, adapters = request.model, request.runtime, request.adapters
     except KeyError:
-        model = recipe.model if recipe.model in desk.engine.shelf.models else None
+        model = recipe.model if recipe.model in app_state.engine.model_cache.models else None
     return Request(
         prompt=recipe.prompt,
         negative_prompt=recipe.negative_prompt,
         seed=recipe.seed,
-        picture=recipe.picture,
+        image_index=recipe.picture,
         options=options,
         model=model,
         runtime=runtime,
         adapters=adapters,
-        look=True,
+        trace=True,
         keep=False,
     )
 
 
-def _view(amused: Amused, trace: Trace) -> str:
+def _view(amused: AmusedPipeline, trace: Trace) -> str:
     """Everything that the browser needs, inside the page."""
     mask = amused.runtime.config.uvit.mask_token_id
     side = round(len(trace.tokens) ** 0.5)
     frames = []
-    for tokens, guess in zip(trace.frames, trace.guesses, strict=True):
-        image = amused.decode(guess).resize((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
+    for tokens, sampled_tokens in zip(trace.frames, trace.sampled_tokens, strict=True):
+        image = amused.decode(sampled_tokens).resize((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
         veil = Image.fromarray(np.where(tokens == mask, 130, 0).astype(np.uint8).reshape(side, side))
         veil = veil.resize(image.size, Image.Resampling.NEAREST)
         frames.append(job_view.data_url(Image.composite(Image.new("RGB", image.size, (128, 128, 128)), image, veil)))
@@ -235,7 +235,7 @@ def _heat(picture: Image.Image, shares: np.ndarray, strength: float = 0.65) -> I
     return Image.blend(picture.convert("L").convert("RGB"), heat, strength).resize((_PREVIEW, _PREVIEW))
 
 
-def _colours(amused: Amused, codes: np.ndarray) -> dict[int, str]:
+def _colours(amused: AmusedPipeline, codes: np.ndarray) -> dict[int, str]:
     """What each code looks like among its own kind: decoded in patches of 2x2, as many pictures as that takes."""
     config = amused.runtime.config
     side = config.uvit.grid
@@ -252,7 +252,7 @@ def _colours(amused: Amused, codes: np.ndarray) -> dict[int, str]:
     return found
 
 
-def _alternatives(amused: Amused, trace: Trace, cell: int) -> str:
+def _alternatives(amused: AmusedPipeline, trace: Trace, cell: int) -> str:
     side = round(len(trace.tokens) ** 0.5)
     if not 0 <= cell < len(trace.tokens):
         return ""

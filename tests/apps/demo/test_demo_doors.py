@@ -20,7 +20,7 @@ from visiting import Listener, Visitor, ask, file, wire
 
 pytest.importorskip("gradio")
 
-from amused_lite.apps.demo.app_state import Desk
+from amused_lite.apps.demo.app_state import AppState
 from amused_lite.apps.demo.page import mount
 from amused_lite.apps.engine.engine import Engine
 from amused_lite.apps.server import app as servers
@@ -111,16 +111,16 @@ def outside(page: Server) -> list[str]:
 def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Method and path of every route that gradio mounts."""
     engine = Engine()
-    desk = Desk(engine, tmp_path_factory.mktemp("styles"))
+    app_state = AppState(engine, tmp_path_factory.mktemp("styles"))
     try:
-        app = mount(servers.build_app(engine, make_access("127.0.0.1")), desk)
+        app = mount(servers.build_app(engine, make_access("127.0.0.1")), app_state)
         mounted: Any = app.routes[-1]
         found = sorted(set(walk(mounted.app.routes)))
         assert len(found) > 60
         return found
     finally:
         engine.close()
-        desk.close()
+        app_state.close()
 
 
 def walk(routes: list[Any]) -> Iterator[tuple[str, str]]:
@@ -310,9 +310,9 @@ def test_gradio_itself_refuses_what_the_gate_would(tmp_path: Path) -> None:
     from gradio.exceptions import InvalidPathError
 
     engine = Engine()
-    desk = Desk(engine, tmp_path)
+    app_state = AppState(engine, tmp_path)
     try:
-        mounted: Any = mount(servers.build_app(engine, make_access("127.0.0.1")), desk).routes[-1]
+        mounted: Any = mount(servers.build_app(engine, make_access("127.0.0.1")), app_state).routes[-1]
         LocalContext.blocks.set(mounted.app.get_blocks())
         with pytest.raises(InvalidPathError):
             processing_utils._check_allowed("/etc/passwd", True)
@@ -322,7 +322,7 @@ def test_gradio_itself_refuses_what_the_gate_would(tmp_path: Path) -> None:
     finally:
         LocalContext.blocks.set(None)
         engine.close()
-        desk.close()
+        app_state.close()
 
 
 def test_the_folder_for_temporary_files_is_private_and_ends_with_the_server(start: Start) -> None:

@@ -8,13 +8,13 @@ from PIL import Image
 
 pytest.importorskip("gradio")
 
-from amused_lite.apps.demo.app_state import Desk, presets
+from amused_lite.apps.demo.app_state import AppState, presets
 from amused_lite.apps.demo.picture_filter import HIDDEN, ORDINARY, PictureFilter
 from amused_lite.apps.demo.tabs import edit, styles
 from amused_lite.apps.demo.tabs.responsible import TEXT
 from amused_lite.apps.engine.engine import Engine
 
-from amused_lite.files.images import Source
+from amused_lite.files.images import SourceImage
 
 
 class Likeness:
@@ -60,7 +60,7 @@ def test_strokes_become_white_and_nothing_painted_is_none() -> None:
 
 def test_versions_walk_back_and_forth_and_a_new_one_forgets_what_was_undone() -> None:
     def version() -> edit.Version:
-        return edit.Version(Source(Image.new("RGB", (32, 32))))
+        return edit.Version(SourceImage(Image.new("RGB", (32, 32))))
 
     versions = edit.Versions().add(version()).add(version()).add(version())
     back = versions.moved(-2)
@@ -104,11 +104,11 @@ def test_the_guide_in_docs_is_the_text_of_the_page() -> None:
 
 def test_forgotten_pictures_are_said_to_be(tmp_path: Path) -> None:
     engine = Engine()
-    desk = Desk(engine, tmp_path)
+    app_state = AppState(engine, tmp_path)
     try:
         for key in ("gone/0", "gone", "history:gone.png"):
             with pytest.raises(ValueError, match=r"memory|history"):
-                desk.source(key)
+                app_state.source(key)
     finally:
         engine.close()
-        desk.close()
+        app_state.close()

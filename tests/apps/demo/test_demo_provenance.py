@@ -9,7 +9,7 @@ from serving import alone, half_mask
 
 from amused_lite.editing.operations import inpaint
 from amused_lite.files.png import encode_png
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 
 _IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 _TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -28,7 +28,7 @@ def test_a_drawn_picture_is_called_trained_algorithmic_media() -> None:
 
 
 def test_an_inpainted_picture_is_called_a_composite() -> None:
-    amused = Amused.open("tiny", threads=1, keep_loaded=True)
+    amused = AmusedPipeline.open("tiny", threads=1, keep_loaded=True)
     drawn = alone("a red cup", 7, 1)
     edited = inpaint(amused, drawn, half_mask(), "a blue cup", steps=1, seed=1).run()
     assert source_type(edited) == _TYPES + "compositeWithTrainedAlgorithmicMedia"

@@ -13,12 +13,12 @@ from amused_lite.apps.engine.engine import Engine
 from amused_lite.apps.engine.errors import ClosingError, JobCancelledError, JobError, QueueFullError
 from amused_lite.apps.engine.history import History
 from amused_lite.apps.engine.jobs import Job
-from amused_lite.apps.engine.model_cache import ColourFinder
+from amused_lite.apps.engine.model_cache import ColourTableBuilder
 from amused_lite.apps.engine.request import Request
 from PIL import Image
 
 from amused_lite.analysis.verify import verify
-from amused_lite.pipeline import Amused
+from amused_lite.pipeline import AmusedPipeline
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def amused() -> Amused:
+def amused() -> AmusedPipeline:
     """The same model without any engine."""
-    return Amused.open("tiny", threads=1, keep_loaded=True)
+    return AmusedPipeline.open("tiny", threads=1, keep_loaded=True)
 
 
 def hold(engine: Engine) -> tuple[Job, threading.Event]:
@@ -44,13 +44,13 @@ def hold(engine: Engine) -> tuple[Job, threading.Event]:
     return job, go
 
 
-def test_pictures_are_those_made_alone(engine: Engine, amused: Amused) -> None:
+def test_pictures_are_those_made_alone(engine: Engine, amused: AmusedPipeline) -> None:
     asked = [Request(prompt=f"a {colour} cup", seed=seed, options={"steps": 2}, count=2)
              for seed, colour in enumerate(("red", "blue", "red"))]  # fmt: skip
     jobs = [engine.submit(request) for request in asked]
     for request, job in zip(asked, jobs, strict=True):
         for number, result in enumerate(job.wait(60)):
-            alone = amused.generate(request.prompt or "", seed=request.seed, picture=number, steps=2)
+            alone = amused.generate(request.prompt or "", seed=request.seed, image_index=number, steps=2)
             assert np.array_equal(result.picture.recipe.tokens, alone.recipe.tokens)
             assert result.picture.image.tobytes() == alone.image.tobytes()
 
@@ -110,7 +110,7 @@ def test_what_waits_is_cancelled_at_once_and_places_move_up(engine: Engine) -> N
     assert all(job.wait(60) for job in jobs[1:])
 
 
-def test_stop_finishes_the_guess_and_the_recipe_proves_it(engine: Engine, amused: Amused) -> None:
+def test_stop_finishes_the_guess_and_the_recipe_proves_it(engine: Engine, amused: AmusedPipeline) -> None:
     job = engine.submit(Request(prompt="a red balloon", seed=3, count=4, options={"steps": 100}))
     for progress in job.watch():
         if progress.step == 3 and not progress.stopped:
@@ -124,7 +124,7 @@ def test_stop_finishes_the_guess_and_the_recipe_proves_it(engine: Engine, amused
 
 def test_a_look_inside_changes_nothing(engine: Engine) -> None:
     plain, seen = (
-        engine.submit(Request(prompt="a cup", seed=5, options={"steps": 3}, look=look)).wait(60)[0]
+        engine.submit(Request(prompt="a cup", seed=5, options={"steps": 3}, trace=look)).wait(60)[0]
         for look in (False, True)
     )
     assert plain.trace is None and seen.trace is not None
@@ -144,12 +144,12 @@ EDITS = {
 
 
 @pytest.mark.parametrize("operation", EDITS)
-def test_every_edit_is_the_library_s_own(engine: Engine, amused: Amused, operation: str) -> None:
+def test_every_edit_is_the_library_s_own(engine: Engine, amused: AmusedPipeline, operation: str) -> None:
     from amused_lite.editing import operations
 
     source = amused.generate("a red cup", seed=1, steps=2)
     fields = {"prompt": None, "settings": {}, "mask": None} | EDITS[operation]
-    data = bytes(engine_module.Result(source).png())
+    data = bytes(engine_module.JobResult(source).png())
     job = engine.submit(Request(operation, seed=4, options={"steps": 2}, source=data, **fields))
     previews = [job.preview() for _ in job.watch()]
     (result,) = job.outcome()
@@ -164,7 +164,7 @@ def test_every_edit_is_the_library_s_own(engine: Engine, amused: Amused, operati
     assert shown.width / shown.height == pytest.approx(width / height, abs=0.01)
 
 
-def test_see_through_parts_are_what_is_filled(engine: Engine, amused: Amused) -> None:
+def test_see_through_parts_are_what_is_filled(engine: Engine, amused: AmusedPipeline) -> None:
     picture = amused.generate("a red cup", seed=1, steps=1).image
     holes = picture.convert("RGBA")
     holes.putalpha(Image.fromarray(255 - np.asarray(MASK)))
@@ -230,7 +230,7 @@ def test_what_only_the_model_finds_out_fails_the_job_alone(engine: Engine, field
 
 
 def test_the_worker_outlives_faults(engine: Engine, capfd: pytest.CaptureFixture[str]) -> None:
-    def fault(amused: Amused) -> None:
+    def fault(amused: AmusedPipeline) -> None:
         raise SystemError("broken")
 
     with pytest.raises(JobError, match="SystemError") as error:
@@ -333,11 +333,11 @@ def test_pictures_go_into_the_history_unless_their_owner_wants_none_there(tmp_pa
     engine.close()
 
 
-def test_colours_can_be_found_for_a_model_without_a_table(amused: Amused) -> None:
+def test_colours_can_be_found_for_a_model_without_a_table(amused: AmusedPipeline) -> None:
     from amused_lite.bundle import open_bundle
     from amused_lite.runtimes.open import find_model
 
-    finder, table = ColourFinder(amused), None
+    finder, table = ColourTableBuilder(amused), None
     while table is None:
         table = finder.advance()
     given = open_bundle(find_model("tiny")).colours().astype(np.float32)

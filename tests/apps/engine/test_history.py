@@ -12,12 +12,12 @@ from amused_lite.apps.engine.history import INDEX, History
 from PIL import Image
 
 from amused_lite.files.png import read_recipe
-from amused_lite.pipeline import Amused, Picture
+from amused_lite.pipeline import AmusedPipeline, Picture
 
 
 @pytest.fixture(scope="module")
 def made() -> Picture:
-    return Amused.open("tiny", threads=1).generate("a red cup", seed=5, steps=1)
+    return AmusedPipeline.open("tiny", threads=1).generate("a red cup", seed=5, steps=1)
 
 
 def of(picture: Picture, **changes: object) -> Picture:

@@ -46,8 +46,8 @@ def test_a1111_clients_see_and_end_their_own_work_only(server: Server) -> None:
 def test_clients_list_their_own_jobs(server: Server) -> None:
     ids = {}
     for key in ("key-of-carol", "key-of-dan"):
-        wish = {"prompt": "a cup", "steps": 1}
-        ids[key] = requests.post(f"{server.url}/jobs", json=wish, headers=bearer(key)).json()["id"]
+        body = {"prompt": "a cup", "steps": 1}
+        ids[key] = requests.post(f"{server.url}/jobs", json=body, headers=bearer(key)).json()["id"]
     for key, id in ids.items():
         assert [job["id"] for job in requests.get(f"{server.url}/jobs", headers=bearer(key)).json()["jobs"]] == [id]
     nobody = requests.get(f"{server.url}/jobs")
@@ -58,10 +58,10 @@ def test_named_tokens_share_the_queue(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"# the team\nalice: {ALICE}\nbob: {BOB}\n")
     server = start("--token-file", str(file), "--queue", "4")
-    wish = {"prompt": "a cup", "steps": 1000}
+    body = {"prompt": "a cup", "steps": 1000}
 
     def ask(key: str) -> requests.Response:
-        return requests.post(f"{server.url}/jobs", json=wish, headers=bearer(key))
+        return requests.post(f"{server.url}/jobs", json=body, headers=bearer(key))
 
     running = ask(ALICE).json()["id"]
     while requests.get(f"{server.url}/jobs/{running}", headers=bearer(ALICE)).json()["state"] == "queued":

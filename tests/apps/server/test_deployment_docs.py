@@ -82,8 +82,8 @@ def post(url: str, path: str, key: str = ALICE, **fields: object) -> requests.Re
 def test_one_server_behind_nginx(two: tuple[Server, Server], tmp_path: Path) -> None:
     nginx = Nginx(tmp_path, configurations()[0].replace("7860", port_of(two[0])))
     assert requests.get(f"{nginx.url}/v1/models").status_code == 401
-    wish = {"prompt": "a red cup", "seed": 7, "steps": 2, "response_format": "url"}
-    url = post(nginx.url, "/v1/images/generations", **wish).json()["data"][0]["url"]
+    body = {"prompt": "a red cup", "seed": 7, "steps": 2, "response_format": "url"}
+    url = post(nginx.url, "/v1/images/generations", **body).json()["data"][0]["url"]
     assert url.startswith(f"{nginx.url}/pictures/") and is_alone(requests.get(url).content, "a red cup", 7, 2)
     nginx.close()
 
@@ -103,10 +103,10 @@ def test_two_servers_share_the_work(two: tuple[Server, Server], tmp_path: Path) 
         configuration = configuration.replace(port, port_of(server))
     nginx = Nginx(tmp_path, configuration)
     try:
-        wish = {"seed": 7, "steps": 2, "response_format": "url"}
+        body = {"seed": 7, "steps": 2, "response_format": "url"}
         with ThreadPoolExecutor(4) as pool:  # each machine takes one and lets two wait; none is told 429
             asked = [
-                pool.submit(post, nginx.url, "/v1/images/generations", key, **(wish | {"prompt": "a red cup"}))
+                pool.submit(post, nginx.url, "/v1/images/generations", key, **(body | {"prompt": "a red cup"}))
                 for key in (ALICE, BOB, ALICE, BOB)
             ]
         urls = [one.result().json()["data"][0]["url"] for one in asked]

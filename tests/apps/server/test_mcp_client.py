@@ -30,8 +30,8 @@ def test_an_assistant_draws_and_sees_how_it_goes(server: Server) -> None:
         assert set(tools) == {"list_models", "create_picture"}
         assert tools["create_picture"].inputSchema["required"] == ["prompt"]
         models = await session.call_tool("list_models")
-        wish = {"prompt": "a red cup", "seed": 7, "steps": 3, "model": models.content[0].text}
-        return await session.call_tool("create_picture", wish, progress_callback=tell)
+        body = {"prompt": "a red cup", "seed": 7, "steps": 3, "model": models.content[0].text}
+        return await session.call_tool("create_picture", body, progress_callback=tell)
 
     picture, words = with_session(server.url, talk).content
     assert picture.mimeType == "image/png" and is_alone(picture.data, "a red cup", 7, 3)
@@ -40,7 +40,7 @@ def test_an_assistant_draws_and_sees_how_it_goes(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("body", "message"),
     [
         ({"prompt": "   "}, "prompt"),
         ({"prompt": "a cup", "steps": 0}, "greater than or equal to 1"),
@@ -49,8 +49,8 @@ def test_an_assistant_draws_and_sees_how_it_goes(server: Server) -> None:
         ({}, "Field required"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(server: Server, wish: dict[str, Any], message: str) -> None:
-    result = with_session(server.url, lambda session: session.call_tool("create_picture", wish))
+def test_what_cannot_be_drawn_is_said(server: Server, body: dict[str, Any], message: str) -> None:
+    result = with_session(server.url, lambda session: session.call_tool("create_picture", body))
     assert result.isError and message in result.content[0].text
 
 

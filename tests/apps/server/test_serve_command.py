@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from amused_lite.apps.engine.model_cache import Shelf
+from amused_lite.apps.engine.model_cache import ModelCache
 from serving import Server, Start, is_alone
 
 
@@ -93,10 +93,10 @@ def test_a_file_of_tokens_is_checked(tmp_path: Path, lines: str, said: str) -> N
 
 @pytest.mark.parametrize("runtime", ["torch:bfloat16", "torch:auto", "auto:bfloat16"])
 def test_it_takes_the_runtimes_that_generate_takes(runtime: str) -> None:
-    shelf = Shelf(["tiny"])
-    assert shelf.check(None, runtime, ()).runtime == runtime
+    model_cache = ModelCache(["tiny"])
+    assert model_cache.check(None, runtime, ()).runtime == runtime
     with pytest.raises(ValueError, match="fast"):
-        shelf.check(None, "torch:fast", ())
+        model_cache.check(None, "torch:fast", ())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
