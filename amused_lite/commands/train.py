@@ -90,7 +90,8 @@ def _build(args: argparse.Namespace) -> "Build":
     if args.steps:
         *_, last = build.parts
         part = build.parts[last]
-        build = replace(build, parts=build.parts | {last: replace(part, recipe=replace(part.train_config, steps=args.steps))})
+        config = replace(part.train_config, steps=args.steps)
+        build = replace(build, parts=build.parts | {last: replace(part, train_config=config)})
     return build
 
 
