@@ -26,9 +26,9 @@ class OpenClipRanker:
             MissingExtraError: open_clip is not installed.
         """
         name, colon, weights = spec.partition(":")
-        path = as_path(weights)
         if not colon or not weights:
             raise ValueError(f"ranker {spec!r} must be an architecture and its weights: ViT-B-32:weights.safetensors")
+        path = as_path(weights)
         if path.suffix != ".safetensors":
             raise ValueError(f"{path} is no safetensors file; other formats can run code when read")
         if not path.is_file():

@@ -52,7 +52,7 @@ class Plan:
     style: str
     pictures: _Words  # sha256 of each
     captions: _Words
-    train_config: dict[str, Any]  # the StyleTrainConfig, without what may change
+    recipe: dict[str, Any]  # the StyleTrainConfig, without what may change
     prior: _Words  # prompts of the base's own pictures
 
 

@@ -60,7 +60,9 @@ def test_a_bottleneck_runs_on_torch_only(tmp_path: Path) -> None:
     assert (tokens("torch", str(path)) != tokens("torch")).any()
     with pytest.raises(ValueError, match=r"'gold' is a bottleneck, which cannot be merged .* --runtime torch"):
         tokens("onnx", str(path))
-    OnnxRuntime(open_bundle(find_model("tiny")), adapters=open_adapters([(path, 0.0)], TINY).chosen)  # weight 0 is none
+    OnnxRuntime(
+        open_bundle(find_model("tiny")), adapters=open_adapters([(path, 0.0)], TINY).weighted_adapters
+    )  # weight 0 is none
 
 
 def test_a_wrong_base_is_refused_and_another_mentioned(tmp_path: Path, file: Path) -> None:

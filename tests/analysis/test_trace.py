@@ -96,7 +96,8 @@ def test_steps_without_their_law_are_refused(amused: AmusedPipeline) -> None:
 def test_arrays_load_without_pickle(trace: Trace, tmp_path: Path) -> None:
     with np.load(trace.save(tmp_path / "a.npz"), allow_pickle=False) as found:
         for name in Trace.__dataclass_fields__:
-            np.testing.assert_array_equal(found[name], getattr(trace, name))
+            stored = {"sampled_tokens": "guesses"}.get(name, name)  # the file keeps its first name
+            np.testing.assert_array_equal(found[stored], getattr(trace, name))
 
 
 def test_the_colours_rise_evenly_in_brightness() -> None:

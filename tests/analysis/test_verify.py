@@ -36,7 +36,7 @@ def picture(runtimes: dict[str, AmusedPipeline]) -> Picture:
     [
         {"steps": 3},
         {"steps": 4, "order": "halton", "top_k": 5, "top_p": 0.9, "guidance_schedule": "linear"},
-        {"steps": 3, "refine": 1, "guidance_interval": (0.0, 0.5), "mask_schedule": "arccos", "picture": 2},
+        {"steps": 3, "refine": 1, "guidance_interval": (0.0, 0.5), "mask_schedule": "arccos", "image_index": 2},
     ],
     ids=str,
 )

@@ -81,7 +81,7 @@ def test_which_tokens_are_masked_hangs_on_seed_and_picture(amused: AmusedPipelin
     task = vary(amused, picture, OTHER, seed=1)
     first = masked_at_first(task)
     np.testing.assert_array_equal(masked_at_first(vary(amused, picture, OTHER, seed=1)), first)
-    for other in (vary(amused, picture, OTHER, seed=2), replace(task, picture=1)):
+    for other in (vary(amused, picture, OTHER, seed=2), replace(task, image_index=1)):
         again = masked_at_first(other)
         assert again.sum() == first.sum() == 724
         # of two independent draws of 724 of 1024, both hold 512 +- 8 (hypergeometric); 6 of that either way

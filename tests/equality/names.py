@@ -18,4 +18,4 @@ def _first(*places: str) -> Any:
 main = _first("amused_lite.cli:main")
 Pipeline = _first("amused_lite.pipeline:AmusedPipeline", "amused_lite.generate:Amused")
 find_model = _first("amused_lite.runtimes.open:find_model", "amused_lite.bundle:find_model")
-Recipe = _first("amused_lite.files.recipe:Recipe", "amused_lite.png:Recipe")
+Recipe = _first("amused_lite.files.recipe:Recipe", "amused_lite.files.png:Recipe", "amused_lite.png:Recipe")

@@ -61,7 +61,7 @@ def test_wrong_places_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "mine" / "diary.txt").write_text("dear")
     assert "mine exists and is no bundle" in refused(capsys, "tiny", tmp_path / "mine", "--to", "onnx")
     (tmp_path / "file").write_text("x")
-    assert "file exists and is no bundle" in refused(capsys, "tiny", tmp_path / "file", "--to", "onnx")
+    assert "file is a file; choose another place" in refused(capsys, "tiny", tmp_path / "file", "--to", "onnx")
     assert "not found" in refused(capsys, tmp_path / "nowhere", tmp_path / "out", "--to", "onnx")
     itself = find_model("tiny")
     assert "is the model itself" in refused(capsys, "tiny", itself, "--to", "openvino")

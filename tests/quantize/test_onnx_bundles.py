@@ -104,7 +104,7 @@ def test_adapters_are_merged_into_rounded_weights(make: Make, adapter: Path, met
 
 def test_a_merged_weight_is_the_sum_rounded_again(make: Make, adapter: Path) -> None:
     bundle, name = make("onnx", 8, "weights"), f"{QUERY}.weight"
-    chosen = open_adapters([adapter], bundle.config).chosen
+    chosen = open_adapters([adapter], bundle.config).weighted_adapters
     got = merged_weights(bundle, "unmask", chosen)
     file = open_tensors(bundle.path(QUANTIZED))
     packed, scale = file.read([name, name + SCALE]).values()
@@ -117,7 +117,7 @@ def test_a_merged_weight_is_the_sum_rounded_again(make: Make, adapter: Path) -> 
 
 def test_a_merged_weight_of_4_bits(make: Make, adapter: Path) -> None:
     bundle, name = make("onnx", 4, "weights"), f"{QUERY}.weight"
-    chosen = open_adapters([adapter], bundle.config).chosen
+    chosen = open_adapters([adapter], bundle.config).weighted_adapters
     got = merged_weights(bundle, "unmask", chosen)
     packed, scale = open_tensors(bundle.path(QUANTIZED)).read([name, name + SCALE]).values()
     expected = merge_weight(name, dequantize_blocks(unpack(packed, 4), scale), chosen)

@@ -8,6 +8,9 @@ from ..picture_filter import HIDDEN
 TEXT = """\
 # Responsible use
 
+What not to make, what the models cannot know, and how to turn on a filter
+(`amused-lite demo --filter ViT-B-32:weights.safetensors`).
+
 amused-lite makes pictures from words, on your own machine. Nobody sees what you ask for, so nobody can look
 after it for you either. The authors of Muse (Chang et al. 2023) did not publish their model because of the harm
 such models can do; those of aMUSEd published theirs for research and for play. Please keep to the following.
