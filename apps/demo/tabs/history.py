@@ -105,7 +105,7 @@ class HistoryTab:
     def _tile(self, entry: HistoryEntry) -> str:
         said = escape(entry.prompt[:200], quote=True)
         key = history_key(entry.name)
-        picture = f'<img loading="lazy" alt="" src="/history/{escape(entry.name, quote=True)}/small.jpeg">'
+        picture = f'<img loading="lazy" alt="" src="history/{escape(entry.name, quote=True)}/small.jpeg">'
         picture = job_view.veiled(picture, self.app_state.flagged.get(key))
         label = f"{said}, {entry.operation}, seed {entry.seed}"
         name = escape(entry.name, quote=True)

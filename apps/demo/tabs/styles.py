@@ -22,7 +22,7 @@ from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job, JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
-from ..app_state import AppState
+from ..app_state import AppState, page_url
 from ..learning import Training, shown, write_pictures
 from .adapter_picker import AdapterPicker
 
@@ -307,7 +307,7 @@ def _candidates(keys: list[tuple[str, str]]) -> str:
     tiles = "".join(
         f'<label><input type="checkbox" value="{number}">'
         f'<img alt="Candidate {number + 1}: {escape(caption, quote=True)}" '
-        f'src="/pictures/{key}.png"><span class="name">{number + 1}: {escape(caption)}</span></label>'
+        f'src="{page_url(key)}"><span class="name">{number + 1}: {escape(caption)}</span></label>'
         for number, (key, caption) in enumerate(keys)
     )
     return f'<div class="gallery-own" role="group" aria-label="Candidates">{tiles}</div>'
