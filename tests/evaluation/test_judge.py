@@ -111,7 +111,7 @@ def test_a_judge_is_read_back_as_written(tmp_path: Path) -> None:
     judge = Judge(Detector())
     judge.save(tmp_path / "judge.safetensors")
     picture = draw(Scene("sea", "flat", "single", (RED_BALLOON,)))
-    assert Judge.load(tmp_path / "judge.safetensors").look(picture) == judge.detect(picture)
+    assert Judge.load(tmp_path / "judge.safetensors").detect(picture) == judge.detect(picture)
     with pytest.raises(FileNotFoundError, match="train_judge"):
         Judge.load(tmp_path / "absent.safetensors")
 
