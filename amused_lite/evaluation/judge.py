@@ -6,17 +6,18 @@ It shares no weights or data with the generator: it never sees captions or token
 
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amused_lite.files.safetensors import open_tensors
 from amused_lite.models.networks import check_shapes
 from amused_lite.training.scenes import BACKDROPS, COLOURS, KINDS, SIZE
 
@@ -100,14 +101,14 @@ class Judge:
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read what `save` wrote; FileNotFoundError with the remedy when there is no such file."""
         try:
-            weights = load_file(path)
+            weights = {name: torch.tensor(array) for name, array in open_tensors(Path(path)).read().items()}
         except FileNotFoundError:
             raise FileNotFoundError(f"no judge at {path}: train one with train_judge(path=path)") from None
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or not safetensors ({error}); give a judge's weights") from error
         detector = Detector()
         expected = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
         check_shapes(expected, {name: tuple(value.shape) for name, value in weights.items()}, str(path), _REMEDY)
+        if wrong := next((name for name, value in weights.items() if not value.isfinite().all()), None):
+            raise ValueError(f"{path}: {wrong} holds nan or infinity, expected numbers; {_REMEDY}")
         detector.load_state_dict(weights)
         return cls(detector)
 

@@ -19,7 +19,7 @@ from amused_lite.files.atomic import replace_text
 from amused_lite.files.images import open_picture
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.reading import read_json
-from amused_lite.style.monitor import Sample, text_scores
+from amused_lite.style.monitor import Sample, Score, text_scores
 from amused_lite.style.score import Picture, StyleStatistics
 
 TABLE = "candidates.json"
@@ -42,9 +42,8 @@ class _Row(Struct):
 
     number: int
     caption: str
-    path: Annotated[str, Meta(pattern=r"^[\w.-]+$")]  # in the table's folder
-    distance: float
-    text: float
+    distance: Score
+    text: Score
 
 
 class _Table(Struct):
@@ -76,8 +75,9 @@ def draw_candidates(
         json.dumps([amused.info.model_hash, amused.info.adapter_labels, trigger, said]).encode()
     ).hexdigest()
     table = folder / TABLE
-    if kept := _kept(table, key):
-        return [StyleCandidate(row.number, row.caption, folder / row.path, row.distance, row.text) for row in kept]
+    kept = _kept(table, key)
+    if [(row.number, row.caption) for row in kept] == list(enumerate(said, 1)):
+        return [StyleCandidate(r.number, r.caption, _place(folder, r.number, key), r.distance, r.text) for r in kept]
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for number, caption in enumerate(tqdm(said, "drawing candidates", leave=False, disable=None), 1):
@@ -90,7 +90,7 @@ def draw_candidates(
     ]
     names = [f"{c.number}: {c.caption}" for c in candidates]
     contact_sheet([sample.image for sample in samples], names, folder / SHEET)
-    rows = [{**candidate.__dict__, "path": candidate.path.name} for candidate in candidates]
+    rows = [{name: getattr(candidate, name) for name in _Row.__struct_fields__} for candidate in candidates]
     replace_text(table, json.dumps({"of": key, "candidates": rows}, indent=1) + "\n")
     return candidates
 

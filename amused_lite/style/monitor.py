@@ -20,13 +20,14 @@ from amused_lite.style.score import Picture, StyleStatistics
 
 SCORES = "scores.json"
 HIDDEN = 0.6  # of the tokens, where the text score asks how likely they are
+Score = Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
 class _Scores(Struct):
     """What is kept of a training that was stopped."""
 
     prompts: Annotated[list[str], Meta(max_length=1000)]
-    history: Annotated[list[tuple[Annotated[int, Meta(ge=0)], float, float]], Meta(max_length=100_000)]
+    history: Annotated[list[tuple[Annotated[int, Meta(ge=0)], Score, Score]], Meta(max_length=100_000)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +93,13 @@ class StyleMonitor:
     history: list[tuple[int, float, float]] = field(default_factory=list)  # steps, style, text
 
     def __post_init__(self) -> None:
+        remembered = self._remembered()  # first of all, for it may be wrong
         self._reference = StyleStatistics.of("references", self.references)
         self._real = float(np.mean([self._reference.distance(picture) for picture in self.references]))
         before = draw_samples(self.opened(), self.prompts)
         self._plain = float(np.mean([self._reference.distance(sample.image) for sample in before]))
         self._text = float(np.mean(text_scores(self.opened(), before)))
-        self.history += self._remembered()
+        self.history += remembered
 
     def __call__(self, steps: int) -> str:
         """Draw and score; the reason to stop, or ""."""

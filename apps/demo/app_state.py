@@ -148,5 +148,5 @@ def presets(model: str) -> dict[str, str]:
 
 
 def page_url(key: str) -> str:
-    """Where the browser finds a picture."""
-    return f"/history/{key.removeprefix(_HISTORY)}" if key.startswith(_HISTORY) else f"/pictures/{key}.png"
+    """Where the browser finds a picture, from the page on: a proxy may have put it below a path."""
+    return f"history/{key.removeprefix(_HISTORY)}" if key.startswith(_HISTORY) else f"pictures/{key}.png"

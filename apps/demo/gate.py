@@ -12,6 +12,7 @@ import safehttpx
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..server.responses import route_path
 from .uploads import Uploads
 
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/run/predict")  # with a place in the queue, and at once
@@ -39,13 +40,13 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a known request on with its known fields only, or answer 404."""
-        path, takes_query = scope.get("path", ""), let_through(scope)
+        takes_query = let_through(scope)
         if takes_query is None:
             await _refuse(404, "the page has nothing here", scope, receive, send)
             return
         if not takes_query:
             scope = {**scope, "query_string": b""}
-        if path not in EVENTS:
+        if route_path(scope) not in EVENTS:
             await self._app(scope, receive, send)
             return
         try:
@@ -73,8 +74,9 @@ def let_through(scope: Scope) -> bool | None:
     """Whether a request is one that the page makes, and then whether its query counts; None if it is not."""
     if scope["type"] != "http":
         return None
+    path = route_path(scope)
     for pattern, (method, takes_query) in USED.items():
-        if scope["method"] in (method, "HEAD" if method == "GET" else method) and re.fullmatch(pattern, scope["path"]):
+        if scope["method"] in (method, "HEAD" if method == "GET" else method) and re.fullmatch(pattern, path):
             return takes_query
     return None
 

@@ -95,7 +95,7 @@ def shown(training: Training) -> str:
         )
     if last["state"] == "done":
         path = Path(last["path"])
-        link = f'<a href="/styles/{escape(path.name, quote=True)}" download>Save the file</a>'
+        link = f'<a href="styles/{escape(path.name, quote=True)}" download>Save the file</a>'
         say = f"Say <b>{escape(last['trigger'])}</b> in your prompt. " if last["trigger"] else ""
         size = f"({last['bytes'] / 1e6:.1f} MB)"
         head = f'<p class="foot">Learned; step {last["best"]} was the best. {say}{link} {size}</p>'

@@ -12,22 +12,25 @@ damaged or does not fit, so pictures may be put into the folder, renamed or take
 import json
 import re
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from amused_lite import folders
-from amused_lite.files.atomic import write_new
+from amused_lite.files.atomic import replace_text, write_new
 from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
 from amused_lite.paths import as_path
 from amused_lite.pipeline import Picture
+from amused_lite.reading import convert, read_small
 
 INDEX = "index.jsonl"
 _NAME = re.compile(r"[^\W_][\w.-]{0,150}\.png", re.IGNORECASE)
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\.", re.IGNORECASE)  # names that Windows keeps for itself
 _SCHEMA = 1
+_LARGEST_INDEX = 2**28  # bytes; of a larger one the pictures say the same
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,12 @@ class History:
             path = write_new(self.folder / name, encode_png(picture.image, recipe))
             entry = _entry(path, recipe)
             self._entries[path.name] = entry
-            with (self.folder / INDEX).open("a", encoding="utf-8") as index:
-                index.write(_line(entry))
+            index = self.folder / INDEX
+            if index.is_symlink() or not index.is_file():  # whoever made the folder may have put anything there
+                self._write_index()
+            else:
+                with index.open("a", encoding="utf-8") as file:
+                    file.write(_line(entry))
         return path
 
     def search(self, words: str = "", limit: int | None = None, start: int = 0) -> list[HistoryEntry]:
@@ -162,12 +169,8 @@ class History:
 
     def _write_index(self) -> None:
         """The whole index, in one piece; a folder that may not be written costs the next start some time, no more."""
-        partial = self.folder / f".{INDEX}.part"
-        try:
-            partial.write_text("".join(map(_line, self._entries.values())), encoding="utf-8")
-            partial.replace(self.folder / INDEX)
-        except OSError:
-            partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            replace_text(self.folder / INDEX, "".join(map(_line, self._entries.values())))
 
 
 def _is_plain(name: str) -> bool:
@@ -206,17 +209,17 @@ def _read_index(path: Path) -> dict[str, HistoryEntry]:
     entries = {}
     names = {item.name for item in fields(HistoryEntry)}
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = read_small(path, "", _LARGEST_INDEX).decode(errors="replace").splitlines()
+    except (OSError, ValueError):
         return {}
     for line in lines:
         try:
             values = json.loads(line)
             if values.pop("schema") != _SCHEMA or set(values) != names:
                 continue
-            entry = HistoryEntry(**{**values, "adapters": tuple(values["adapters"])})
+            entry = convert(values, HistoryEntry, str(path), "")
             entry.has([])
-            entries[str(entry.name)] = entry
+            entries[entry.name] = entry
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):
             continue
     return entries

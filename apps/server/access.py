@@ -153,7 +153,7 @@ class Guard:
         if not self._knows(host) and "proxied" not in scope["state"]:  # there is a token then, which no name replaces
             return ApiError(403, "this server does not go by that name; use its address, or start it with --allow-host")
         origin, changes = headers.get("origin"), scope.get("method") not in ("GET", "HEAD", "OPTIONS")
-        if origin is not None and changes and origin not in self._access.cors and urlsplit(origin).netloc != host:
+        if origin is not None and changes and origin not in self._access.cors and _host_of(origin) != host:
             return ApiError(403, "pages from elsewhere may not use this server; allow them with --cors ORIGIN")
         if client is None and not route_path(scope).startswith(_OPEN):
             browser = "text/html" in headers.get("accept", "")
@@ -220,6 +220,14 @@ class Guard:
             return message
 
         return counted
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of a header's origin; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _was_forwarded(scope: Scope) -> bool:

@@ -18,10 +18,12 @@ PATIENCE = 240  # s: a busy machine is no failure
 class Visitor:
     """One tab of a browser."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         self.url = url
         self.session = secrets.token_hex(6)
-        page = requests.get(url).text
+        self.http = requests.Session()
+        self.http.headers.update({"authorization": f"Bearer {token}"} if token else {})
+        page = self.http.get(f"{url}/").text
         self.config = json.JSONDecoder().raw_decode(page.partition("window.gradio_config = ")[2])[0]
         self.values: dict[int, Any] = {one["id"]: one["props"].get("value") for one in self.config["components"]}
 
@@ -43,7 +45,7 @@ class Visitor:
 
     def upload(self, data: bytes, name: str = "picture.png") -> dict[str, Any]:
         """A file as the page then speaks of it."""
-        (path,) = requests.post(f"{self.url}/gradio_api/upload", files={"files": (name, data)}).json()
+        (path,) = self.http.post(f"{self.url}/gradio_api/upload", files={"files": (name, data)}).json()
         return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
     def join(
@@ -51,7 +53,7 @@ class Visitor:
     ) -> requests.Response:
         """Ask for an event, with these values of its inputs."""
         body = {"fn_index": number, "data": data, "session_hash": self.session, "trigger_id": trigger}
-        return requests.post(f"{self.url}/gradio_api/{way}", json=body)
+        return self.http.post(f"{self.url}/gradio_api/{way}", json=body)
 
     def begin(self, name: str, kind: str = "click") -> None:
         """Make an event happen, and do not wait for it."""
@@ -68,7 +70,7 @@ class Visitor:
     def messages(self) -> Iterator[dict[str, Any]]:
         """What the server says of the events that were begun, until all have ended."""
         address = f"{self.url}/gradio_api/queue/data?session_hash={self.session}"
-        with requests.get(address, stream=True, timeout=PATIENCE) as reply:
+        with self.http.get(address, stream=True, timeout=PATIENCE) as reply:
             for line in reply.iter_lines():
                 if line.startswith(b"data:"):
                     message = json.loads(line[5:])
@@ -82,6 +84,14 @@ class Visitor:
         messages = list(self.messages())
         assert [one["success"] for one in messages if one["msg"] == "process_completed"] == [True], messages[-1]
         return json.dumps(messages)
+
+    def click(self, name: str, data: Any) -> str:
+        """A click on a component whose own script says `data` with it, and what the server says of it, error or not."""
+        event = self.event(name, "click")
+        way = "queue/join" if event["queue"] is not False else "run/predict"
+        body = {"fn_index": event["id"], "data": self._inputs(event), "session_hash": self.session}
+        reply = self.http.post(f"{self.url}/gradio_api/{way}", json=body | {"event_data": data})
+        return json.dumps(list(self.messages())) if reply.ok and "event_id" in reply.json() else reply.text
 
     def _inputs(self, event: dict[str, Any]) -> list[Any]:
         return [self.values.get(one) for one in event["inputs"]]

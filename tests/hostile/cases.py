@@ -232,6 +232,32 @@ def _write_checkpoint(folder: Path, header: Any) -> None:
     good.write_tensors(folder / "runs" / "vqgan" / "checkpoint.safetensors", header, bytes(48))
 
 
+def _judges() -> Iterator[Case]:
+    """Weights of a judge."""
+    words, says = ("evaluate", "--judge", "j.safetensors", "--count", "1", "--steps", "1"), ("j.safetensors",)
+    for path, value in mutations(_Place, good.header()["x.down"]):
+        header = good.header() | {"x.down": put(good.header()["x.down"], path, value)}
+        prepare = partial(_write_judge, header=header)
+        yield Case(_named("judge", path, value), words, prepare, (*says, _field(path)))
+    for name, header in {"another's": good.header(), "empty": "", "text": "hello"}.items():
+        yield Case(f"judge {name}", words, partial(_write_judge, header=header), says)
+    for bad in (float("nan"), float("inf")):
+        yield Case(f"judge {bad}", words, partial(_write_weights, bad=bad), (*says, "heads.bias"))
+
+
+def _write_judge(folder: Path, header: Any) -> None:
+    good.write_tensors(folder / "j.safetensors", header, bytes(48))
+
+
+def _write_weights(folder: Path, bad: float) -> None:
+    """A judge that was taught nothing, with one number that is none."""
+    from amused_lite.evaluation.judge import Detector, Judge
+
+    detector = Detector()
+    detector.heads.bias.data[3] = bad
+    Judge(detector).save(folder / "j.safetensors")
+
+
 def _pipes() -> Iterator[Case]:
     """A named pipe in the place of every small file."""
 
@@ -250,6 +276,7 @@ def _pipes() -> Iterator[Case]:
         "pic.png": ("generate", "x", "--from", "pic.png"),
         "mask.png": ("inpaint", "a.png", "mask.png", "x"),
         "lock.png": ("vary", "a.png", "x", "--lock", "lock.png"),
+        "j.safetensors": ("evaluate", "--judge", "j.safetensors"),
         "metadata.jsonl": ("style", "train", "a.png", "--style", "x"),
     }
     for file, words in places.items():
@@ -274,6 +301,7 @@ def all_cases() -> list[Case]:
         *_diffusers_headers(),
         *_published(),
         *_trainings(),
+        *_judges(),
         *_pipes(),
         *flags(),
         *by_hand(),

@@ -13,6 +13,7 @@ MISSING = object()
 
 def mutations(kind: Any, good: Any) -> Iterator[tuple[Path, Any]]:
     """Places in `good`, values out of JSON of this kind, and what makes them wrong there."""
+    assert not _is_wrong(kind, good), f"{kind} refuses what should be right"  # or nothing below would prove anything
     for path, value in _of(inspect.type_info(kind), good, ()):
         if not path or _is_wrong(kind, put(good, path, value)):
             yield path, value

@@ -15,6 +15,7 @@ from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState, installed_runtimes, missing_runtimes, page_url, presets
 from .adapter_picker import AdapterPicker
+from .events import said_number
 
 DRAFT_STEPS = 4
 SUBTLE, STRONG = 0.3, 0.6  # of the schedule that a variation runs
@@ -308,7 +309,7 @@ class CreateTab:
         ]
 
     def _pick(self, id: str, event: gr.EventData) -> tuple[str, str]:
-        key = f"{id}/{int(event._data['index'])}"
+        key = f"{id}/{said_number(event, 'index')}"
         return key, save_link(self.app_state, key)
 
     def _end(self, id: str, how: Any) -> None:

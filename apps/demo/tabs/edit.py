@@ -16,7 +16,7 @@ from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job
 from ...engine.request import Request
 from .. import job_view
-from ..app_state import AppState
+from ..app_state import AppState, page_url
 
 _MOST = 24  # versions that undo goes back through
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
@@ -310,4 +310,4 @@ def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image
 
 def _save(job: Job) -> str:
     name = f"amused-{job.request.seed}.png"
-    return f'<p class="foot"><a href="/pictures/{job.id}/0.png" download="{name}">Save this version</a></p>'
+    return f'<p class="foot"><a href="{page_url(f"{job.id}/0")}" download="{name}">Save this version</a></p>'

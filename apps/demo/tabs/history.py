@@ -13,6 +13,7 @@ from amused_lite.files.png import Recipe
 from ...engine.history import HistoryEntry
 from .. import job_view
 from ..app_state import AppState, history_key, page_url
+from .events import said
 
 _PAGE = 24
 _OFF = "There is none: this session was started with --no-history, and writes nothing."
@@ -103,11 +104,11 @@ class HistoryTab:
         return [group, gr.Button(visible=len(found) > most)]
 
     def _tile(self, entry: HistoryEntry) -> str:
-        said = escape(entry.prompt[:200], quote=True)
+        said = escape(entry.prompt[:200])
         key = history_key(entry.name)
-        picture = f'<img loading="lazy" alt="" src="/history/{escape(entry.name, quote=True)}/small.jpeg">'
+        picture = f'<img loading="lazy" alt="" src="history/{escape(entry.name, quote=True)}/small.jpeg">'
         picture = job_view.veiled(picture, self.app_state.flagged.get(key))
-        label = f"{said}, {entry.operation}, seed {entry.seed}"
+        label = escape(f"{entry.prompt[:200]}, {entry.operation}, seed {entry.seed}", quote=True)
         name = escape(entry.name, quote=True)
         return (
             f'<button type="button" data-name="{name}" aria-pressed="false" aria-label="{label}">'
@@ -115,7 +116,7 @@ class HistoryTab:
         )
 
     def _choose(self, event: gr.EventData) -> list[Any]:
-        name = str(event._data["name"])
+        name = str(said(event, "name"))
         assert self.app_state.history is not None
         try:
             recipe = self.app_state.history.recipe(name)

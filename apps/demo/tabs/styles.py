@@ -22,9 +22,10 @@ from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job, JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
-from ..app_state import AppState
+from ..app_state import AppState, page_url
 from ..learning import Training, shown, write_pictures
 from .adapter_picker import AdapterPicker
+from .events import said
 
 _MOST, _CANDIDATES = 10, 12
 _TICK = """
@@ -102,7 +103,7 @@ class StylesTab:
         outputs = [self.stage, self.said, self.train, self.cancel, self.feedback, self.adapter, *names]
         recipe = [self._private, self.steps, self.every, self.model]
         # As it comes: gradio would look for the files on the disk.
-        self.files.change(lambda files: files or [], self.files, self.dropped, preprocess=False, queue=False, **quiet)
+        self.files.change(_dropped, self.files, self.dropped, preprocess=False, queue=False, **quiet)
         self.train.click(self._first, [self.dropped, self.name, self.captions, *recipe, *names], outputs, **quiet)
         self.cancel.click(self.stop, None, None, queue=False, **quiet)
         self.draw.click(
@@ -117,7 +118,9 @@ class StylesTab:
             self._training.stop()
 
     def _tick(self, event: gr.EventData) -> list[int]:
-        return [int(number) for number in event._data["ticked"]]
+        ticked = said(event, "ticked")
+        numbers = ticked if isinstance(ticked, list) else []
+        return sorted({number for number in numbers if type(number) is int and 0 <= number < _CANDIDATES})
 
     def _first(
         self,
@@ -154,9 +157,9 @@ class StylesTab:
     ) -> Iterator[list[Any]]:
         try:
             self._check_may_write(private)
-            if not ticked:
+            chosen_ones = [candidates[number] for number in ticked if number < len(candidates)]
+            if not chosen_ones:
                 raise ValueError("tick at least one picture that has the look")
-            chosen_ones = [candidates[number] for number in ticked]
             pictures = [
                 (bytes(encode_png(self.app_state.source(key).image, None)), caption) for key, caption in chosen_ones
             ]
@@ -279,6 +282,12 @@ class StylesTab:
         yield [skip, gr.Button(visible=True), keys, []]
 
 
+def _dropped(files: Any) -> list[dict[str, Any]]:
+    """The files of what a client says it dropped, and nothing else of it: it is remembered for the session."""
+    some = files[: _MOST + 1] if isinstance(files, list) else []
+    return [{"path": file["path"]} for file in some if isinstance(file, dict) and "path" in file]
+
+
 def _captions(pictures: int, captions: str) -> list[str]:
     """One for each picture.
 
@@ -286,7 +295,7 @@ def _captions(pictures: int, captions: str) -> list[str]:
         ValueError: there are too few or too many, or their captions do not fit.
     """
     if not 1 <= pictures <= _MOST:
-        raise ValueError(f"drop one to ten pictures of the look; there are {pictures}")
+        raise ValueError(f"drop one to ten pictures of the look; there are {pictures if pictures <= _MOST else 'more'}")
     lines = [line.strip() for line in captions.splitlines() if line.strip()]
     if len(lines) not in (1, pictures):
         raise ValueError(f"say what the pictures show: one line for all, or {pictures} lines; there are {len(lines)}")
@@ -307,7 +316,7 @@ def _candidates(keys: list[tuple[str, str]]) -> str:
     tiles = "".join(
         f'<label><input type="checkbox" value="{number}">'
         f'<img alt="Candidate {number + 1}: {escape(caption, quote=True)}" '
-        f'src="/pictures/{key}.png"><span class="name">{number + 1}: {escape(caption)}</span></label>'
+        f'src="{page_url(key)}"><span class="name">{number + 1}: {escape(caption)}</span></label>'
         for number, (key, caption) in enumerate(keys)
     )
     return f'<div class="gallery-own" role="group" aria-label="Candidates">{tiles}</div>'

@@ -19,6 +19,7 @@ from ...engine.jobs import JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState
+from .events import said_number
 
 _HINT = "Choose Look inside below a picture you made, and it is drawn once more with every step recorded."
 _EDITED = "Only pictures that were drawn from nothing can be looked into; this one is an edit of another."
@@ -160,7 +161,7 @@ class TraceTab:
         """The picture around a token with each of its alternatives in place, decoded."""
         if kept is None:
             return ""
-        (trace, request), cell = kept, int(event._data["cell"])
+        (trace, request), cell = kept, said_number(event, "cell")
         try:
             job = self.app_state.engine.call(
                 lambda amused: _alternatives(amused, trace, cell), request.model, request.runtime, request.adapters

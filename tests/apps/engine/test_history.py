@@ -108,6 +108,33 @@ def test_the_index_is_made_anew_from_the_pictures(history: History, damage: str)
     assert History(history.folder).refresh() == 0  # and was written: nothing is read twice
 
 
+def test_an_index_that_leads_elsewhere_is_replaced(tmp_path: Path, made: Picture) -> None:
+    """A folder from somebody else, with links and a pipe in the places that are written."""
+    for name in (INDEX, f".{INDEX}.part"):
+        for kind in ("link", "pipe"):
+            folder, outside = tmp_path / f"{name}-{kind}", tmp_path / f"{name}-{kind}-outside"
+            folder.mkdir()
+            outside.write_text("untouched")
+            if kind == "link":
+                (folder / name).symlink_to(outside)
+            else:
+                os.mkfifo(folder / name)
+            history = History(folder)
+            added = history.add(made)
+            history.add(made)
+            history.delete(added.name)
+            assert outside.read_text() == "untouched"
+            assert [entry.name for entry in History(folder).search()] == [entry.name for entry in history.search()]
+
+
+@pytest.mark.parametrize("field", ["prompt", "seed", "operation", "adapters", "created", "model"])
+def test_a_line_of_the_wrong_types_is_read_again_from_its_picture(history: History, field: str) -> None:
+    index, before = history.folder / INDEX, history.search()
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    index.write_text("".join(json.dumps(values | {field: {"<b>": 1}}) + "\n" for values in lines))
+    assert History(history.folder).search() == before
+
+
 def test_files_may_come_and_go_by_hand(history: History, made: Picture) -> None:
     (entry,) = history.search("cup")
     (history.folder / entry.name).unlink()

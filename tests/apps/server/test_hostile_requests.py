@@ -188,6 +188,7 @@ def test_pages_from_elsewhere_can_change_nothing(server: Server) -> None:
     for origin in (
         "http://attacker.example",
         "null",
+        "http://[",
         "http://localhost:1",
         "https://" + urlsplit(server.url).netloc + ".x",
     ):

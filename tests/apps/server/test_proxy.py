@@ -1,14 +1,17 @@
 """Behind a reverse proxy: a real one, between a real client and a real server."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 import requests
-from serving import Server, Start, is_alone
+from PIL import Image
+from serving import Server, Start, is_alone, png
+from visiting import Visitor
 
 FORWARDER = Path(__file__).with_name("forwarder.py")
 OUTSIDE = ("X-Forwarded-Proto=https", "X-Forwarded-Host=pictures.example", "X-Forwarded-Prefix=/draw")
@@ -96,3 +99,25 @@ def test_pages_of_the_outside_name_may_change_something(behind: Server, forward:
     for origin, status in (("https://pictures.example", 202), ("https://attacker.example", 403)):
         headers = {"authorization": token, "origin": origin}
         assert requests.post(f"{proxy}/jobs", json={"prompt": "a"}, headers=headers).status_code == status
+
+
+def test_the_page_works_below_a_path(start: Start, forward: Forward) -> None:
+    pytest.importorskip("gradio")
+    server = start("--forwarded-allow-ips", "127.0.0.1", "--no-browser", command="demo")
+    proxy = forward(server, *OUTSIDE)
+    visitor = Visitor(proxy, server.token)
+    assert visitor.config["root"] == "https://pictures.example/draw"
+    visitor.set("open-picture", visitor.upload(png(Image.new("RGB", (64, 48), "green"))))
+    assert "64 x 48 px" in visitor.do("open-picture", "upload")
+    for name, value in {"How many": 1, "Steps": 1, "prompt": "a red cup"}.items():
+        visitor.set(name, value)
+    addresses = set(re.findall(r'src=\\"([^"\\]+)', visitor.do("go"))) | set(
+        re.findall(r'src=\\"([^"\\]+)', visitor.do("search", "change"))
+    )
+    places = {one for one in addresses if not one.startswith("data:")}
+    assert {place.partition("/")[0] for place in places} == {"pictures", "history"}
+    for place in places:
+        assert visitor.http.get(urljoin(f"{proxy}/", place)).headers["content-type"].startswith("image/")
+    for path in ("gradio_api/info", "gradio_api/file=/etc/passwd", "jobs/x"):
+        assert visitor.http.get(f"{proxy}/{path}").status_code == 404
+    server.process.terminate()

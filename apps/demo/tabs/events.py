@@ -1,0 +1,22 @@
+"""What a click carries beside the values of components: whatever a client says, so it is looked at before it counts."""
+
+from typing import Any
+
+import gradio as gr
+
+
+def said(event: gr.EventData, name: str) -> Any:
+    """A value of the event; None where it has none of this name."""
+    return event._data.get(name) if isinstance(event._data, dict) else None
+
+
+def said_number(event: gr.EventData, name: str) -> int:
+    """A whole number of the event, 0 or more; the page's own come as words too.
+
+    Raises:
+        gr.Error: it is none.
+    """
+    value = said(event, name)
+    if not (isinstance(value, int | str) and str(value).isascii() and str(value).isdigit() and len(str(value)) < 10):
+        raise gr.Error(f"{name} must be a whole number; reload the page", print_exception=False)
+    return int(value)

@@ -1,0 +1,85 @@
+"""What strangers hand to the page: junk with a click, and files whose recipes hold markup."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amused_lite.apps.engine.history import INDEX
+from PIL import Image
+from serving import Server, Start, alone, png
+from visiting import Visitor
+
+from amused_lite.files.png import Edit
+
+pytest.importorskip("gradio")
+
+MARKUP = '"><img src=x onerror=alert(1)>'
+JUNK: tuple[Any, ...] = (None, [], "x", 5, -1, 10**30, {}, {"a": [1]}, [None], [-1], [99], [0, "0", 1e300], True)
+
+
+@pytest.fixture(scope="module")
+def page(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A gallery that came from somebody else."""
+    folder = tmp_path_factory.mktemp("gallery")
+    picture = alone("a red cup", 7, 1)
+    recipe = picture.recipe
+    edit = Edit(MARKUP, {}, recipe.tokens)
+    picture = replace(picture, recipe=replace(recipe, prompt="stranger", adapters=(MARKUP,), edit=edit))
+    picture.save(folder / "a.png")
+    values = _line(folder / "a.png") | {"seed": MARKUP, "name": "b.png"}
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / INDEX).write_text(json.dumps(values) + "\n")
+    return start("--no-browser", "--history", str(folder), command="demo")
+
+
+def _line(path: Path) -> dict[str, Any]:
+    """A line of an index that fits a file."""
+    from amused_lite.apps.engine.history import _line, _read_entry
+
+    entry = _read_entry(path)
+    assert entry is not None
+    return json.loads(_line(entry))
+
+
+def test_a_recipe_is_text_and_no_markup(page: Server) -> None:
+    visitor = Visitor(page.url)
+    gallery = visitor.do("search", "change")
+    assert "a.png" in gallery and "b.png" in gallery and "&lt;img src=x" in gallery
+    assert "<img src=x" not in gallery
+    detail = visitor.click("gallery", {"name": "a.png"})
+    assert "&lt;img src=x" in detail and "<img src=x" not in detail
+
+
+@pytest.mark.parametrize("elem_id", ["gallery", "candidate-grid", "stage", "look"])
+def test_junk_with_a_click(page: Server, elem_id: str) -> None:
+    visitor = Visitor(page.url)
+    for junk in JUNK:
+        for data in (junk, {name: junk for name in ("name", "ticked", "index", "cell")}):
+            visitor.click(elem_id, data)
+
+
+def test_ticks_that_no_candidate_has(page: Server) -> None:
+    visitor = Visitor(page.url)
+    visitor.set("Write nothing to the disk", False)
+    for junk in JUNK:
+        visitor.click("candidate-grid", {"ticked": junk})
+        assert "Tick at least one picture" in visitor.do("train-again")
+
+
+def test_files_too_few_or_too_many(page: Server) -> None:
+    visitor = Visitor(page.url)
+    visitor.set("Write nothing to the disk", False)
+    visitor.set("style-name", "deep blue")
+    key = visitor.upload(png(Image.new("RGB", (64, 64), "blue")))
+    for files in ([], [key] * 11, [key] * 2000):
+        visitor.set("style-files", files)
+        visitor.at_once("style-files", "change")
+        visitor.set("style-captions", "a boat")
+        assert "one to ten pictures" in visitor.do("train")
+
+
+def test_no_traceback_was_printed(page: Server) -> None:
+    page.process.terminate()
+    assert "Traceback" not in page.process.communicate(timeout=120)[1]
