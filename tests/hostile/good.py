@@ -29,7 +29,7 @@ PEFT = {
     "use_rslora": False,
 }
 
-PLAN = {"base": "0" * 64, "style": "x", "pictures": ["0" * 64], "captions": ["a"], "train_config": {}, "prior": ["b"]}
+PLAN = {"base": "0" * 64, "style": "x", "pictures": ["0" * 64], "captions": ["a"], "recipe": {}, "prior": ["b"]}
 
 
 def recipe() -> dict[str, Any]:
