@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 KNOWN = 1e4  # confidence of tokens that are never masked again, as in models/unmask.py
-ORDERS = ("confidence", "halton")
 _APART = 1e3  # times a rank: further apart than any two log-probabilities of drawn tokens, exact in float32
 
 

@@ -196,7 +196,7 @@ def test_sureness_hides_every_token_once_and_judges_it_from_the_rest(amused: Amu
         ({"guidance_schedule": "cosine"}, "guidance_schedule 'cosine' is unknown; choose one of constant, linear"),
         ({"guidance_interval": (0.8, 0.2)}, "guidance_interval must rise, got 0.8 to 0.2"),
         ({"guidance_interval": (0.0, 1.5)}, "guidance_interval must be 0 to 1, got 1.5"),
-        ({"refine": -1}, "refine must be 0 to 1000 steps, got -1"),
+        ({"refine": -1}, "refine must be 0 to 1000, got -1"),
     ],
 )
 def test_impossible_choices_are_explained(options: dict[str, Any], message: str) -> None:
