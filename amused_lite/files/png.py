@@ -142,6 +142,9 @@ class Recipe(Settings):
         values["tokens"] = _from_text(values.get("tokens"), codebook_size) if tokens is None else tokens
         if isinstance(edit := values.get("edit"), dict):
             values["edit"] = edit | {"tokens": _from_text(edit.get("tokens"), codebook_size)}
+        if (every := values.pop("guidance_every", 1)) != 1:
+            gone = "a way of guidance that this version no longer has"
+            raise ValueError(f"the recipe: guidance_every is {str(every)[:40]}, {gone}; it cannot be repeated")
         for name in (*SETTINGS, "seed"):
             if name not in values and name not in _LATER:
                 raise ValueError(f"the recipe: {name} is missing; {_REMEDY}")

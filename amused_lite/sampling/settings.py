@@ -119,10 +119,6 @@ class GenerateOptions:
     guidance_interval: tuple[_Share, _Share] = _setting(
         (0.0, 1.0), "share of the steps that are guided; the others cost half", "A,B", alone=1.0
     )
-    # The condition cache of LazyMAR (Yan et al. 2025)
-    guidance_every: Annotated[int, Meta(ge=1, le=2**20)] = _setting(
-        1, "look at the negative prompt in every N-th guided step only; the others cost half", "N", since=2
-    )
     # One number falls to 0.01, as published
     mask_temperature: tuple[_MaskTemperature, _MaskTemperature] = _setting(
         (2.0, 0.0), "randomness of the order, first and last step", "A,B", alone=0.01

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from amused_lite.conditioning import Conditioning
-from amused_lite.editing.operations import repeat
-from amused_lite.files.png import Recipe
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.distribution import halton_order
 from amused_lite.sampling.loop import (
     LIKELIHOOD_PASSES,
-    _ReusedGuidance,
     mask_least_likely,
     token_log_likelihood,
     unmask_tokens,
@@ -69,35 +66,6 @@ def test_unguided_steps_leave_out_the_negative_half(
     chosen = GenerateOptions(steps=8, **options)
     list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
     assert runtime.rows == rows
-
-
-def test_reused_guidance_reads_the_negative_prompt_every_nth_guided_step(amused: AmusedPipeline) -> None:
-    runtime = Counting(amused)
-    chosen = GenerateOptions(steps=8, guidance_every=3, guidance_interval=(0.0, 0.75))
-    list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
-    # Guided steps 0 to 5, the negative prompt in 0 and 3: each half is a prediction of one row. Then two plain steps.
-    assert runtime.rows == [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
-    again = Counting(amused)
-    often = GenerateOptions(steps=8, guidance_every=1, guidance_interval=(0.0, 0.75))
-    list(unmask_tokens(again, amused.condition(PROMPT, "", often), often))  # type: ignore[arg-type]
-    assert sum(again.rows) == 14  # ten predictions of a row against fourteen
-
-
-def test_reused_guidance_is_guidance_where_nothing_was_reused(amused: AmusedPipeline) -> None:
-    chosen = GenerateOptions(steps=4, guidance_scale=4.0)
-    pair = amused.condition(PROMPT, "blue", chosen)
-    tokens = next(unmask_tokens(amused.runtime, pair, chosen)).tokens
-    expected = amused.runtime.predict(tokens, pair, 4.0)
-    got = _ReusedGuidance(2).predict(amused.runtime, tokens, pair, 4.0)
-    np.testing.assert_allclose(got, expected, atol=2e-4)  # float32 logits up to 20, and another order of operations
-
-
-def test_reused_guidance_is_repeated_by_its_recipe(amused: AmusedPipeline) -> None:
-    picture = amused.generate(PROMPT, seed=4, steps=5, guidance_every=2)
-    recipe = Recipe.from_json(picture.recipe.to_json())
-    assert recipe.guidance_every == 2
-    np.testing.assert_array_equal(repeat(amused, recipe), picture.recipe.tokens)
-    assert "guidance_every" not in amused.generate(PROMPT, seed=4, steps=2).recipe.to_json()
 
 
 def test_linear_guidance_rises_from_one_to_the_scale(amused: AmusedPipeline) -> None:
