@@ -137,6 +137,14 @@ class GenerateOptions:
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = _setting(
         None, "draw among the likeliest that together reach P", "P"
     )
+    # Nguyen et al. 2024
+    min_p: Annotated[float, Meta(gt=0, le=1)] | None = _setting(
+        None,
+        "draw among tokens at least P times as likely as the likeliest",
+        "P",
+        slider=Slider("Min-p", 0, 1, 0.05, "Leaves unlikely tokens out; 0: none"),
+        since=2,
+    )
     refine: Annotated[int, Meta(ge=0, le=1000)] = _setting(0, "steps that draw the least likely tokens again", "N")
     seed: Annotated[int, Meta(ge=0)] = 0  # at most MAX_SEED, which msgspec cannot say
     micro_conditioning: MicroConditioning | None = None  # None: the model's own size, no crop, score 6
@@ -202,10 +210,10 @@ class Settings(GenerateOptions):
 
     @property
     def token_distribution(self) -> "TokenDistribution":
-        """Token temperature, top-k and top-p, as `sampling.distribution` takes them."""
+        """Token temperature, top-k, top-p and min-p, as `sampling.distribution` takes them."""
         from amused_lite.sampling.distribution import TokenDistribution
 
-        return TokenDistribution(self.token_temperature, self.top_k, self.top_p)
+        return TokenDistribution(self.token_temperature, self.top_k, self.top_p, self.min_p)
 
     def guidance_scales(self) -> list[float]:
         """The scale of each step; 1 means unguided, and such a step never computes the negative half.
