@@ -5,9 +5,10 @@ is everything they leave behind for the unmask steps.
 """
 
 from dataclasses import astuple, dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:  # only where arrays are made: sampling settings name `MicroConditioning`, and `--help` those
+    import numpy as np
 
 
 class Conditioning(NamedTuple):
@@ -32,8 +33,10 @@ class MicroConditioning:
     crop_left: float = 0.0
     aesthetic_score: float = 6.0
 
-    def array(self) -> np.ndarray:
+    def array(self) -> "np.ndarray":
         """As (1, 5) float32, one row for a picture."""
+        import numpy as np
+
         return np.array([astuple(self)], dtype=np.float32)
 
 
@@ -42,6 +45,8 @@ def stack_pair(negative: Conditioning, prompt: Conditioning) -> Conditioning:
 
     A single negative row serves every prompt row.
     """
+    import numpy as np
+
     count = prompt.block_text.shape[0]
     return Conditioning(
         *(np.concatenate([np.broadcast_to(n, (count, *n.shape[1:])), p]) for n, p in zip(negative, prompt, strict=True))

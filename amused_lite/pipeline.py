@@ -155,13 +155,12 @@ class AmusedPipeline:
         config = self.runtime.config
         settings = options.complete(config)
         image = image or self.decode(tokens)
-        values = {name: value for name, value in settings._asdict().items() if name != "micro_conditioning"}
+        values = {**vars(settings), "micro_conditioning": astuple(settings.micro_conditioning)}
         recipe = Recipe(
             prompt=prompt,
             negative_prompt=negative_prompt,
             picture=image_index,
             **values,
-            micro_conditioning=astuple(settings.micro_conditioning),
             width=image.width,
             height=image.height,
             model=self.info.name,

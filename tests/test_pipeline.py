@@ -165,7 +165,7 @@ def test_closing_early_stops_the_work() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be 1 or more, got 0"),
+        ({"steps": 0}, "steps must be 1 to 1048576, got 0"),
         ({"seed": -1}, "seed must be 0 to"),
         ({"seed": 2**64}, "seed must be 0 to"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be 0 to 100, got nan"),

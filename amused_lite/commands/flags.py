@@ -6,6 +6,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from amused_lite.paths import as_path
 if TYPE_CHECKING:
     from amused_lite.pipeline import AmusedPipeline
     from amused_lite.sampling.loop import Step
-    from amused_lite.sampling.settings import GenerateOptions
+    from amused_lite.sampling.settings import GenerateOptions, Setting
 
 
 def add_seed_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,48 +33,17 @@ def add_seed_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """How the tokens are drawn; docs/sampling.md compares the choices."""
+    from amused_lite.sampling.settings import SETTINGS
+
     sampling = parser.add_argument_group("how it is drawn (docs/sampling.md compares)")
-    sampling.add_argument("--steps", type=int, default=12, metavar="N", help="unmask steps (12)")
-    sampling.add_argument("--guidance-scale", type=float, metavar="G", help="pull towards the prompt (the model's own)")
-    sampling.add_argument(
-        "--guidance-schedule", default="constant", metavar="NAME", help="constant, or linear: rising from 1 (constant)"
-    )
-    sampling.add_argument(
-        "--guidance-interval",
-        type=_interval,
-        default=(0.0, 1.0),
-        metavar="A,B",
-        help="share of the steps that are guided; the others cost half (0,1)",
-    )
-    sampling.add_argument(
-        "--guidance-every",
-        type=whole(1),
-        default=1,
-        metavar="N",
-        help="look at the negative prompt in every N-th guided step only; the others cost half (1)",
-    )
-    sampling.add_argument(
-        "--mask-temperature",
-        type=_temperatures,
-        default=(2.0, 0.0),
-        metavar="A,B",
-        help="randomness of the order, first and last step (2,0)",
-    )
-    sampling.add_argument(
-        "--mask-schedule",
-        default="cosine",
-        metavar="NAME",
-        help="cosine, linear, square, cubic, sqrt or arccos (cosine)",
-    )
-    sampling.add_argument("--order", default="confidence", metavar="NAME", help="confidence or halton (confidence)")
-    sampling.add_argument(
-        "--token-temperature", type=float, metavar="T", help="randomness of the drawing (the model's own)"
-    )
-    sampling.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens only")
-    sampling.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest that together reach P")
-    sampling.add_argument(
-        "--refine", type=int, default=0, metavar="N", help="draw the least likely tokens again (0 steps)"
-    )
+    for name, setting in SETTINGS.items():
+        sampling.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=partial(_pair, setting) if setting.is_pair else setting.kind,
+            default=setting.default,
+            metavar=setting.metavar,
+            help=setting.description,
+        )
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -141,10 +111,10 @@ def options_from(args: argparse.Namespace, **defaults: Any) -> "GenerateOptions"
     Raises:
         ValueError: a number is out of range or a name is unknown.
     """
-    from amused_lite.sampling.settings import GenerateOptions
+    from amused_lite.sampling.settings import SETTINGS, GenerateOptions
 
-    names = GenerateOptions.__dataclass_fields__.keys() - {"micro_conditioning"}
-    values = defaults | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in (*SETTINGS, "seed")}
+    values = defaults | {name: value for name, value in given.items() if value is not None}
     if values.get("seed", -1) == -1:
         values["seed"] = secrets.randbelow(2**32)
     return GenerateOptions(**values)
@@ -207,17 +177,11 @@ def slug(prompt: str) -> str:
     return words.encode()[:60].decode(errors="ignore").rstrip("-") or "picture"
 
 
-def _temperatures(text: str) -> tuple[float, float]:
-    return _pair(text, "2,0", alone=0.01)  # one number falls to 0.01, as published
-
-
-def _interval(text: str) -> tuple[float, float]:
-    return _pair(text, "0.2,0.8", alone=1.0)
-
-
-def _pair(text: str, example: str, alone: float) -> tuple[float, float]:
+def _pair(setting: "Setting", text: str) -> tuple[float, float]:
     first, comma, last = text.partition(",")
+    assert setting.alone is not None
     try:
-        return (float(first), float(last)) if comma else (float(first), alone)
+        return (float(first), float(last)) if comma else (float(first), setting.alone)
     except ValueError as error:
+        example = ",".join(f"{number:g}" for number in setting.default)
         raise argparse.ArgumentTypeError(f"must be one number or two like {example}, got {text!r}") from error

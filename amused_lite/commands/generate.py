@@ -174,9 +174,7 @@ def _warn_incomplete(recipe: "Recipe", args: argparse.Namespace) -> None:
 def _recorded_options(recipe: "Recipe | None") -> dict[str, Any]:
     if recipe is None:
         return {}
-    from amused_lite.sampling.settings import GenerateOptions
-
-    return dict(vars(GenerateOptions.from_recipe(recipe)))
+    return dict(vars(recipe.options))
 
 
 def _make(job: _Job, ranker: "Ranker | None", number: int, folder: "Path", name: str) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(recipe: "Recipe") -> dict[str, str]:
     """What there is to say, as a reader wants it: what was left at its default is not said."""
+    from amused_lite.sampling.settings import SETTINGS
+
     steps = f"{recipe.steps}" + (f" and {recipe.refine} to refine" if recipe.refine else "")
     size = f"{recipe.width}x{recipe.height}, {len(recipe.tokens)} tokens out of {recipe.codebook_size}"
     seed = f"{recipe.seed}" + (f", picture {recipe.picture}" if recipe.picture else "")
@@ -51,13 +53,14 @@ def _lines(recipe: "Recipe") -> dict[str, str]:
         guidance += f", {recipe.guidance_schedule}"
     if (first, last) != (0, 1):
         guidance += f", from {first:g} to {last:g} of the way"
-    if recipe.guidance_every > 1:
-        guidance += f", negative prompt every {recipe.guidance_every} steps"
     drawn_by = f"temperature {recipe.token_temperature:g}"
     drawn_by += f", top-k {recipe.top_k}" if recipe.top_k is not None else ""
     drawn_by += f", top-p {recipe.top_p:g}" if recipe.top_p is not None else ""
     start, end = recipe.mask_temperature
     order = f"{recipe.order}, {recipe.mask_schedule} schedule, mask temperature {start:g} to {end:g}"
+    for name, setting in SETTINGS.items():
+        if setting.since > 1 and (value := getattr(recipe, name)) != setting.default:
+            drawn_by += f", {name.replace('_', '-')} {value}"
     lines = {"prompt": recipe.prompt}
     if recipe.negative_prompt:
         lines["negative prompt"] = recipe.negative_prompt

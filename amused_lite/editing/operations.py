@@ -264,7 +264,7 @@ def repeat(amused: AmusedPipeline, recipe: Recipe) -> np.ndarray:
     Raises:
         ValueError: the recipe is not whole or does not fit the model.
     """
-    options = GenerateOptions.from_recipe(recipe)
+    options = recipe.options
     words = recipe.prompt, recipe.negative_prompt
     if recipe.edit is None:
         steps = amused.steps(*words, recipe.picture, options)

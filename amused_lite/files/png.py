@@ -17,9 +17,10 @@ from msgspec import Meta
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from amused_lite import __version__
-from amused_lite.config import MAX_SEED
+from amused_lite.conditioning import MicroConditioning
 from amused_lite.files.atomic import write_new
 from amused_lite.reading import check_version, convert, parse_object
+from amused_lite.sampling.settings import MAX_CODEBOOK, SETTINGS, GenerateOptions, Settings
 
 SCHEMA = 1
 KEY = "amused_lite"
@@ -33,14 +34,11 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  Iptc4xmpExt:DigitalSourceType="{kind}"/>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
-MAX_CODEBOOK = 2**24
-MAX_STEPS = 2**20
 _REMEDY = "get the file again"
 
 Text = Annotated[str, Meta(max_length=10_000)]
 Word = Annotated[str, Meta(max_length=100)]
 Count = Annotated[int, Meta(ge=0, le=2**32)]
-Steps = Annotated[int, Meta(ge=1, le=MAX_STEPS)]
 Side = Annotated[int, Meta(ge=1, le=2**20)]  # px
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)] | Annotated[int, Meta(ge=-(10**9), le=10**9)]  # whole ones stay so
 Scalar = str | bool | None | Annotated[float, Meta(ge=-1e9, le=1e9)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -59,31 +57,15 @@ class Edit:
     tokens: np.ndarray  # (N,) the earlier picture's
 
 
-# Fields that are written only where they say something; earlier versions do not know them.
-_RARE = {"guidance_every": 1, "stopped_after": None}
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """Everything that made a picture. The fields from `steps` to `micro_conditioning` are those of `Settings`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recipe(Settings):
+    """Everything that made a picture: its sampling settings, declared where `Settings` are, and the rest."""
 
     prompt: Text
     negative_prompt: Text
     picture: Count  # number of the picture within its seed
-    steps: Steps
-    guidance_scale: Number
-    guidance_schedule: Word
-    guidance_interval: tuple[Number, Number]
-    mask_temperature: tuple[Number, Number]
-    mask_schedule: Word
-    order: Word
-    token_temperature: Number
-    top_k: Annotated[int, Meta(ge=1, le=MAX_CODEBOOK)] | None
-    top_p: Number | None
-    refine: Count
-    seed: Annotated[int, Meta(ge=0)]  # at most config.MAX_SEED, which msgspec cannot say
-    # width, height, crop_top, crop_left, aesthetic_score
-    micro_conditioning: Annotated[tuple[Number, ...], Meta(max_length=100)]
+    # As JSON has it: width, height, crop_top, crop_left, aesthetic_score
+    micro_conditioning: Annotated[tuple[Number, ...], Meta(max_length=100)]  # pyright: ignore[reportGeneralTypeIssues]
     width: Side
     height: Side
     model: Text
@@ -94,15 +76,28 @@ class Recipe:
     edit: Edit | None = None
     # Such as "blueprint:0.8 3fa9c1d2b4", with the start of the file's sha256.
     adapters: Annotated[tuple[Text, ...], Meta(max_length=1000)] = ()
-    guidance_every: Steps = 1
     stopped_after: Count | None = (
         None  # steps, where someone stopped early and that step's sampled tokens became the picture
     )
     version: Word = __version__
 
-    def __post_init__(self) -> None:
-        if self.seed > MAX_SEED:
-            raise ValueError(f"seed is {str(self.seed)[:40]}, expected at most {MAX_SEED}")
+    def __eq__(self, other: object) -> bool:
+        return self is other  # and not where the settings alone are equal
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    @property
+    def options(self) -> GenerateOptions:
+        """The sampling settings alone.
+
+        Raises:
+            ValueError: the recipe, which may be anyone's, has not five numbers of micro-conditioning.
+        """
+        if len(self.micro_conditioning) != 5:
+            raise ValueError(f"micro_conditioning must be 5 numbers, got {len(self.micro_conditioning)}")
+        values = {name: getattr(self, name) for name in (*SETTINGS, "seed")}
+        return GenerateOptions(**values, micro_conditioning=MicroConditioning(*self.micro_conditioning))
 
     def parameters(self) -> str:
         """The A1111 text: prompt, negative prompt, and one line of settings."""
@@ -124,11 +119,12 @@ class Recipe:
     def to_json(self) -> str:
         """As JSON text; tokens as base64 of their bits, most significant first."""
         values = asdict(self)
+        values = {name: values.pop(name) for name in ("prompt", "negative_prompt", "picture")} | values
         values["tokens"] = _to_text(self.tokens, self.codebook_size)
         if self.edit is not None:
             values["edit"]["tokens"] = _to_text(self.edit.tokens, self.codebook_size)
-        for name, usual in _RARE.items():
-            if values[name] == usual:
+        for name in _LATER:
+            if values[name] == getattr(Recipe, name):
                 del values[name]
         return json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False)
 
@@ -146,7 +142,17 @@ class Recipe:
         values["tokens"] = _from_text(values.get("tokens"), codebook_size) if tokens is None else tokens
         if isinstance(edit := values.get("edit"), dict):
             values["edit"] = edit | {"tokens": _from_text(edit.get("tokens"), codebook_size)}
+        if (every := values.pop("guidance_every", 1)) != 1:
+            gone = "a way of guidance that this version no longer has"
+            raise ValueError(f"the recipe: guidance_every is {str(every)[:40]}, {gone}; it cannot be repeated")
+        for name in (*SETTINGS, "seed"):
+            if name not in values and name not in _LATER:
+                raise ValueError(f"the recipe: {name} is missing; {_REMEDY}")
         return convert(values, cls, "the recipe", _REMEDY)
+
+
+# Fields that earlier versions do not know, and that are written only where they differ from their default.
+_LATER = (*(name for name, setting in SETTINGS.items() if setting.since > 1), "stopped_after")
 
 
 def save_png(image: Image.Image, path: str | Path, recipe: Recipe | None, metadata: bool = True) -> Path:

@@ -1,4 +1,4 @@
-"""Guidance, top-k, top-p, token temperature, and the order in which tokens are fixed, in NumPy.
+"""Guidance, top-k, top-p, min-p, token temperature, and the order in which tokens are fixed, in NumPy.
 
 Exported graphs draw from the untruncated distribution (models/unmask.py). Truncation runs here, on the
 log-probabilities of `Runtime.predict`, and so gives the same tokens on every runtime. Without truncation `unmask`
@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 KNOWN = 1e4  # confidence of tokens that are never masked again, as in models/unmask.py
-ORDERS = ("confidence", "halton")
 _APART = 1e3  # times a rank: further apart than any two log-probabilities of drawn tokens, exact in float32
 
 
@@ -21,11 +20,12 @@ class TokenDistribution(NamedTuple):
     token_temperature: float = 1.0
     top_k: int | None = None  # draw among the k likeliest only (Fan et al. 2018; Muse edits with 3)
     top_p: float | None = None  # draw among the likeliest that together reach p (nucleus; Holtzman et al. 2020)
+    min_p: float | None = None  # draw among those at least p times as likely as the likeliest (Nguyen et al. 2024)
 
     @property
     def is_untruncated(self) -> bool:
-        """Whether exported graphs can draw by themselves: neither top-k nor top-p is set."""
-        return self.top_k is None and self.top_p is None
+        """Whether exported graphs can draw by themselves: none of top-k, top-p and min-p is set."""
+        return self.top_k is None and self.top_p is None and self.min_p is None
 
 
 def guide(prompted: np.ndarray, pull: np.ndarray, guidance_scale: float) -> np.ndarray:
@@ -40,8 +40,10 @@ def guide(prompted: np.ndarray, pull: np.ndarray, guidance_scale: float) -> np.n
     return guided
 
 
-def truncate(log_probs: np.ndarray, top_k: int | None = None, top_p: float | None = None) -> np.ndarray:
-    """log_probs (..., K) with -inf where top-k or top-p leaves a code out; not normalized again.
+def truncate(
+    log_probs: np.ndarray, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None
+) -> np.ndarray:
+    """log_probs (..., K) with -inf where top-k, top-p or min-p leaves a code out; not normalized again.
 
     Codes as likely as the last one that is kept stay in too, so that the result does not depend on how ties are sorted.
     With both given, top-p counts what top-k left, as a share of it.
@@ -57,13 +59,16 @@ def truncate(log_probs: np.ndarray, top_k: int | None = None, top_p: float | Non
         count = (reached < top_p * reached[..., -1:]).sum(-1, keepdims=True)  # codes before the one that reaches p
         least = np.take_along_axis(falling, np.minimum(count, codes - 1), -1)
         kept = np.where(kept >= least, kept, -np.inf)
+    if min_p is not None:
+        kept = np.where(log_probs >= log_probs.max(-1, keepdims=True) + np.float32(np.log(min_p)), kept, -np.inf)
     return kept
 
 
 def draw_tokens(log_probs: np.ndarray, token_distribution: TokenDistribution, token_noise: np.ndarray) -> np.ndarray:
     """log_probs and token_noise (B, N, K), the noise standard Gumbel -> drawn codes (B, N) int32."""
-    truncated = truncate(log_probs, token_distribution.top_k, token_distribution.top_p)
-    return (truncated / np.float32(token_distribution.token_temperature) + token_noise).argmax(-1).astype(np.int32)
+    temperature, top_k, top_p, min_p = token_distribution
+    truncated = truncate(log_probs, top_k, top_p, min_p)
+    return (truncated / np.float32(temperature) + token_noise).argmax(-1).astype(np.int32)
 
 
 def log_prob_of(log_probs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -97,7 +102,7 @@ def unmask(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One step from a prediction: tokens (B, N), log_probs (B, N, K) -> (tokens, sampled_tokens), int32 (B, N).
 
-    The same computation as `models.unmask.UnmaskTail`, with top-k and top-p.
+    The same computation as `models.unmask.UnmaskTail`, with top-k, top-p and min-p.
     """
     drawn = draw_tokens(log_probs, token_distribution, token_noise)
     unknown = tokens == mask_token_id

@@ -70,7 +70,6 @@ def unmask_tokens(
     schedules = _schedules(tokens == config.uvit.mask_token_id, settings, first_step, open_tokens)
     steps = schedules.shape[1]
     controls = list(zip(settings.guidance_scales(), settings.mask_temperatures(), strict=True))[first_step:]
-    guidance = _ReusedGuidance(settings.guidance_every)
     noise_step = first_step if noise_step is None else noise_step
     count = len(tokens)
 
@@ -87,15 +86,13 @@ def unmask_tokens(
                 mask_temperature = 1.0
             steering = StepControls(scale, settings.token_temperature, mask_temperature, schedules[:, index].copy())
             rows = conditioning if scale != 1 else _without_negatives(conditioning, count)
-            reused = settings.guidance_every > 1 and scale != 1
-            if settings.token_distribution.is_untruncated and not trace and not reused:
+            if settings.token_distribution.is_untruncated and not trace:
                 tokens, sampled_tokens = runtime.unmask(tokens, rows, steering, step_noise)
                 _check_drawn(tokens, config, index + 1 == steps)
                 yield Step(index, steps, tokens, sampled_tokens)
             else:
                 drawn = tokens == config.uvit.mask_token_id
-                asked = tokens, rows, scale
-                log_probs = guidance.predict(runtime, *asked) if reused else runtime.predict(*asked)
+                log_probs = runtime.predict(tokens, rows, scale)
                 tokens, sampled_tokens = _draw_here(
                     config, tokens, log_probs, steering, step_noise, settings.token_distribution
                 )
@@ -156,29 +153,6 @@ def _schedule(left: int, settings: Settings, first_step: int, open_tokens: int |
         left = max(1, min(left - 1, wanted))
         counts.append(left)
     return [*counts, 0]
-
-
-class _ReusedGuidance:
-    """Guidance that looks at the negative prompt in every n-th guided step only and reuses its pull in between.
-
-    The condition cache of LazyMAR (Yan et al. 2025): the difference of the two predictions changes more slowly than the
-    predictions.
-    """
-
-    def __init__(self, every: int) -> None:
-        self._every, self._steps = every, 0
-        self._pull: np.ndarray | None = None
-
-    def predict(
-        self, runtime: Runtime, tokens: np.ndarray, conditioning: Conditioning, guidance_scale: float
-    ) -> np.ndarray:
-        """As `Runtime.predict` of the whole conditioning, (B, N, K)."""
-        prompted = runtime.predict(tokens, _without_negatives(conditioning, len(tokens)), 1.0)
-        if self._pull is None or self._steps % self._every == 0:
-            negatives = Conditioning(*(array[: len(tokens)] for array in conditioning))
-            self._pull = prompted - runtime.predict(tokens, negatives, 1.0)
-        self._steps += 1
-        return distribution.guide(prompted, self._pull, guidance_scale)
 
 
 def _draw_here(

@@ -12,6 +12,7 @@ from PIL import Image
 from amused_lite.config import MAX_SEED
 from amused_lite.editing.operations import Editable
 from amused_lite.pipeline import check_prompts
+from amused_lite.sampling.settings import SETTINGS as SAMPLING
 from amused_lite.sampling.settings import GenerateOptions
 
 # Each operation's own settings; `docs/editing.md` says what they do.
@@ -26,7 +27,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {  # their types are in `_KINDS`
 _KINDS = {"strength": float, "share": float, "pad": bool, "paste": bool, "invert": bool}  # the others are px
 MAX_COUNT = 16  # pictures of one job
 _MOST = 2**20  # of any setting
-OPTIONS = frozenset(GenerateOptions.__dataclass_fields__) - {"seed", "micro_conditioning"}
+OPTIONS = frozenset(SAMPLING)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,18 +10,25 @@ from typing import Any, Self
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from amused_lite.sampling.settings import SETTINGS
 
 from ..engine.engine import Engine
 from ..engine.jobs import Job, JobResult, picture_bytes
 from .responses import ApiError, as_text, asker, encoded, finished, from_text, run_in_thread, submit
+from .schemas import setting_type
 
 _ORIGIN = "a1111"
 _LORA = re.compile(r"<lora:([^:<>]{1,200})(?::([^:<>]{1,20}))?>")
 _SAMPLER = {"name": "amused", "aliases": ["amused"], "options": {}}
 
 
-class Txt2Img(BaseModel):
+_NAMES = {setting.a1111: name for name, setting in SETTINGS.items() if setting.a1111 is not None}
+_FIELDS: dict[str, Any] = {given: (setting_type(SETTINGS[name]), None) for given, name in _NAMES.items()}
+
+
+class Txt2Img(create_model("_Sampling", **_FIELDS)):
     """What txt2img takes; anything else that A1111 knows is left aside."""
 
     model_config = ConfigDict(extra="ignore")
@@ -29,8 +36,6 @@ class Txt2Img(BaseModel):
     prompt: str = ""
     negative_prompt: str | None = ""
     seed: int = -1
-    steps: int | None = None
-    cfg_scale: float | None = None
     width: int | None = None
     height: int | None = None
     batch_size: int = 1
@@ -192,7 +197,7 @@ async def _nothing() -> list[Any]:
 def _fields(body: Txt2Img) -> dict[str, Any]:
     """As `Request` has them."""
     adapters = [(name, _weight(weight)) for name, weight in _LORA.findall(body.prompt[:100_000])]
-    options = {"steps": body.steps, "guidance_scale": body.cfg_scale}
+    options = {name: getattr(body, given) for given, name in _NAMES.items()}
     if min(body.batch_size, body.n_iter) < 1:
         raise ApiError(422, "batch_size and n_iter must be 1 or more")
     return {
@@ -225,8 +230,7 @@ def _info(body: Txt2Img, results: tuple[JobResult, ...]) -> dict[str, Any]:
         "width": first.width,
         "height": first.height,
         "sampler_name": "amused",
-        "cfg_scale": first.guidance_scale,
-        "steps": first.steps,
+        **{given: getattr(first, name) for given, name in _NAMES.items()},
         "batch_size": body.batch_size,
         "sd_model_name": first.model,
         "sd_model_hash": first.model_hash[:10],

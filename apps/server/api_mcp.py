@@ -7,6 +7,8 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
+from amused_lite.sampling.settings import SETTINGS
+
 from ..engine.engine import Engine
 from .responses import changes, encoded, submit
 
@@ -14,8 +16,9 @@ _ABOUT = """Draws pictures from words on this machine, offline. The first model 
 the bundled one, tiny, knows simple scenes only: "a red balloon above a blue house in a meadow"."""
 
 Seed = Annotated[int | None, Field(description="repeats a picture; left out: random")]
-Steps = Annotated[int | None, Field(ge=1, description="unmask steps; left out: the model's own number, 12")]
-Guidance = Annotated[float | None, Field(description="pull towards the prompt; left out: the model's own")]
+_STEPS, _GUIDANCE = SETTINGS["steps"], SETTINGS["guidance_scale"]
+Steps = Annotated[int | None, Field(ge=_STEPS.limits.ge, description=_STEPS.description)]
+Guidance = Annotated[float | None, Field(description=_GUIDANCE.description)]
 
 
 def make_mcp(engine: Engine) -> FastMCP:

@@ -3,22 +3,21 @@
 Pydantic checks types, the rest is `jobs.Request`'s.
 """
 
-from typing import Any, get_type_hints
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.sampling.settings import SETTINGS, Setting
 
-from ..engine.request import OPTIONS
 
-_SAID = {"steps": "unmask steps (12)", "guidance_scale": "pull towards the prompt (the model's own)"}
-_KINDS = get_type_hints(GenerateOptions)
-# Every option there is becomes a field, None where the default is meant.
-_FIELDS: dict[str, Any] = {
-    name: (_KINDS[name] | None, Field(None, description=_SAID.get(name, "see docs/sampling.md")))
-    for name in GenerateOptions.__dataclass_fields__
-    if name in OPTIONS
-}
+def setting_type(setting: Setting) -> Any:
+    """A setting's type as Pydantic takes it; what its range is, `GenerateOptions` checks, in words of its own."""
+    kind: Any = tuple[setting.kind, setting.kind] if setting.is_pair else setting.kind
+    return Annotated[kind | None, Field(description=setting.description)]
+
+
+# Every setting there is becomes a field, None where the default is meant.
+_FIELDS: dict[str, Any] = {name: (setting_type(setting), None) for name, setting in SETTINGS.items()}
 Sampling = create_model("Sampling", **_FIELDS)
 
 
@@ -43,7 +42,7 @@ class PictureSchema(Sampling):
 
     def request_fields(self) -> dict[str, Any]:
         """These fields as `Request` has them."""
-        options = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+        options = {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
         adapters = tuple((adapter.name, adapter.weight) for adapter in self.adapters)
         return {
             "negative_prompt": self.negative_prompt or "",

@@ -280,7 +280,7 @@ def test_a_recipe_is_enough_to_do_it_again(amused: AmusedPipeline, picture: Pict
     read = Recipe.from_json(result.recipe.to_json())
     assert read.edit is not None and read.edit.operation == operation
     np.testing.assert_array_equal(repeat(amused, read), result.recipe.tokens)
-    assert count_steps(amused.runtime.config, GenerateOptions.from_recipe(read), read.edit) == task.total
+    assert count_steps(amused.runtime.config, read.options, read.edit) == task.total
 
 
 def test_a_plain_recipe_is_done_again_too(amused: AmusedPipeline, picture: Picture) -> None:
@@ -377,7 +377,7 @@ def test_tampered_records_are_explained(
     amused: AmusedPipeline, picture: Picture, change: dict[str, Any], message: str
 ) -> None:
     record = replace(Edit("vary", {"strength": 0.5, "locked": None}, picture.recipe.tokens), **change)
-    options = GenerateOptions.from_recipe(picture.recipe)
+    options = picture.recipe.options
     with pytest.raises(ValueError, match=message):
         edit_steps(amused.runtime, amused.condition(PROMPT, "", options), options, 0, record)
 

@@ -127,3 +127,12 @@ def test_broken_recipes_are_refused(tmp_path: Path, change: dict[str, object]) -
     IMAGE.save(tmp_path / "a.png", pnginfo=texts)
     with pytest.raises(ValueError, match="recipe"):
         read_recipe(tmp_path / "a.png")
+
+
+def test_reused_guidance_of_earlier_versions_is_refused_and_its_absence_opens() -> None:
+    """`guidance_every` was removed; recipes held it only where it was not 1."""
+    values = json.loads(recipe().to_json())
+    assert "guidance_every" not in values
+    assert Recipe.from_json(json.dumps({**values, "guidance_every": 1})).steps == 12
+    with pytest.raises(ValueError, match=r"guidance_every is 2, a way of guidance .* cannot be repeated"):
+        Recipe.from_json(json.dumps({**values, "guidance_every": 2}))

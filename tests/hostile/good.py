@@ -36,8 +36,10 @@ def recipe() -> dict[str, Any]:
     """A recipe as its JSON has it."""
     tokens = np.arange(16, dtype=np.int32)
     made = Recipe(
-        *("a star", "", 0, 4, 3.0, "constant", (0.0, 1.0), (2.0, 0.0), "cosine", "confidence", 1.0, 5, 0.9, 0, 7),
-        *((64.0, 64.0, 0.0, 0.0, 6.0), 64, 64, "tiny", "ab" * 32, "onnx", 1024, tokens),
+        **{"prompt": "a star", "negative_prompt": "", "picture": 0, "steps": 4, "guidance_scale": 3.0, "seed": 7},
+        **{"token_temperature": 1.0, "top_k": 5, "top_p": 0.9, "micro_conditioning": (64.0, 64.0, 0.0, 0.0, 6.0)},
+        **{"width": 64, "height": 64, "model": "tiny", "model_hash": "ab" * 32, "runtime": "onnx"},
+        **{"codebook_size": 1024, "tokens": tokens},
         edit=Edit("vary", {"strength": 0.5, "box": [1, 2]}, tokens),
         adapters=("a:1 0123456789",),
     )

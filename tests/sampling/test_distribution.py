@@ -36,6 +36,7 @@ ALPHA = 1e-4  # a right law fails one fixed seed in ten thousand; a wrong one fa
         (TokenDistribution(top_p=0.65), 2),  # reached exactly
         (TokenDistribution(top_k=4, top_p=0.7), 2),  # 0.65 of the 0.9 that top-k left is 0.72
         (TokenDistribution(token_temperature=1.5, top_p=0.95), 5),
+        (TokenDistribution(min_p=0.3), 3),  # 0.3 times 0.4 is 0.12
     ],
 )
 def test_draws_follow_the_exact_law(token_distribution: TokenDistribution, kept: int) -> None:
@@ -109,3 +110,12 @@ def test_halton_noise_outweighs_every_confidence() -> None:
     order = halton_order((32, 32))
     confidence = np.random.default_rng(1).uniform(-200, 0, 1024).astype(np.float32) + halton_noise((32, 32))
     np.testing.assert_array_equal(np.argsort(-confidence, kind="stable"), order)
+
+
+@pytest.mark.parametrize("min_p", [0.05, 0.5, 1.0])
+def test_min_p_keeps_what_transformers_keeps(min_p: float) -> None:
+    warpers = pytest.importorskip("transformers.generation.logits_process")
+    logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(3))
+    expected = warpers.MinPLogitsWarper(min_p)(None, logits).isfinite().numpy()
+    np.testing.assert_array_equal(np.isfinite(truncate(logits.log_softmax(-1).numpy(), min_p=min_p)), expected)
+    assert expected.any(-1).all() and not expected.all()

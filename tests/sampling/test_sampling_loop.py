@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from amused_lite.conditioning import Conditioning
-from amused_lite.editing.operations import repeat
-from amused_lite.files.png import Recipe
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.distribution import halton_order
 from amused_lite.sampling.loop import (
     LIKELIHOOD_PASSES,
-    _ReusedGuidance,
     mask_least_likely,
     token_log_likelihood,
     unmask_tokens,
@@ -71,35 +68,6 @@ def test_unguided_steps_leave_out_the_negative_half(
     assert runtime.rows == rows
 
 
-def test_reused_guidance_reads_the_negative_prompt_every_nth_guided_step(amused: AmusedPipeline) -> None:
-    runtime = Counting(amused)
-    chosen = GenerateOptions(steps=8, guidance_every=3, guidance_interval=(0.0, 0.75))
-    list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
-    # Guided steps 0 to 5, the negative prompt in 0 and 3: each half is a prediction of one row. Then two plain steps.
-    assert runtime.rows == [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
-    again = Counting(amused)
-    often = GenerateOptions(steps=8, guidance_every=1, guidance_interval=(0.0, 0.75))
-    list(unmask_tokens(again, amused.condition(PROMPT, "", often), often))  # type: ignore[arg-type]
-    assert sum(again.rows) == 14  # ten predictions of a row against fourteen
-
-
-def test_reused_guidance_is_guidance_where_nothing_was_reused(amused: AmusedPipeline) -> None:
-    chosen = GenerateOptions(steps=4, guidance_scale=4.0)
-    pair = amused.condition(PROMPT, "blue", chosen)
-    tokens = next(unmask_tokens(amused.runtime, pair, chosen)).tokens
-    expected = amused.runtime.predict(tokens, pair, 4.0)
-    got = _ReusedGuidance(2).predict(amused.runtime, tokens, pair, 4.0)
-    np.testing.assert_allclose(got, expected, atol=2e-4)  # float32 logits up to 20, and another order of operations
-
-
-def test_reused_guidance_is_repeated_by_its_recipe(amused: AmusedPipeline) -> None:
-    picture = amused.generate(PROMPT, seed=4, steps=5, guidance_every=2)
-    recipe = Recipe.from_json(picture.recipe.to_json())
-    assert recipe.guidance_every == 2
-    np.testing.assert_array_equal(repeat(amused, recipe), picture.recipe.tokens)
-    assert "guidance_every" not in amused.generate(PROMPT, seed=4, steps=2).recipe.to_json()
-
-
 def test_linear_guidance_rises_from_one_to_the_scale(amused: AmusedPipeline) -> None:
     settings = GenerateOptions(steps=5, guidance_scale=9.0, guidance_schedule="linear").complete(amused.runtime.config)
     assert settings.guidance_scales() == [1, 3, 5, 7, 9]
@@ -109,6 +77,7 @@ BENT = [
     {"order": "halton"},
     {"top_k": 3},
     {"top_p": 0.8},
+    {"min_p": 0.2},
     {"mask_schedule": "arccos"},
     {"guidance_interval": (0.0, 0.5)},
     {"refine": 2},
@@ -191,12 +160,13 @@ def test_sureness_hides_every_token_once_and_judges_it_from_the_rest(amused: Amu
         ({"top_k": 0}, "top_k must be 1 to 16777216, got 0"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0"),
         ({"top_p": float("nan")}, "top_p must be above 0"),
+        ({"min_p": 0.0}, "min_p must be above 0 and at most 1, got 0"),
         ({"order": "random"}, "order 'random' is unknown; choose one of confidence, halton"),
         ({"mask_schedule": "sine"}, "mask_schedule 'sine' is unknown"),
         ({"guidance_schedule": "cosine"}, "guidance_schedule 'cosine' is unknown; choose one of constant, linear"),
         ({"guidance_interval": (0.8, 0.2)}, "guidance_interval must rise, got 0.8 to 0.2"),
         ({"guidance_interval": (0.0, 1.5)}, "guidance_interval must be 0 to 1, got 1.5"),
-        ({"refine": -1}, "refine must be 0 to 1000 steps, got -1"),
+        ({"refine": -1}, "refine must be 0 to 1000, got -1"),
     ],
 )
 def test_impossible_choices_are_explained(options: dict[str, Any], message: str) -> None:

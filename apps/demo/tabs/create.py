@@ -8,6 +8,7 @@ import gradio as gr
 
 from amused_lite.files.png import Recipe
 from amused_lite.runtimes.open import BUNDLED
+from amused_lite.sampling.settings import SETTINGS, Setting
 
 from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job
@@ -88,10 +89,8 @@ class CreateTab:
                 label="Keep away from", placeholder="what the picture should not show", max_lines=3
             )
             with gr.Row():
-                self.steps = gr.Slider(1, 48, 12, step=1, label="Steps", info="More take longer and look finer")
-                self.guidance = gr.Slider(
-                    0, 20, 0, step=0.5, label="Guidance", info="Pull to the words; 0: the model's own"
-                )
+                self.sliders = {name: slider_for(one) for name, one in SETTINGS.items() if one.slider}
+                self.steps = self.sliders["steps"]
             with gr.Row():
                 self.seed = gr.Number(None, label="Seed", precision=0, info="Of the latest pictures; yours to change")
                 self.lock = gr.Checkbox(
@@ -116,9 +115,9 @@ class CreateTab:
     # What a person does
 
     def _connect(self) -> None:
-        inputs = [self.prompt, self.preset, self.negative, self.count, self.steps, self.guidance, self.seed, self.lock]
+        inputs: list[Any] = [self.prompt, self.preset, self.negative, self.count, self.seed, self.lock]
         how = [self._private, self.model, self.runtime, *self.adapters.inputs]
-        inputs += [self.drafts, *how]
+        inputs += [self.drafts, *self.sliders.values(), *how]
         outputs = [self.stage, self.said, self.job, self.chosen, self.go, self.stop, self.cancel, self.next]
         outputs += [self.finish, self.seed, self.save]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -144,16 +143,15 @@ class CreateTab:
         preset: str,
         negative: str,
         count: int,
-        steps: int,
-        guidance: float,
         seed: int | None,
         lock: bool,
         drafts: bool,
-        *how: Any,
+        *rest: Any,
     ) -> Iterator[list[Any]]:
-        options: dict[str, Any] = {"steps": DRAFT_STEPS if drafts else int(steps)}
-        if guidance:
-            options["guidance_scale"] = float(guidance)
+        slid, how = rest[: len(self.sliders)], rest[len(self.sliders) :]
+        options = {name: SETTINGS[name].kind(value) for name, value in zip(self.sliders, slid, strict=True) if value}
+        if drafts:
+            options["steps"] = DRAFT_STEPS
         words, means = (prompt or "").strip(), self._how(*how)
         phrase = presets(means["model"]).get(preset, "")
         fields = {
@@ -263,11 +261,10 @@ class CreateTab:
             self.preset,
             self.negative,
             self.count,
-            self.steps,
-            self.guidance,
             self.seed,
             self.lock,
             self.drafts,
+            *self.sliders.values(),
             self.model,
             self.adapters.names,
             self.stage,
@@ -291,17 +288,17 @@ class CreateTab:
             notes.append(f"It is picture {recipe.picture + 1} of its seed, so four are drawn.")
         if len(known) < len(names):
             notes.append("A style it used is not here.")
+        values = {name: getattr(recipe, name) or 0 for name in self.sliders} | {"steps": recipe.steps + recipe.refine}
         note = "Settings restored. " + " ".join(notes) + " Press Create to draw it again."
         return [
             recipe.prompt,
             _NO_PRESET,
             recipe.negative_prompt,
             4 if recipe.picture else 1,
-            recipe.steps + recipe.refine,
-            recipe.guidance_scale,
             recipe.seed,
             True,
             False,
+            *values.values(),
             model,
             known,
             job_view.message(note, "calm"),
@@ -328,6 +325,13 @@ class CreateTab:
         relation = random.choice(("above", "left of", "right of", "below"))
         thing = random.choice((f"a {one} {kind}", f"a {one} {kind} {relation} a {two} {other}"))
         return f"{thing} {random.choice(_PLACES)}".replace("a orange", "an orange")
+
+
+def slider_for(setting: Setting) -> gr.Slider:
+    """The control of a declared setting that has one; at 0 an optional one is left out."""
+    assert setting.slider is not None
+    label, low, high, step, info = setting.slider
+    return gr.Slider(low, high, setting.default or 0, step=step, label=label, info=info)
 
 
 def save_link(app_state: AppState, key: str) -> str:
