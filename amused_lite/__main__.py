@@ -16,12 +16,24 @@ def main() -> int:
         return run()
     finally:
         _listen(signal.SIG_IGN)  # the exit code is settled; any other handler is taken off before libraries unload
+        _drop_unwritten()
 
 
 def _listen(handler: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells' background jobs stay deaf to them
             signal.signal(number, handler)
+
+
+def _drop_unwritten() -> None:
+    """Forget what a full or closed stream could not take: Python would try again at its end, and exit with 120."""
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except ValueError:
+            pass  # closed
 
 
 def _end(number: int, frame: FrameType | None) -> None:

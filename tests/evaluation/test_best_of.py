@@ -23,7 +23,7 @@ class LikesRed:
 
     everything = tuple(Found(kind, colour, 0, 0, 1) for kind in KINDS for colour in COLOURS)
 
-    def look(self, picture: Image.Image) -> Detection:
+    def detect(self, picture: Image.Image) -> Detection:
         return Detection("meadow", self.everything if redness(picture) > 140 else ())
 
 
