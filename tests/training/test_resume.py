@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 TrainingRun.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
 plan = presets.small(presets.scenes(Path(sys.argv[1])))
 part = plan.parts[""]
-part = replace(part, recipe=replace(part.recipe, steps=12, log_every=1))
+part = replace(part, train_config=replace(part.train_config, steps=12, log_every=1))
 replace(plan, parts={"": part}).run("uvit")
 """
 
