@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from amused_lite import __version__
-from amused_lite.errors import BAD_INPUT, fail, guard
+from amused_lite.console.errors import BAD_INPUT, fail, guard
 
 EXIT_CODES = """\
 exit codes: 0 done; 1 verify found a difference; 2 bad input, or something is missing, full or broken: one line on

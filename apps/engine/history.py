@@ -18,11 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from amused_lite import folders
+from amused_lite import paths
 from amused_lite.files.atomic import replace_text, write_new
 from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
-from amused_lite.paths import as_path
 from amused_lite.pipeline import Picture
 from amused_lite.reading import convert, read_small
 
@@ -60,7 +59,7 @@ class HistoryEntry:
 
 def default_folder() -> Path:
     """Where a person's gallery lies unless they say otherwise."""
-    return folders.data("history")
+    return paths.data("history")
 
 
 class History:
@@ -72,7 +71,7 @@ class History:
         Raises:
             OSError: `folder` is a file, or may not be read.
         """
-        self.folder = as_path(folder)
+        self.folder = paths.as_path(folder)
         self._lock = threading.RLock()
         self._entries: dict[str, HistoryEntry] = {}
         if self.folder.exists() and not self.folder.is_dir():

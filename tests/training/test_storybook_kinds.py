@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("resvg_py", reason="the storybook needs the extra 'train'")
 pytest.importorskip("skia", reason="the storybook needs the extra 'train'")
 
+from amused_lite.training.storybook.drawings.sets import HELD_OUT, SETS
 from amused_lite.training.storybook.kinds import (
     COLOURS,
     HANDS,
@@ -20,7 +21,6 @@ from amused_lite.training.storybook.kinds import (
     available,
     plural,
 )
-from amused_lite.training.storybook.sets import HELD_OUT, SETS
 
 
 def test_there_are_enough_things_and_three_hands_draw_each() -> None:

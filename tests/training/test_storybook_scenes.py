@@ -17,9 +17,9 @@ pytest.importorskip("resvg_py", reason="rendering drawings needs the extra 'trai
 
 from small_drawings import write_sets
 
-from amused_lite.training.storybook import drawings
 from amused_lite.training.storybook.draw import draw, settled
-from amused_lite.training.storybook.drawings import drawing, use_folder
+from amused_lite.training.storybook.drawings import render
+from amused_lite.training.storybook.drawings.render import drawing, use_folder
 from amused_lite.training.storybook.kinds import KINDS, available
 from amused_lite.training.storybook.layout import Thing, positions, things
 from amused_lite.training.storybook.places import PLACES, TIMES, WEATHERS, backdrop, horizon
@@ -44,7 +44,7 @@ def scenes() -> list[Scene]:
 def made_by_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     use_folder(write_sets(tmp_path_factory.mktemp("sets")))
     yield
-    use_folder(drawings.FOLDER)
+    use_folder(render.FOLDER)
 
 
 def of(scenes: list[Scene], **wanted: object) -> list[Scene]:

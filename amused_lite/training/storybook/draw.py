@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from amused_lite.training.storybook.drawings import drawing
+from amused_lite.training.storybook.drawings.render import drawing
 from amused_lite.training.storybook.layout import Thing, things
 from amused_lite.training.storybook.places import Pixels, backdrop
 from amused_lite.training.storybook.scene import CELL, Scene

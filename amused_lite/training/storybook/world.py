@@ -13,7 +13,7 @@ from amused_lite.config import RANKER_SIDE
 from amused_lite.training import storybook
 from amused_lite.training.ranker import scramble
 from amused_lite.training.storybook.draw import draw_things, settled
-from amused_lite.training.storybook.drawings import use_folder
+from amused_lite.training.storybook.drawings.render import use_folder
 from amused_lite.training.storybook.fetch import fetch
 from amused_lite.training.storybook.kinds import available
 from amused_lite.training.storybook.layout import EXTRA_SIDE, Thing
