@@ -101,10 +101,10 @@ class Recipe(Settings):
 
     def parameters(self) -> str:
         """The A1111 text: prompt, negative prompt, and one line of settings."""
+        named = [(setting.a1111[0], getattr(self, name)) for name, setting in SETTINGS.items() if setting.a1111]
+        named.insert(1, ("Sampler", "amused"))  # where A1111 has it
         settings = {
-            "Steps": self.steps,
-            "Sampler": "amused",
-            "CFG scale": f"{self.guidance_scale:g}",
+            **{name: f"{value:g}" if isinstance(value, float) else value for name, value in named},
             "Seed": self.seed,
             "Size": f"{self.width}x{self.height}",
             "Model hash": self.model_hash[:10],
