@@ -18,11 +18,11 @@ from amused_lite.commands.flags import (
     keeps_loaded,
     options_from,
     recipe_report,
-    slug,
     warn,
     watched,
 )
 from amused_lite.editing.settings import OPERATIONS
+from amused_lite.files.atomic import slug
 
 if TYPE_CHECKING:
     from PIL import Image

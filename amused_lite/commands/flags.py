@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -166,12 +165,6 @@ def watched(steps: "Iterator[Step]", total: int, quiet: bool) -> "Iterator[Step]
         for step in steps:
             yield step
             bar.update()
-
-
-def slug(prompt: str) -> str:
-    """A file name without its suffix."""
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
-    return words.encode()[:60].decode(errors="ignore").rstrip("-") or "picture"
 
 
 def _pair(setting: "Setting", text: str) -> tuple[float, float]:

@@ -16,11 +16,11 @@ from amused_lite.commands.flags import (
     keeps_loaded,
     options_from,
     recipe_report,
-    slug,
     warn,
     watched,
 )
 from amused_lite.commands.provenance import open_recorded, read_recorded
+from amused_lite.files.atomic import slug
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from amused_lite.commands.flags import (
     check_output,
     keeps_loaded,
     options_from,
-    slug,
     warn,
 )
+from amused_lite.files.atomic import slug
 
 _EXAMPLES = """\
 examples:

@@ -6,6 +6,7 @@ Knows no format.
 import errno
 import itertools
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,3 +77,9 @@ def _claim(partial: Path, target: Path) -> bool:
             return False
         partial.rename(target)
     return True
+
+
+def slug(text: str, otherwise: str = "picture") -> str:
+    """A file name, without a suffix, that says what `text` does."""
+    words = re.sub(r"[^\w]+", "-", text.lower()).strip("-_")
+    return words.encode()[:60].decode(errors="ignore").rstrip("-_") or otherwise

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from amused_lite import paths
-from amused_lite.files.atomic import replace_text, write_new
+from amused_lite.files.atomic import replace_text, slug, write_new
 from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
 from amused_lite.pipeline import Picture
@@ -88,7 +88,7 @@ class History:
             OSError: the folder cannot be written, or the disk is full.
         """
         recipe = picture.recipe
-        name = f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(recipe.prompt)}-{recipe.seed}.png"
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{slug(recipe.prompt)}-{recipe.seed}.png"
         with self._lock:
             path = write_new(self.folder / name, encode_png(picture.image, recipe))
             entry = _entry(path, recipe)
@@ -175,11 +175,6 @@ class History:
 def _is_plain(name: str) -> bool:
     """Whether a name is one file in the folder itself on every system, and a picture's."""
     return bool(_NAME.fullmatch(name)) and not _DEVICES.match(name) and ".." not in name
-
-
-def _slug(prompt: str) -> str:
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
-    return words.encode()[:60].decode(errors="ignore").rstrip("-_") or "picture"
 
 
 def _entry(path: Path, recipe: Recipe) -> HistoryEntry:

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
+from amused_lite.files.images import Pixels
 from amused_lite.training.storybook.drawings.render import drawing
 from amused_lite.training.storybook.layout import PlacedThing, things
-from amused_lite.training.storybook.places import Pixels, backdrop
+from amused_lite.training.storybook.places import backdrop
 from amused_lite.training.storybook.scene import CELL, StoryScene
 
 _SHADOW, _SHADOW_SHARE = (24, 28, 48), 0.22

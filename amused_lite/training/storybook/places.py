@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import skia
 
+from amused_lite.files.images import Pixels
 from amused_lite.training.scenes.draw import parse_path
 from amused_lite.training.storybook import place_layers
 from amused_lite.training.storybook.place_layers import RGB, Layers, PlaceLayer
-
-Pixels = npt.NDArray[np.uint8]
 
 TIMES = ("day", "dusk", "night")
 WEATHERS = ("clear", "rain", "snow", "fog")
