@@ -15,6 +15,7 @@ from amused_lite.paths import as_path
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.vocabulary import Vocabulary
 
 BUNDLED = "tiny"
 RUNTIMES = ("auto", "onnx", "openvino", "coreml", "executorch", "torch")
@@ -138,7 +139,9 @@ def _open_bundle(
     chosen, remarks = (
         open_adapters(adapters, bundle.config, hash_of_bundle(bundle)) if adapters else LoadedAdapters((), ())
     )
-    info = ModelInfo(manifest.name, manifest.model_hash, manifest.weights_licence, chosen, remarks)
+    info = ModelInfo(
+        manifest.name, manifest.model_hash, manifest.weights_licence, chosen, remarks, Vocabulary.of(folder)
+    )
     return open_engine(bundle, runtime, threads, chosen), tokenizer, info
 
 

@@ -12,6 +12,7 @@ from amused_lite.training.loop import step_generator
 from amused_lite.training.scenes import random_look
 from amused_lite.training.tokens import TokenPool
 from amused_lite.training.uvit import Samples
+from amused_lite.vocabulary import Groups
 
 Split = Literal["train", "all"]  # "train" never shows what is held out
 
@@ -48,6 +49,10 @@ class World(Protocol):
 
     def caption(self, scene: Any, rng: random.Random) -> str:
         """One of the ways to say it."""
+        ...
+
+    def words(self) -> Groups:
+        """Everything that its captions may say, in groups."""
         ...
 
     def hard_negatives(self, scene: Any, rng: random.Random) -> list[str]:
