@@ -79,6 +79,21 @@ def _open_twice(
     return TwoScale(base, styled, style_scale), tokenizer, replace(info, style_scale=style_scale)
 
 
+def runtimes_of(model: str | Path) -> tuple[str, ...]:
+    """The runtimes that can run a model, as far as that can be said without downloading it.
+
+    Raises:
+        FileNotFoundError, ValueError: see `open_model`.
+    """
+    if _is_hub_id(model):
+        return ("torch",)
+    folder = find_model(model)
+    if not (folder / MANIFEST).is_file():
+        return ("torch",)
+    manifest = open_bundle(folder).manifest
+    return tuple(dict.fromkeys((manifest.target, *(["torch"] if WEIGHTS in manifest.files else []))))
+
+
 def check_runtime(runtime: str) -> None:
     """Raise ValueError unless this is the name of a runtime, with a precision after a colon where one is meant."""
     engine, _, precision = runtime.partition(":")

@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         app_state.offer_styles()
         app = mount(server.build_app(engine, access, args.access_log), app_state)
         await_model(warm)
+        app_state.draw_example()
         announce(bound, access)
         kept = "no pictures are kept" if history is None else f"pictures are kept in {history.folder}"
         print(kept, file=sys.stderr)

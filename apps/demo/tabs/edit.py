@@ -17,11 +17,13 @@ from ...engine.jobs import Job
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState, page_url
+from .prompt import PromptPanel
 
 _MOST = 24  # versions that undo goes back through
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
 _AREAS = ["What I painted", "Left half", "Right half", "Upper half", "Lower half", "Middle"]
 _SIDES = ["Left", "Right", "Top", "Bottom"]
+_LARGEST_SHOWN = 1024  # px; a photograph of a camera would take half a minute to be sent and opened
 _MOST_LAYERS = 4  # the editor makes one
 _EMPTY = "Open a picture, or choose Edit below one you made."
 _VERBS = {
@@ -86,9 +88,9 @@ class Versions:
 class EditTab:
     """Its components; `open` is for the buttons of other tabs, with `opened` as its outputs."""
 
-    def __init__(self, app_state: AppState, private: gr.Checkbox) -> None:
-        """`private` is ticked where nothing may be written."""
-        self.app_state, self._private = app_state, private
+    def __init__(self, app_state: AppState, visitor: gr.BrowserState, panel: PromptPanel) -> None:
+        """Model, styles, seed and number of pictures are those of `panel`."""
+        self.app_state, self._visitor, self._panel = app_state, visitor, panel
         self.versions = gr.State(Versions())
         self.job = gr.State("")
         with gr.Row():
@@ -161,8 +163,9 @@ class EditTab:
         self.upload.upload(self._upload, self.upload, [*self.opened, self.prompt], **raw)
         self.undo.click(lambda versions: self._show(versions.moved(-1)), self.versions, self.opened, **quiet)
         self.redo.click(lambda versions: self._show(versions.moved(1)), self.versions, self.opened, **quiet)
-        inputs = [self.versions, self.editor, self.tool, self.prompt, self.area, self.sides, self.amount, self.keep]
-        inputs.append(self._private)
+        inputs = [self._visitor, self.versions, self.editor, self.tool, self.prompt, self.area, self.sides]
+        panel = self._panel
+        inputs += [self.amount, self.keep, panel.count, panel.seed, panel.lock, *panel.how]
         outputs = [*self.opened, self.job, self.said, self.apply, self.working]
         gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **raw)
         at_once = {**quiet, "queue": False}
@@ -180,11 +183,12 @@ class EditTab:
         prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
         return [*self._show(Versions().add(Version(source, key))), prompt]
 
-    def _upload(self, file: dict[str, Any] | None) -> list[Any]:
+    def _upload(self, file: dict[str, Any] | None) -> Iterator[list[Any]]:
+        yield [*[gr.skip()] * 5, job_view.message("Opening the picture", "calm"), gr.skip()]
         try:
-            return self._begin(open_picture(BytesIO(self.app_state.uploaded(file))))
+            yield self._begin(open_picture(BytesIO(self.app_state.uploaded(file))))
         except ValueError as error:
-            return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
+            yield [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
 
     def _show(self, versions: Versions, note: str = "") -> list[Any]:
         """Everything that shows where one stands."""
@@ -192,7 +196,9 @@ class EditTab:
         image = None if now is None else now.source.image
         value: Any = None
         if image is not None:
-            key = self.app_state.uploads.keep(bytes(encode_png(image, None)), "image/png")
+            shown = image.copy()
+            shown.thumbnail((_LARGEST_SHOWN, _LARGEST_SHOWN))  # what is edited stays as large as it is
+            key = self.app_state.uploads.keep(bytes(encode_png(shown, None)), "image/png")
             value = {"background": key, "layers": [], "composite": key}
         return [
             versions,
@@ -212,12 +218,12 @@ class EditTab:
             gr.Checkbox(visible=words),
         ]
 
-    def _apply(self, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
+    def _apply(self, visitor: str, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
         """`chosen`: what `_request` takes besides."""
         skip = gr.skip()
         try:
-            job = self.app_state.engine.submit(self._request(versions, *chosen), "page")
-        except (ValueError, QueueFullError, ClosingError) as error:
+            job = self.app_state.submit(self._request(versions, *chosen), visitor)
+        except (TypeError, ValueError, OverflowError, QueueFullError, ClosingError) as error:
             text = f"{str(error)[:1].upper()}{str(error)[1:]}"
             yield [*[skip] * 5, job_view.message(text), skip, text, skip, skip]
             return
@@ -234,8 +240,10 @@ class EditTab:
             kind = "calm" if job.state == "cancelled" else "error"
             yield [*[skip] * 5, job_view.message(failed, kind), *after]
             return
-        picture = job.results[0].picture
-        versions = versions.add(Version(SourceImage(picture.image, picture.recipe), f"{job.id}/0"))
+        for index, result in reversed([*enumerate(job.results)]):  # the first is shown, undo goes to the others
+            versions = versions.add(
+                Version(SourceImage(result.picture.image, result.picture.recipe), f"{job.id}/{index}")
+            )
         yield [*self._show(versions, _save(job)), *after]
 
     def _request(
@@ -248,11 +256,15 @@ class EditTab:
         sides: list[str],
         amount: int,
         keep: bool,
-        private: bool,
+        count: int,
+        seed: int | None,
+        lock: bool,
+        *how: Any,
     ) -> Request:
         """
         Raises:
             ValueError: there is no picture, or nothing says where.
+            TypeError: a client made something up.
         """
         if versions.now is None:
             raise ValueError(_EMPTY)
@@ -260,17 +272,19 @@ class EditTab:
         if not offered or not isinstance(amount, int | float) or not isinstance(prompt or "", str):
             raise ValueError("the page does not offer this; load it again")
         source, prompt = versions.now.source, (prompt or "").strip()
+        same = self._panel.how_fields(*how) | {"source": source, "count": int(count)}
+        same["seed"] = int(seed) if lock and seed is not None else None
         if tool == _TOOLS[1]:
             if not sides:
                 raise ValueError("choose at least one side to extend to")
             settings = {side.lower(): int(amount) for side in sides}
-            return Request("outpaint", prompt=prompt or None, source=source, settings=settings, keep=not private)
+            return Request("outpaint", prompt=prompt or None, settings=settings, **same)
         mask = _mask(self._strokes(value) if area == _AREAS[0] else [], area, source.image.size)
         if tool == _TOOLS[2]:
-            return Request("edit", prompt=prompt, source=source, mask=mask if keep else None, keep=not private)
+            return Request("edit", prompt=prompt, mask=mask if keep else None, settings=whole(source), **same)
         if mask is None:
             raise ValueError("paint over what shall be replaced, or choose an area by name under Where")
-        return Request("inpaint", prompt=prompt, source=source, mask=mask, keep=not private)
+        return Request("inpaint", prompt=prompt, mask=mask, **same)
 
     def _strokes(self, value: dict[str, Any] | None) -> list[Image.Image]:
         """What was painted on each layer, mode L."""
@@ -285,6 +299,11 @@ class EditTab:
             how(self.app_state.engine.job(id))
         except KeyError:
             pass
+
+
+def whole(source: SourceImage) -> dict[str, Any]:
+    """The setting that keeps the shape of a picture that is no square."""
+    return {"pad": True} if source.image.width != source.image.height else {}
 
 
 def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image.Image | None:
@@ -305,7 +324,9 @@ def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image
     for stroke in strokes:
         alpha = stroke.point([255 if level > 32 else 0 for level in range(256)])
         painted = alpha if painted is None else Image.fromarray(np.maximum(np.asarray(painted), np.asarray(alpha)))
-    return painted if painted is not None and painted.getbbox() else None
+    if painted is None or not painted.getbbox():
+        return None
+    return painted if painted.size == size else painted.resize(size, Image.Resampling.NEAREST)
 
 
 def _save(job: Job) -> str:

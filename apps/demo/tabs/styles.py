@@ -23,7 +23,7 @@ from ...engine.jobs import Job, JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState, page_url
-from ..learning import Training, shown, write_pictures
+from ..learning import Training, best_sample, is_blank, shown, write_pictures
 from .adapter_picker import AdapterPicker
 from .events import said
 
@@ -248,6 +248,12 @@ class StylesTab:
             text = last.get("error") or "Stopped before there was a first sample; nothing was kept."
             kind = "error" if last.get("error") else "calm"
             return [job_view.message(text, kind), text, *buttons, skip, skip, *[skip] * len(self._pickers)]
+        best = best_sample(training)
+        if best is not None and is_blank(Path(best["strip"])):
+            Path(last["path"]).unlink()
+            shutil.rmtree(work, ignore_errors=True)
+            text = "The samples came out blank, so nothing was kept. Try fewer steps, or pictures with more in them."
+            return [job_view.message(text), text, *buttons, skip, skip, *[skip] * len(self._pickers)]
         name = self.app_state.engine.model_cache.offer_adapter(last["path"])
         html = shown(training)
         shutil.rmtree(work, ignore_errors=True)
