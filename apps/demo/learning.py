@@ -26,7 +26,10 @@ _BLANK = 6.0  # grey levels of deviation up to which a sample shows nothing
 class Training:
     """A running process and the last things it said. One at a time on a page: it takes the whole machine."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], out: Path, visitor: str) -> None:
+        """`out` is what it writes, for the browser with the key `visitor`."""
+        self.out, self.visitor = out, visitor
+        self.result: tuple[str, str, str] | None = None  # once it is over: HTML, words, and the name of the style
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.last: dict[str, Any] = {"state": "opening"}
         self.samples: list[dict[str, Any]] = []

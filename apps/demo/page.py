@@ -52,7 +52,7 @@ def build_page(app_state: AppState) -> gr.Blocks:
             with gr.Tab("Edit", id="edit"):
                 edit = EditTab(app_state, visitor, create.panel)
             with gr.Tab("Styles", id="styles"):
-                StylesTab(app_state, [create.panel.adapters], private)
+                styles = StylesTab(app_state, visitor, [create.panel.adapters], private)
             with gr.Tab("Look inside", id="look"):
                 trace = TraceTab(app_state)
             with gr.Tab("History", id="history") as history_tab:
@@ -63,6 +63,7 @@ def build_page(app_state: AppState) -> gr.Blocks:
         opened = [*edit.opened, edit.prompt]
         canvas, panel = create.canvas, create.panel
         page.load(create.arrive, create.arriving, create.arrived, queue=False, **quiet)
+        page.load(styles.rejoin, styles.rejoining, styles.outputs, **quiet)
         canvas.edit.click(
             lambda key: [*edit.open(key), gr.Tabs(selected="edit")], canvas.chosen, [*opened, tabs], **quiet
         )
