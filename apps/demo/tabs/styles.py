@@ -42,7 +42,7 @@ class StylesTab:
     def __init__(
         self, app_state: AppState, visitor: gr.BrowserState, pickers: list[AdapterPicker], private: gr.Checkbox
     ) -> None:
-        """`visitor` finds a training again. `private` is ticked where nothing may be written: nothing is learned then."""
+        """`visitor` finds a training again. `private` is ticked where nothing may be written."""
         self.app_state, self._visitor, self._pickers, self._private = app_state, visitor, pickers, private
         self._training: Training | None = None
         self._failed: Path | None = None  # what the last training would have made, if it failed
@@ -196,13 +196,8 @@ class StylesTab:
 
     def _refused(self, text: str) -> list[Any]:
         text = f"{text[:1].upper()}{text[1:]}"
-        return [
-            job_view.message(text),
-            text,
-            gr.Button(interactive=True),
-            gr.Button(visible=False),
-            *[gr.skip()] * (2 + len(self._pickers)),
-        ]
+        buttons = [gr.Button(interactive=True), gr.Button(visible=False)]
+        return [job_view.message(text), text, *buttons, *[gr.skip()] * (2 + len(self._pickers))]
 
     def _learn(
         self,
