@@ -76,7 +76,8 @@ def show_strip(jobs: list[Job], shown: str) -> str:
     """All jobs of a visitor in a row, the latest first: what is done, what is drawn, and what waits its turn."""
     tiles = []
     for job in reversed(jobs):
-        words = escape(f"{_VERBS.get(job.request.operation, '')}{job.request.prompt or ''}"[:200], quote=True)
+        prompt = job.results[0].picture.recipe.prompt if job.results else job.request.prompt or "one of these"
+        words = escape(f"{_VERBS.get(job.request.operation, '')}{prompt}"[:200], quote=True)
         pressed = "true" if job.id == shown else "false"
         button = f'<button type="button" data-key="{job.id}/0" aria-pressed="{pressed}" title="{words}"'
         if job.results and job.over:

@@ -110,7 +110,7 @@ class Canvas:
         chosen = chosen if chosen in keys or not keys else keys[0]
         stage = repr((now.state, now.finished, now.step, now.position, now.stopped, now.remarks))
         shown = Shown(job.id, stage, repr([(other.id, other.state) for other in jobs]))
-        changes: dict[Any, Any] = {self._seen: shown, self.wanted: wanted}
+        changes: dict[Any, Any] = {self._seen: shown}  # not what was wanted: a click may have changed that meanwhile
         if shown != seen:
             busy = not job.over or any(not other.over for other in jobs)
             changes[self._timer] = gr.Timer(_SOON if busy else _LATER)
@@ -145,7 +145,8 @@ class Canvas:
                 return job
         under_way = [job for job in jobs if not job.over]
         running = [job for job in under_way if job.state == RUNNING]
-        return next(iter([*running, *under_way, *jobs[-1:]]), self.app_state.remembered_example())
+        begun = [job for job in jobs if job.over and (job.state != CANCELLED or job.peek().steps)]
+        return next(iter([*running, *under_way, *begun[-1:]]), self.app_state.remembered_example())
 
     def _clicked(
         self, visitor: str, mine: list[str], wanted: str, chosen: str, seen: Shown, event: gr.EventData
@@ -159,7 +160,7 @@ class Canvas:
                 wanted = job.id
             if job.id == seen.job and key in job_view.keys_of(job):
                 return {self.chosen: key, self._save: save_link(self.app_state, key), self.wanted: job.id}
-        return self.look(visitor, mine, wanted, "", seen)
+        return {self.wanted: wanted, **self.look(visitor, mine, wanted, "", seen)}
 
     def _end(self, how: Any, visitor: str, mine: list[str], wanted: str, chosen: str, seen: Shown) -> dict[Any, Any]:
         """Stop or cancel what is on the canvas."""

@@ -113,7 +113,8 @@ class CreateTab:
                 mine = [*mine, self.app_state.submit(request, visitor).id][-_MOST_MINE:]
         except (TypeError, ValueError, OverflowError, QueueFullError, ClosingError) as error:
             return {self.panel.note: note(str(error))}
-        return {self.panel.note: note(), self.canvas.mine: mine, **self.canvas.look(visitor, mine)}
+        now = self.canvas.look(visitor, mine)
+        return {self.panel.note: note(), self.canvas.mine: mine, self.canvas.wanted: "", **now}
 
 
 def _is_slip(request: Request, job: Job) -> bool:

@@ -28,7 +28,7 @@ def visit(page: Server, key: str = "", prompt: str = "a red cup", steps: int = 1
 
 
 def pictures(shown: str) -> list[str]:
-    return re.findall(r"src=\\\"(pictures/[^\\]+)", json.loads(shown)[0].replace('"', '\\"'))
+    return re.findall(r'src="(pictures/[^"]+)"', json.loads(shown)[0])
 
 
 def test_the_page_opens_with_an_example(page: Server) -> None:
@@ -46,7 +46,7 @@ def test_a_picture_is_found_again_by_its_key_and_by_nothing_else(page: Server) -
     assert again.key == first.key and again.wait() == shown
     for key in ("", "x", first.key[:-1], [], 7, {"a": 1}):
         other = visit(page, key)  # type: ignore[arg-type]  # whatever a client says
-        assert other.key not in (key, first.key) and "yellow star" not in other.wait()
+        assert other.key != first.key and "yellow star" not in other.wait()
     address = re.findall(r"small/[\w-]+/0\.jpeg", shown)[0]
     small = requests.get(f"{page.url}/{address}")
     assert small.headers["content-type"] == "image/jpeg" and small.content[:2] == b"\xff\xd8"
@@ -63,6 +63,8 @@ def test_a_second_wish_waits_and_is_cancelled_alone(page: Server) -> None:
     assert len(under_way) == 2 and strip.index("pink heart") < strip.index("green tree")
     gone = visitor.click("strip", {"cancel": under_way[0]})
     assert "pink heart" not in gone and "green tree" in gone
+    while "of 48" not in visitor.look():
+        pass
     visitor.at_once("stop", "click")
     shown = visitor.wait()
     assert "stopped after step" in shown and "pink heart" not in shown
@@ -86,6 +88,8 @@ def test_a_click_that_became_two_is_one(page: Server) -> None:
 def test_cancel_ends_it_and_says_so(page: Server) -> None:
     visitor = visit(page, prompt="a red fish", steps=48)
     visitor.at_once("go", "click")
+    while "of 48" not in visitor.look():
+        pass
     visitor.at_once("cancel", "click")
     assert "Cancelled" in visitor.wait()
 
