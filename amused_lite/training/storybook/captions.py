@@ -5,7 +5,7 @@ from dataclasses import replace
 from random import Random
 
 from amused_lite.training.scenes.chance import pick, pick_other
-from amused_lite.training.storybook.kinds import COLOURS, KINDS, article, available, plural
+from amused_lite.training.storybook.kinds import KINDS, article, available, plural
 from amused_lite.training.storybook.layout import positions
 from amused_lite.training.storybook.places import PLACES
 from amused_lite.training.storybook.sampling import NAMES, Arrangement, fits, hands_for
@@ -80,17 +80,6 @@ def hard_negatives(scene: StoryScene, rng: Random) -> list[str]:
         rng.setstate(state)
         said.append(caption(other, rng, always=True))
     return said
-
-
-def vocabulary() -> tuple[str, ...]:
-    """Every word a caption may have, sorted."""
-    names = [name for kind in KINDS.values() for name in (kind.name, *kind.synonyms)]
-    said = [("a", "an", "and", "in", "as", "of"), OPENINGS, COLOURS, names, [plural(name) for name in names]]
-    for table in (NUMBERS, SIZE_WORDS, POSITION_PHRASES, TIME_PHRASES, WEATHER_PHRASES):
-        said += table.values()
-    said += [place.phrases for place in PLACES.values()]
-    said += [phrases for both in (*RELATION_PHRASES.values(), *HAND_WORDS.values()) for phrases in both]
-    return tuple(sorted({word for phrases in said for phrase in phrases for word in words(phrase)}))
 
 
 def words(text: str) -> list[str]:
