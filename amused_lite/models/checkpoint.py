@@ -10,16 +10,18 @@ are in `checkpoint_names`, configurations in `checkpoint_config`.
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from msgspec import Meta, Struct
 from safetensors.torch import save_file
 from torch import Tensor
 
 from amused_lite.config import ModelConfig, TextConfig
+from amused_lite.files.safetensors import open_tensors
 from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint_names import IGNORED, Published, from_open_clip, published_names
 from amused_lite.models.clip_text import CLIPText
@@ -85,6 +87,26 @@ class PublishedWeights:
         found = dict(_read({there.name: files[there.name] for there in names.values()}))
         shapes = {ours: value.shape for ours, value in module.state_dict().items()}
         return fill(module, {ours: found[there.name].reshape(shapes[ours]) for ours, there in names.items()})
+
+    def tensors(self, name: str) -> Iterator[tuple[str, np.ndarray]]:
+        """The weights of one of `networks.PARTS` in the order of their names, as they are stored; bfloat16 as float32.
+
+        One is in memory at a time and no file stays mapped.
+
+        Raises:
+            FileNotFoundError, ValueError: see `part`.
+        """
+        names = self._names(name)
+        files = self._weights(next(iter(names.values())).source)
+        shapes = {ours: value.shape for ours, value in empty_part(self.config, name).state_dict().items()}
+        opened = {path: open_tensors(path) for path in set(files.values())}
+        for ours, there in sorted(names.items()):
+            array = opened[files[there.name]].read([there.name])[there.name]
+            yield ours, array.reshape(tuple(shapes[ours]))
+
+    def files(self) -> list[Path]:
+        """All weight files, checked by name and shape."""
+        return sorted({path for source in _STEMS for path in self._weights(source).values()})
 
     def _names(self, part: str) -> dict[str, Published]:
         shapes = {name: tuple(value.shape) for name, value in empty_part(self.config, part).state_dict().items()}

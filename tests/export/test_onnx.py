@@ -98,7 +98,8 @@ def test_the_weights_file_is_that_of_safetensors(tmp_path: Path) -> None:
     source = small_source(tmp_path, ranker=True)
     networks = load_networks(source.weights)
     for precision, dtype in (("float16", torch.float16), ("float32", torch.float32)):
-        to_onnx.write_weights(source.weights, tmp_path, ExportOptions(precision=precision))
+        tensors = to_onnx.tensors_of(source.weights)
+        to_onnx.write_weights(source.weights.config, tensors, tmp_path, ExportOptions(precision=precision))
         published.save_weights(networks, tmp_path / "reference", dtype)
         assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / "reference").read_bytes()
 

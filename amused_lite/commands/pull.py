@@ -1,0 +1,63 @@
+"""`amused-lite pull`: a published model, downloaded once and prepared for this machine."""
+
+import argparse
+import json
+import sys
+
+from amused_lite.arguments import named, threads
+
+_EXAMPLES = """\
+examples:
+  amused-lite pull amused/amused-512
+      downloads the published model (1.8 GB) and makes it small and fast, in minutes, once
+  amused-lite generate "a photo of a fox in the snow" -m amused/amused-512
+      from then on, without asking and without the network
+  amused-lite pull amused/amused-256 --bits 4 --yes
+      smaller and less exact; without a question
+  amused-lite pull runs/fine-tuned
+      a folder in diffusers' layout, such as a training of your own
+
+It says first what it will take. Stopped anywhere, the same command goes on from there. amused-lite models lists what is
+prepared; HF_HOME moves the downloads, HF_ENDPOINT and HF_TOKEN are heeded, AMUSED_LITE_HOME moves the prepared models.
+docs/models.md has more. It needs: pip install "amused-lite[export]"
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `pull`."""
+    parser.description = "Download a published model, and prepare it for this machine."
+    parser.epilog = _EXAMPLES
+    parser.add_argument("model", type=named, metavar="MODEL", help="a hub id, or a folder in diffusers' layout")
+    parser.add_argument("--bits", type=int, default=8, metavar="N", help="8, 4 or 16 (8)")
+    parser.add_argument("--runtime", default="auto", metavar="NAME", help="the engine to prepare it for: onnx (auto)")
+    parser.add_argument("--revision", type=named, metavar="NAME", help="branch, tag or commit on the hub (main)")
+    parser.add_argument(
+        "--variant", type=named, metavar="NAME", help="of the weights' files (fp16, where every part has it)"
+    )
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads of the self-test (all)")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask before it begins")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say the plan, ask, and carry it out."""
+    from amused_lite.prepare.ask import agreed, show
+    from amused_lite.prepare.plan import make_plan
+    from amused_lite.prepare.stages import prepare
+
+    plan = make_plan(args.model, args.bits, args.runtime, args.revision, args.variant)
+    show(plan)
+    if not args.yes and sys.stdin.isatty() and sys.stderr.isatty() and not agreed():
+        print("amused-lite: nothing was changed", file=sys.stderr)
+        return 0
+    place = prepare(plan, args.threads)
+    from amused_lite.bundle import read_manifest
+
+    manifest = read_manifest(place)
+    size = sum(record.size for record in manifest.files.values())
+    if args.json:
+        print(json.dumps({"model": plan.model, "folder": str(place), "bytes": size, "parity": manifest.parity}))
+    else:
+        print(f"{place}  {size / 1e6:.0f} MB")
+        print(f'ready: amused-lite generate "a photo of a fox in the snow" -m {args.model}')
+    return 0
