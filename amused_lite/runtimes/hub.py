@@ -144,29 +144,26 @@ def _fetch_large(model: HubModel, file: HubFile, progress: Callable[[int], objec
         progress(file.size)
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("ab") as target:
-        start = target.tell()
-        progress(start)
-        url = hf_hub_url(model.name, file.name, revision=model.commit)
-        bar = _Reporter(progress)
-        try:
+    try:
+        with partial.open("ab") as target:
+            start = target.tell()
+            progress(start)
             http_get(
-                url,
+                hf_hub_url(model.name, file.name, revision=model.commit),
                 target,
                 resume_size=start,
                 headers=build_hf_headers(),
                 expected_size=file.size,
                 displayed_filename=file.name,
-                _tqdm_bar=bar,  # type: ignore[arg-type]  # of which `update` alone is called
+                _tqdm_bar=_Reporter(progress),  # type: ignore[arg-type]  # of which `update` alone is called
             )
-        except OSError as error:
-            if error.errno == errno.ENOSPC or error.errno == errno.EFBIG:
-                free = shutil.disk_usage(place.parent).free
-                missing = file.size - target.tell()
-                problem = f"the disk of {place.parent} is full: {file.name} lacks {missing / 1e9:.2f} GB"
-                remedy = "make room and run this again, what has arrived is kept"
-                raise OSError(f"{problem}, {free / 1e9:.2f} GB are free; {remedy}") from error
-            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            missing, free = file.size - partial.stat().st_size, shutil.disk_usage(place.parent).free
+            problem = f"the disk of {place.parent} is full: {file.name} lacks {missing / 1e9:.2f} GB"
+            remedy = "make room and run this again, what has arrived is kept"
+            raise OSError(f"{problem}, {free / 1e9:.2f} GB are free; {remedy}") from error
+        raise
     _check_hash(partial, model, file)
     partial.replace(place)
 
@@ -234,9 +231,9 @@ def wanted_files(model: HubModel, parts: Sequence[str], variant: str | None = No
     """
     weights = [file for file in model.files if file.name.endswith(".safetensors")]
     chosen: list[HubFile] = []
-    choices = (variant,) if variant else ("fp16", "")
+    choices = ("fp16", "") if variant is None else (variant,)
     for choice in choices:
-        found = {part: [file for file in weights if _is_of(file.name, part, choice or "")] for part in parts}
+        found = {part: [file for file in weights if _is_of(file.name, part, choice)] for part in parts}
         if all(found.values()):
             chosen = [file for files in found.values() for file in files]
             break
