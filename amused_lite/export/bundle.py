@@ -81,8 +81,7 @@ def export_bundle(source: SourceModel, out: str | Path, options: ExportOptions, 
 
 def _colours(weights: Weights) -> np.ndarray:
     codebook = weights.part("vqgan").codebook.detach().numpy()
-    runtime = TorchRuntime(weights, precision="auto")
-    return colour_table(runtime.decode_image, codebook, weights.config.uvit.grid)
+    return colour_table(TorchRuntime(weights).decode_image, codebook, weights.config.uvit.grid)
 
 
 def unproven_manifest(
