@@ -26,7 +26,7 @@ class Source(Struct):
     """What a prepared model was made from."""
 
     model: Annotated[str, Meta(max_length=4096)]  # hub id, or the path of a folder
-    commit: Annotated[str, Meta(max_length=100)]  # of the hub, or the fingerprint of a folder's weights
+    commit: Annotated[str, Meta(max_length=300)]  # of the hub, or the fingerprint of a folder's weights
     files: Annotated[dict[str, str], Meta(max_length=10_000)]  # name -> sha256, of the hub's large files
     versions: Annotated[dict[Word, Word], Meta(max_length=100)]  # of what prepared it
 
@@ -86,14 +86,15 @@ def find_installed(model: str | Path, target: str = "auto") -> InstalledModel | 
     fitting = [
         item for item in installed_models() if item.source.model == name and target in ("auto", item.manifest.target)
     ]
-    if fitting and Path(name).is_dir():  # which may have been trained on since
-        fitting = [item for item in fitting if item.source.commit == fingerprint(Path(name))]
+    if fitting and Path(name).exists():  # and may have been trained on since; a base stands before it
+        fitting = [item for item in fitting if item.source.commit.endswith(fingerprint(Path(name)))]
     return max(fitting, key=lambda item: (item.folder / MANIFEST).stat().st_mtime, default=None)
 
 
 def source_name(model: str | Path) -> str:
-    """What a model is called as a source: a hub id as it is, a folder by its whole path."""
-    return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else str(model)
+    """What a model is called as a source: a hub id as it is, a folder or a file by its whole path."""
+    place = Path(model).expanduser()
+    return str(place.resolve()) if place.exists() else str(model)
 
 
 def named(word: str) -> list[InstalledModel]:
@@ -112,11 +113,17 @@ def named(word: str) -> list[InstalledModel]:
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 over name, size and both ends of every weights file: whole files of gigabytes would cost many seconds."""
+    """sha256 over name, size and both ends of every weights file: whole files of gigabytes would cost many seconds.
+
+    folder: of a model or a transformer; or a single weights file.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
+    top, inside = folder.parent, [folder]
+    if folder.is_dir():
+        top, inside = folder, sorted([*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")])
+    for path in inside:
         size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        digest.update(f"{path.relative_to(top).as_posix()} {size}\n".encode())
         with path.open("rb") as file:
             digest.update(file.read(2**20))
             file.seek(max(0, size - 2**20))

@@ -15,7 +15,9 @@ examples:
   amused-lite pull amused/amused-256 --bits 4 --yes
       smaller and less exact; without a question
   amused-lite pull runs/fine-tuned
-      a folder in diffusers' layout, such as a training of your own
+      a folder in diffusers' layout
+  amused-lite pull runs/out/checkpoint-500/ema_model --base amused/amused-512
+      a transformer alone, as diffusers' train_amused.py leaves it; or a single .safetensors file
 
 It says first what it will take. Stopped anywhere, the same command goes on from there. amused-lite models lists what is
 prepared; HF_HOME moves the downloads, HF_ENDPOINT and HF_TOKEN are heeded, AMUSED_LITE_HOME moves the prepared models.
@@ -31,9 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bits", type=int, default=8, metavar="N", help="8, 4 or 16 (8)")
     parser.add_argument("--runtime", default="auto", metavar="NAME", help="the engine to prepare it for: onnx (auto)")
     parser.add_argument("--revision", type=named, metavar="NAME", help="branch, tag or commit on the hub (main)")
-    parser.add_argument(
-        "--variant", type=named, metavar="NAME", help="of the weights' files (fp16, where every part has it)"
-    )
+    parser.add_argument("--variant", metavar="NAME", help="of the weights' files (fp16, where every part has it)")
+    parser.add_argument("--base", type=named, metavar="MODEL", help="what a transformer alone belongs to")
     parser.add_argument("--threads", type=threads, metavar="N", help="processor threads of the self-test (all)")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask before it begins")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.prepare.plan import make_plan
     from amused_lite.prepare.stages import prepare
 
-    plan = make_plan(args.model, args.bits, args.runtime, args.revision, args.variant)
+    plan = make_plan(args.model, args.bits, args.runtime, args.revision, args.variant, args.base)
     show(plan)
     if not args.yes and sys.stdin.isatty() and sys.stderr.isatty() and not agreed():
         print("amused-lite: nothing was changed", file=sys.stderr)

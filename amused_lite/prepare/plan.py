@@ -34,8 +34,8 @@ _ROOM = 1.1  # more than is computed, so that nothing ends on the last byte
 class Plan:
     """One model to prepare. Sizes are in bytes."""
 
-    model: str  # hub id, or the whole path of a folder
-    hub: HubModel | None  # where it comes from the hub: the files it needs
+    model: str  # hub id, or the whole path of a folder or a file
+    hub: HubModel | None  # where it comes from the hub, or its base does: the files it needs
     commit: str  # of the hub, or the fingerprint of a folder's weights
     bits: int
     target: str
@@ -44,6 +44,12 @@ class Plan:
     weights: int  # how many there are
     missing: int  # to download
     variant: str | None = None
+    base: str | None = None  # where `model` is a transformer alone: the model that everything else comes from
+
+    @property
+    def transformer(self) -> Path | None:
+        """What stands in for the base's transformer."""
+        return Path(self.model) if self.base else None
 
     @property
     def place(self) -> Path:
@@ -78,7 +84,7 @@ class Plan:
             whole = sum(file.size for file in self.hub.files)
             half = " in half precision," if any(_HALF in file.name for file in self.hub.files) else ""
             here = f"{_gb(whole - self.missing)} of {_gb(whole)} are here" if self.missing < whole else _gb(whole)
-            yield f"download  {here},{half} to {blobs(self.model).parent}"
+            yield f"download  {here},{half} to {blobs(self.hub.name).parent}"
         yield f"prepare   {self.bits} bits for ONNX Runtime ({self.method or 'float16'}): {self.reason}"
         yield f"          {_gb(self.stored)}, in {self.place}"
         yield f"disk      {_gb(self.disk)} while it is prepared, {_gb(_free(models_folder()))} are free"
@@ -87,16 +93,22 @@ class Plan:
 
 
 def make_plan(
-    model: str, bits: int = 8, target: str = "auto", revision: str | None = None, variant: str | None = None
+    model: str,
+    bits: int = 8,
+    target: str = "auto",
+    revision: str | None = None,
+    variant: str | None = None,
+    base: str | None = None,
 ) -> Plan:
     """Look at a model, here or on the hub, and say what preparing it will take. Downloads nothing.
 
     Args:
-        model: hub id, or a folder in diffusers' layout.
+        model: hub id, or a folder in diffusers' layout; with `base` a transformer's folder or safetensors file.
         bits: one of `BITS`.
         target: the engine, one of `TARGETS`, or "auto".
         revision: branch, tag or commit on the hub.
         variant: such as "fp16"; half precision where every part has it when None.
+        base: hub id or folder of the model that a transformer alone belongs to.
 
     Raises:
         FileNotFoundError, ConnectionError: see `hub.look_up`.
@@ -108,18 +120,23 @@ def make_plan(
     if target not in ("auto", *TARGETS):
         raise ValueError(f"models are prepared for {', '.join(TARGETS)}, got {target!r}; see amused-lite export")
     require_extra("export", "preparing a model", "torch", "safetensors", "onnx", "onnxscript")
-    name, choice = source_name(model), choose(bits)
-    if is_hub_id(model):
-        hub = _look_up(model, revision, variant, work_folder(place_of(name, bits, "onnx")) / _LISTING)
+    name, whole = source_name(model), base or model
+    transformer = _transformer(model) if base else None
+    if is_hub_id(whole):
+        hub = _look_up(whole, revision, variant, work_folder(place_of(name, bits, "onnx")) / _LISTING)
         sizes = [(file.size, _HALF in file.name) for file in hub.files if file.name.endswith(".safetensors")]
-        weights = sum(size // (2 if half else 4) for size, half in sizes)
+        weights, commit = sum(size // (2 if half else 4) for size, half in sizes), hub.commit
         missing = sum(file.size for file in hub.files) - arrived(hub)
-        plan = Plan(name, hub, hub.commit, bits, "onnx", *choice, weights, missing, variant)
+    elif revision is not None:
+        raise ValueError(f"{whole} is a folder, which has no revisions; leave --revision out")
     else:
-        if revision is not None:
-            raise ValueError(f"{model} is a folder, which has no revisions; leave --revision out")
-        folder = _folder(model)
-        plan = Plan(name, None, fingerprint(folder), bits, "onnx", *choice, _count(folder, variant), 0, variant)
+        folder, hub, missing = _folder(whole), None, 0
+        weights, commit = _count(folder, variant), fingerprint(folder)
+    if transformer:
+        commit = f"{commit} {fingerprint(transformer)}"
+    plan = Plan(
+        name, hub, commit, bits, "onnx", *choose(bits), weights, missing, variant, source_name(base) if base else None
+    )
     check_disk(plan)
     return plan
 
@@ -128,7 +145,7 @@ def check_disk(plan: Plan) -> None:
     """Raise ValueError when a disk has less room than the plan needs."""
     needs = [(models_folder(), plan.disk, "AMUSED_LITE_HOME")]
     if plan.hub is not None:
-        needs.append((blobs(plan.model), plan.missing, "HF_HOME"))
+        needs.append((blobs(plan.hub.name), plan.missing, "HF_HOME"))
         if _device(needs[0][0]) == _device(needs[1][0]):
             needs = [(models_folder(), plan.disk + plan.missing, "AMUSED_LITE_HOME and HF_HOME")]
     for folder, needed, variable in needs:
@@ -147,11 +164,31 @@ def _folder(model: str) -> Path:
     folder = Path(model).expanduser()
     if model == BUNDLED or (folder / MANIFEST).is_file():
         raise ValueError(f"{model} is a bundle, ready as it is: amused-lite generate PROMPT -m {model}")
-    if folder.is_file():
-        raise ValueError(f"{folder} is a file; give a folder in diffusers' layout, or a hub id")
+    if folder.is_file() or (folder / "config.json").is_file():
+        what = "a file" if folder.is_file() else "a transformer alone"
+        raise ValueError(f"{folder} is {what}; say which model it belongs to, such as --base amused/amused-512")
     if not folder.is_dir():
         raise FileNotFoundError(f"model {model!r} not found; give a folder in diffusers' layout, or a hub id")
     return folder
+
+
+def _transformer(model: str) -> Path:
+    """A transformer alone: a file, or a folder with its weights.
+
+    Raises:
+        FileNotFoundError, ValueError: it is none.
+    """
+    place = Path(model).expanduser()
+    if not place.exists():
+        raise FileNotFoundError(f"{place} is missing; give a transformer's folder or safetensors file")
+    if place.is_file() and place.suffix != ".safetensors":
+        raise ValueError(f"{place} is no safetensors file, and others can run code when read; save it as one")
+    if place.is_dir() and not (place / "config.json").is_file():
+        inside = [name for name in ("ema_model", "transformer") if (place / name / "config.json").is_file()]
+        advice = f"give {place / inside[0]}" if inside else "give the folder that holds it"
+        has = ", ".join(sorted(path.name for path in place.iterdir())) or "nothing"
+        raise ValueError(f"{place} has no transformer's config.json, only {has[:150]}; {advice}")
+    return place
 
 
 def _count(folder: Path, variant: str | None) -> int:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -45,7 +46,7 @@ def prepare(plan: Plan, threads: int | None = None) -> Path:
     work = work_folder(plan.place)
     work.mkdir(parents=True, exist_ok=True)
     with _alone(work, plan.model):
-        folder = Path(plan.model) if plan.hub is None else _download(plan)
+        folder = Path(plan.base or plan.model) if plan.hub is None else _download(plan)
         _forget_other_source(work, plan.commit)
         bundle = _write(plan, folder, work)
         bundle = _test(plan, bundle, work, threads)
@@ -77,14 +78,14 @@ def _write(plan: Plan, folder: Path, work: Path) -> Bundle:
             bar.update()
             bar.set_description(f"prepare: {what}")
 
-        source = open_source(folder, Path(scratch), plan.variant)
+        source = open_source(folder, Path(scratch), plan.variant, plan.transformer)
         published = source.weights
         assert isinstance(published, PublishedWeights)  # a plan is made of nothing else
         if not reference.is_file():
             proof.save(proof.record(proof.StreamedWeights(published.config, published.tensors), done), reference)
         if not (plain / MANIFEST).is_file():
             colours = proof.load(reference)["colours"]
-            name = plan.model if plan.hub else folder.name
+            name = plan.hub.name if plan.hub and not plan.base else Path(plan.model).name
             write_float_bundle(source, published.tensors, colours, plain, name, done)
         bundle = open_bundle(plain)
         if plan.bits == 16:
@@ -95,8 +96,8 @@ def _write(plan: Plan, folder: Path, work: Path) -> Bundle:
 
 def _shrink(plan: Plan, bundle: Bundle, out: Path) -> Bundle:
     from amused_lite.export.bundle import staging
-    from amused_lite.quantize.bundle import write_quantized
-    from amused_lite.quantize.options import QuantizeOptions
+    from amused_lite.quantize.bundle import write_quantized  # type: ignore[import]  # so named once installed
+    from amused_lite.quantize.options import QuantizeOptions  # type: ignore[import]
 
     options = QuantizeOptions("onnx", plan.bits, plan.method)
     with staging(out) as folder:
@@ -169,7 +170,7 @@ def _alone(work: Path, model: str) -> Iterator[None]:
 @contextmanager
 def _bar(total: int, what: str, bytes_: bool = False) -> Iterator[tqdm]:
     """A progress bar whose clock goes on while a long step says nothing."""
-    form = (
+    form: dict[str, Any] = (
         {"unit": "B", "unit_scale": True} if bytes_ else {"bar_format": "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}"}
     )
     over = threading.Event()

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published
 import pytest
 from loopback_hub import LoopbackHub, running
 from small_published import save_small
 
 from amused_lite.bundle import open_bundle
+from amused_lite.installed import fingerprint
+from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import SavedWeights
 from amused_lite.prepare import machine, proof
 from amused_lite.prepare.plan import check_disk, make_plan
@@ -75,6 +78,37 @@ def test_the_plan_says_what_it_takes_and_refuses_what_does_not_fit(
             make_plan(model)
     with pytest.raises(ValueError, match="bits must be 8, 4, 16, got 5"):
         make_plan(str(small), bits=5)
+
+
+def test_a_transformer_alone_takes_the_rest_from_its_base(small: Path, home: Path, tmp_path: Path) -> None:
+    """As diffusers' training leaves its averaged weights, and as a single file."""
+    averaged = tmp_path / "out" / "ema_model"
+    published.make_uvit(seed=9).save_pretrained(averaged)
+    file = averaged / "diffusion_pytorch_model.safetensors"
+    expected = PublishedWeights(small)
+    for transformer in (averaged, file):
+        found = PublishedWeights(small, transformer=transformer)
+        changed = [
+            (part, not np.array_equal(ours, theirs))
+            for part in ("text", "vqgan", "uvit.token_side")
+            for (_, ours), (_, theirs) in zip(found.tensors(part), expected.tensors(part), strict=True)
+        ]
+        assert {part for part, other in changed if other} == {"uvit.token_side"}
+        plan = make_plan(str(transformer), base=str(small))
+        assert plan.commit.endswith(fingerprint(transformer))
+    with pytest.raises(ValueError, match=r"is a transformer alone; say which model it belongs to, such as --base"):
+        make_plan(str(averaged))
+    with pytest.raises(ValueError, match=r"has no transformer's config.json, only ema_model; give .*ema_model"):
+        make_plan(str(averaged.parent), base=str(small))
+
+
+def test_weights_stream_as_the_parts_hold_them(small: Path) -> None:
+    weights = PublishedWeights(small)
+    for part in ("text", "uvit.prompt_side", "uvit.token_side", "vqgan"):
+        state = weights.part(part).state_dict()
+        streamed = list(weights.tensors(part))
+        assert [name for name, _ in streamed] == sorted(state)
+        assert all(np.array_equal(array, state[name].numpy()) for name, array in streamed)
 
 
 class Swapped(SavedWeights):
