@@ -1,5 +1,6 @@
 """A small model that diffusers saved, from a hub on loopback to a bundle: plan, stages, proof, interruptions."""
 
+import io
 import json
 import os
 import random
@@ -13,16 +14,18 @@ from typing import Any
 import numpy as np
 import published
 import pytest
+from filelock import FileLock
 from loopback_hub import LoopbackHub, running
 from small_published import save_small
 
 from amused_lite.bundle import open_bundle
-from amused_lite.installed import fingerprint
+from amused_lite.installed import fingerprint, work_folder
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import SavedWeights
 from amused_lite.prepare import machine, proof
+from amused_lite.prepare.ask import prepare_first
 from amused_lite.prepare.plan import check_disk, make_plan
-from amused_lite.prepare.stages import BOUNDS
+from amused_lite.prepare.stages import BOUNDS, prepare
 from amused_lite.runtimes.open import find_model
 
 HUB_ID = "org/small"
@@ -132,6 +135,40 @@ def test_the_self_test_passes_the_same_model_and_refuses_another() -> None:
     print(f"the same model {same}, another {other}")
     with pytest.raises(ValueError, match=r"unmask.logits is .* from torch, 0.001 allowed"):
         proof.check(other, BOUNDS[16])
+
+
+class Terminal(io.StringIO):
+    """A person who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_model_is_asked_about_once(
+    small: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    for typed, said in (("n\n", "Go on? [Y/n]"), ("y\n", "")):
+        monkeypatch.setattr(sys, "stdin", Terminal(typed))
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        prepare_first([str(small), "tiny", None], "auto", yes=False)
+        shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+        assert said in shown if said else shown == ""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    prepare_first(["org/never-seen"], "auto", yes=False)  # nobody to ask, so nothing is looked up
+    prepare_first(["org/never-seen"], "torch", yes=True)
+    assert [path.name for path in (home / "models").iterdir()] == [".asked"]
+
+
+def test_two_processes_do_not_prepare_the_same_model(small: Path, home: Path) -> None:
+    plan = make_plan(str(small))
+    work = work_folder(plan.place)
+    work.mkdir(parents=True)
+    with (
+        FileLock(work.with_name(f".{work.name}.lock")),
+        pytest.raises(ValueError, match=r"is being prepared by another process; wait for it, or stop it"),
+    ):
+        prepare(plan)
 
 
 def environment(hub: LoopbackHub, folder: Path, **more: str) -> dict[str, str]:
