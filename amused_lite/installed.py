@@ -76,7 +76,7 @@ def installed_models() -> list[InstalledModel]:
     """All that are complete, the latest used first. A folder that is none of ours is passed over."""
     if not models_folder().is_dir():
         return []
-    found = [_read(folder) for folder in models_folder().iterdir() if (folder / MANIFEST).is_file()]
+    found = [read_installed(folder) for folder in models_folder().iterdir() if (folder / MANIFEST).is_file()]
     return sorted((model for model in found if model is not None), key=lambda model: -model.last_use)
 
 
@@ -156,7 +156,8 @@ def verify(model: InstalledModel) -> None:
     open_bundle(model.folder, afresh=True)
 
 
-def _read(folder: Path) -> InstalledModel | None:
+def read_installed(folder: Path) -> InstalledModel | None:
+    """The prepared model in a folder; None where there is none that could be read."""
     try:
         manifest = read_manifest(folder)
         said = manifest.options.get(_SOURCE)

@@ -3,8 +3,12 @@
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from amused_lite.arguments import named, threads
+
+if TYPE_CHECKING:
+    from amused_lite.prepare.plan import Plan
 
 _EXAMPLES = """\
 examples:
@@ -42,23 +46,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Say the plan, ask, and carry it out."""
-    from amused_lite.prepare.ask import agreed, show
     from amused_lite.prepare.plan import make_plan
-    from amused_lite.prepare.stages import prepare
 
     plan = make_plan(args.model, args.bits, args.runtime, args.revision, args.variant, args.base)
-    show(plan)
-    if not args.yes and sys.stdin.isatty() and sys.stderr.isatty() and not agreed():
+    if plan.is_done:
+        print(f"amused-lite: {args.model} is prepared already, from {plan.commit[:12]}", file=sys.stderr)
+    elif not _prepare(args, plan):
         print("amused-lite: nothing was changed", file=sys.stderr)
         return 0
-    place = prepare(plan, args.threads)
+    _print_result(args, plan)
+    return 0
+
+
+def _prepare(args: argparse.Namespace, plan: "Plan") -> bool:
+    """Show the plan and carry it out, unless the person at the terminal says no."""
+    from amused_lite.prepare.ask import agreed, show
+    from amused_lite.prepare.stages import prepare
+
+    show(plan)
+    if not args.yes and sys.stdin.isatty() and sys.stderr.isatty() and not agreed():
+        return False
+    prepare(plan, args.threads)
+    return True
+
+
+def _print_result(args: argparse.Namespace, plan: "Plan") -> None:
     from amused_lite.bundle import read_manifest
 
-    manifest = read_manifest(place)
+    manifest, place = read_manifest(plan.place), plan.place
     size = sum(record.size for record in manifest.files.values())
     if args.json:
         print(json.dumps({"model": plan.model, "folder": str(place), "bytes": size, "parity": manifest.parity}))
     else:
         print(f"{place}  {size / 1e6:.0f} MB")
         print(f'ready: amused-lite generate "a photo of a fox in the snow" -m {args.model}')
-    return 0

@@ -4,14 +4,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amused_lite.bundle import MANIFEST
 from amused_lite.extras import require_extra
 from amused_lite.files.atomic import replace_text
 from amused_lite.files.safetensors import open_tensors
-from amused_lite.installed import fingerprint, models_folder, place_of, source_name, work_folder
+from amused_lite.installed import fingerprint, models_folder, place_of, read_installed, source_name, work_folder
 from amused_lite.prepare.machine import choose
 from amused_lite.reading import read_json
 from amused_lite.runtimes.hub import HubModel, arrived, blobs, look_up, wanted_files
@@ -55,6 +55,12 @@ class Plan:
     def place(self) -> Path:
         """The folder it will be in."""
         return place_of(self.model, self.bits, self.target)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the same weights were prepared in the same way before."""
+        found = read_installed(self.place)
+        return found is not None and found.source.commit == self.commit
 
     @property
     def stored(self) -> int:
@@ -212,7 +218,7 @@ def _look_up(model: str, revision: str | None, variant: str | None, remembered: 
             raise
         return read_json(remembered, HubModel, "delete it and pull again")
     remembered.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(remembered, json.dumps(found._asdict()))
+    replace_text(remembered, json.dumps(asdict(found)))
     return found
 
 

@@ -7,11 +7,12 @@ that the hub states before the library finds it under its name.
 
 import errno
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 # Nothing that could be unpickled or executed is ever fetched. The half-precision twins of the same weights are not
 # needed where full ones exist.
@@ -19,10 +20,12 @@ _PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 _HALF = "*.fp16.safetensors"
 _INDEXES = ("model_index.json", "manifest.json")  # every model has one of these
 _PARTIAL = ".part"
+_SHA256 = re.compile("[0-9a-f]{64}")
 _BLOCK = 2**20  # bytes read at once to hash
 
 
-class HubFile(NamedTuple):
+@dataclass(frozen=True, order=True)
+class HubFile:
     """A file of a model on the hub."""
 
     name: str
@@ -30,7 +33,8 @@ class HubFile(NamedTuple):
     sha256: str | None  # of large files; the hub states none for small ones
 
 
-class HubModel(NamedTuple):
+@dataclass(frozen=True)
+class HubModel:
     """A model on the hub at one commit, by its files."""
 
     name: str
@@ -70,9 +74,17 @@ def look_up(model: str, revision: str | None = None) -> HubModel:
     with _plain_errors(model, revision):
         info = HfApi().model_info(model, revision=revision, files_metadata=True)
     files = [
-        HubFile(item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else None) for item in info.siblings or ()
+        HubFile(item.rfilename, item.size or 0, _hash(item.lfs.sha256, item.rfilename) if item.lfs else None)
+        for item in info.siblings or ()
     ]
     return HubModel(model, str(info.sha), tuple(sorted(files)))
+
+
+def _hash(text: str, name: str) -> str:
+    """A hash as the hub states it, which becomes the name of a file here."""
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"the hub states no sha256 of {name} but {text[:80]!r}; its answer cannot be used")
+    return text
 
 
 def blobs(model: str) -> Path:
@@ -248,7 +260,7 @@ def wanted_files(model: HubModel, parts: Sequence[str], variant: str | None = No
         for file in model.files
         if file.name.endswith((".json", ".txt")) and file.name.partition("/")[0] in (*folders, "model_index.json")
     ]
-    return model._replace(files=tuple(sorted(chosen + texts)))
+    return replace(model, files=tuple(sorted(chosen + texts)))
 
 
 def _is_of(name: str, part: str, variant: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import constants, file_download
 from loopback_hub import TOKEN, LoopbackHub, running
 
+from amused_lite.prepare import plan
 from amused_lite.runtimes.hub import HubModel, arrived, blobs, fetch, look_up, wanted_files
 
 PARTS = ("transformer", "vqvae", "text_encoder")
@@ -164,3 +165,23 @@ def test_a_messy_repository_is_named_file_by_file(hub: LoopbackHub, files: Path,
         wanted_files(look_up("org/messy"), PARTS)
     with pytest.raises(ValueError, match=r"no variant bf16 of every part"):
         wanted(variant="bf16")
+
+
+def test_what_the_hub_had_is_remembered_for_when_it_is_gone(hub: LoopbackHub, tmp_path: Path) -> None:
+    remembered = tmp_path / "work" / "hub.json"
+    found = plan._look_up("org/model", None, None, remembered)
+    hub.gone = True
+    assert plan._look_up("org/model", None, None, remembered) == found
+    with pytest.raises(ConnectionError, match=r"connect to the network"):
+        plan._look_up("org/model", None, None, tmp_path / "nothing.json")
+    remembered.write_text("{}")
+    with pytest.raises(ValueError, match=r"hub.json: name is missing; delete it and pull again"):
+        plan._look_up("org/model", None, None, remembered)
+
+
+def test_a_hash_that_is_none_is_refused(hub: LoopbackHub) -> None:
+    commit = hub.branches["org/model", "main"]
+    file = hub.repositories["org/model"][commit][LARGE]
+    hub.repositories["org/model"][commit][LARGE] = file._replace(etag="../../../evil")
+    with pytest.raises(ValueError, match=r"states no sha256 of transformer/diffusion_pytorch_model.safetensors but"):
+        look_up("org/model")
