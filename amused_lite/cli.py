@@ -27,6 +27,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "generate": Command("amused_lite.commands.generate", "make pictures from a prompt"),
+    "pull": Command("amused_lite.commands.pull", "download a published model, prepared for this machine"),
+    "models": Command("amused_lite.commands.models", "list, check and remove what was pulled"),
     "vary": Command("amused_lite.commands.edit:vary", "make variations of a picture, or restyle it"),
     "inpaint": Command("amused_lite.commands.edit:inpaint", "draw a marked part of a picture anew"),
     "outpaint": Command("amused_lite.commands.edit:outpaint", "draw what lies beyond a picture's edges"),

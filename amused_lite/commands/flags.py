@@ -85,6 +85,13 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_prepare_flag(parser: argparse.ArgumentParser) -> None:
+    """Whether a published model may be prepared at its first use without a question."""
+    parser.add_argument(
+        "-y", "--yes", action="store_true", help="prepare a published model first, as amused-lite pull does"
+    )
+
+
 def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
     """Whether modules stay in memory, by `--memory`, or where `many` pictures are to be drawn."""
     if args.memory == "low":
