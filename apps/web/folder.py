@@ -1,7 +1,7 @@
 """Write the page: its own files, and a bundle's graphs and weights in parts that a browser downloads and keeps.
 
-model.json says what the page needs to know of the model, and the size and sha256 of every part. Parts are named by their
-content, so that no cache holds an old one.
+model.json says what the page needs to know of the model, and the size and sha256 of every part. Parts are named by
+their content, so that no cache holds an old one.
 """
 
 import gzip
