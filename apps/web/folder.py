@@ -62,7 +62,7 @@ def write_page(bundle: Bundle, out: Path) -> dict[str, int]:
     with staging(out) as folder:
         shutil.copytree(STATIC, folder, dirs_exist_ok=True, ignore=_is_not_served)
         parts = _write_parts(bundle, folder)
-        contents = _contents(bundle) | parts
+        contents = page_contents(bundle) | parts
         (folder / CONTENTS).write_text(json.dumps(contents, ensure_ascii=False), encoding="utf-8")
         model = sum(part["size"] for part in parts["files"])
         return {"page": _write_worker(folder), "model": model}
@@ -72,8 +72,8 @@ def _is_not_served(folder: str, names: list[str]) -> set[str]:
     return {name for name in names if name in _SOURCES or name.endswith((".gz", ".md")) or name == "__pycache__"}
 
 
-def _contents(bundle: Bundle) -> dict[str, Any]:
-    """What the page knows of the model."""
+def page_contents(bundle: Bundle) -> dict[str, Any]:
+    """What model.json says of the model, besides its files."""
     manifest, config = bundle.manifest, bundle.config
     settings = GenerateOptions().complete(config)
     values = {name: getattr(settings, name) for name, setting in SETTINGS.items() if setting.since == 1}
