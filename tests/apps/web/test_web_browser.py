@@ -5,40 +5,29 @@ it is skipped; on Debian and Ubuntu `apt install chromium` brings one.
 """
 
 import re
-import shutil
-import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from amused_lite.apps.web.folder import write_page
+from browsing import CHROMIUM, NAMES, PATIENCE, Site, Visit, open_page
 from serving import alone
 
 from amused_lite.analysis.verify import verify
-from amused_lite.bundle import open_bundle
-from amused_lite.files.images import SourceImage, open_picture
+from amused_lite.files.images import SourceImage
 from amused_lite.files.png import Recipe
 from amused_lite.pipeline import AmusedPipeline
-from amused_lite.runtimes.open import find_model
 from amused_lite.sampling.noise import order_noise, token_noise
 
 playwright_api = pytest.importorskip("playwright.sync_api")
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium here (looked for {', '.join(_NAMES)})"),
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium here (looked for {', '.join(NAMES)})"),
     pytest.mark.timeout(3000),
     pytest.mark.slow,  # dozens of pictures in a browser
 ]
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-_FLAGS += ["--disable-component-update", "--disable-sync"]
-_PATIENCE = 600_000  # ms: a busy machine is no failure
 PROMPTS = (
     "a red balloon above a blue house",
     "two yellow fish at sea",
@@ -54,120 +43,9 @@ PROMPTS = (
 TIE = 2e-5  # log-probability: ten times what the exported graphs differ from torch's by
 
 
-class _Handler(SimpleHTTPRequestHandler):
-    """A host of static files that may go wrong: path suffix -> "cut" or "flip"."""
-
-    faults: dict[str, str]
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-    def do_GET(self) -> None:
-        fault = next((kind for end, kind in self.faults.items() if self.path.endswith(end)), None)
-        if fault is None:
-            return super().do_GET()
-        data = bytearray(Path(self.translate_path(self.path)).read_bytes())
-        self.send_response(200)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.end_headers()
-        if fault == "flip":
-            data[len(data) // 2] ^= 1
-        self.wfile.write(data if fault == "flip" else data[: len(data) // 2])
-        return None
-
-
-@dataclass
-class Site:
-    """The folder, served."""
-
-    server: ThreadingHTTPServer
-    folder: Path
-    faults: dict[str, str]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@dataclass
-class Visit:
-    """A page that is open, and everything that it asked for."""
-
-    page: Any
-    shots: Path
-    requests: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def ready(self) -> None:
-        self.page.locator("body[data-ready]").wait_for(state="attached")
-
-    def shot(self, name: str) -> None:
-        time.sleep(0.7)  # the picture fades in
-        self.page.screenshot(path=self.shots / f"{name}.png")
-
-    def draw(self, prompt: str, seed: int, steps: int = 12, count: int = 1, button: str = "#draw") -> list[SourceImage]:
-        """The pictures of one press of a button, as files that were saved."""
-        before = self.count()
-        self.page.fill("#prompt", prompt)
-        self.page.fill("#seed", str(seed))
-        self.page.locator("#steps").fill(str(steps))
-        self.page.check(f"[name=count][value='{count}']", force=True)
-        self.page.click(button)
-        strip = self.page.locator("#strip button")
-        playwright_api.expect(strip).to_have_count(before + count, timeout=_PATIENCE)
-        playwright_api.expect(self.page.locator("#draw")).not_to_have_class("stop", timeout=_PATIENCE)
-        pictures = []
-        for place in range(before, before + count):
-            strip.nth(place).evaluate("button => button.click()")
-            with self.page.expect_download() as waiting:
-                self.page.locator("#save").click()
-            pictures.append(open_picture(waiting.value.path()))
-        return pictures
-
-    def count(self) -> int:
-        return self.page.locator("#strip button").count()
-
-    def message(self) -> Any:
-        return playwright_api.expect(self.page.locator("#message"))
-
-
 def recipe_of(source: SourceImage) -> Recipe:
     assert source.recipe is not None
     return source.recipe
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("web") / "site"
-    write_page(open_bundle(find_model("tiny")), folder)
-    faults: dict[str, str] = {}
-    handler = type("Handler", (_Handler,), {"faults": faults})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    served = Site(server, folder, faults)
-    yield served
-    served.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
-        yield browser
-        browser.close()
-
-
-def open_page(browser: Any, shots: Path, **settings: Any) -> Visit:
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"} | settings)
-    context.set_default_timeout(_PATIENCE)
-    visit = Visit(context.new_page(), shots)
-    context.on("request", lambda request: visit.requests.append(request.url))
-    visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    return visit
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +82,7 @@ def test_the_first_visit_draws_a_picture_that_forms(visit: Visit) -> None:
     visit.page.fill("#prompt", PROMPTS[0])
     visit.page.fill("#seed", "7")
     visit.page.click("#draw")
-    playwright_api.expect(visit.page).to_have_title(re.compile("^[5-9]/12"), timeout=_PATIENCE)
+    playwright_api.expect(visit.page).to_have_title(re.compile("^[5-9]/12"), timeout=PATIENCE)
     assert visit.page.locator("#forming").is_visible()
     visit.page.screenshot(path=visit.shots / "02-forming.png")
     visit.page.locator("#picture").wait_for()
@@ -242,7 +120,7 @@ def test_stop_ends_it_and_the_next_one_is_whole(visit: Visit) -> None:
     visit.page.click("#draw")
     visit.page.locator("#forming").wait_for()
     visit.page.click("#draw")
-    visit.message().to_have_text("Stopped.", timeout=_PATIENCE)
+    visit.message().to_have_text("Stopped.", timeout=PATIENCE)
     assert visit.count() == before
     (source,) = visit.draw(PROMPTS[2], 3, steps=4)
     np.testing.assert_array_equal(recipe_of(source).tokens, alone(PROMPTS[2], 3, 4).recipe.tokens)
@@ -292,8 +170,6 @@ def test_memory_is_flat_over_thirty_pictures(visit: Visit) -> None:
 def test_it_works_with_the_network_cut(browser: Any, site: Site, visit: Visit) -> None:
     site.close()
     with pytest.raises(OSError):
-        import urllib.request
-
         urllib.request.urlopen(site.url, timeout=5)
     visit.page.reload()
     visit.ready()
