@@ -12,7 +12,7 @@ from amused_lite.files.images import SourceImage, open_picture
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP plain.test 127.0.0.1"]
 PATIENCE = 600_000  # ms: a busy machine is no failure
 
 

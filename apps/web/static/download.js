@@ -14,6 +14,15 @@ async function openCache() {
   }
 }
 
+/** What the page knows of its model. */
+export async function fetchContents(base) {
+  try {
+    return await (await fetch(new URL("model.json", base))).json();
+  } catch (error) {
+    throw new Failure("The page could not be read whole; check the connection and reload it.", error);
+  }
+}
+
 /**
  * Everything that model.json lists, as {name: Uint8Array}. What has arrived whole is kept, so that another try goes on.
  * @param {object} contents model.json

@@ -27,7 +27,8 @@ export class Drawer extends EventTarget {
     this.ready = new Promise((resolve, reject) => Object.assign(this, { opened: resolve, refused: reject }));
     this.ready.catch(() => {}); // whoever draws hears of it
     this.worker.addEventListener("message", ({ data }) => this.heard(data));
-    this.worker.addEventListener("error", () => this.lose("The drawing stopped, perhaps for lack of memory; try again."));
+    const why = () => (this.settle ? "The drawing stopped, perhaps for lack of memory" : "The drawing could not start");
+    this.worker.addEventListener("error", () => this.lose(`${why()}; try again.`));
     this.worker.postMessage({ type: "open", base: new URL(".", document.baseURI).href, threads: this.threads });
   }
 

@@ -185,12 +185,12 @@ function setBusy(now) {
   }
 }
 
-function add({ file, tokens, seconds }, job) {
+function add({ file, tokens, dropped, seconds }, job) {
   const url = URL.createObjectURL(file);
   const button = document.createElement("button");
   const words = job.prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
   const name = `${words}-${job.settings.seed}${job.picture ? `-${job.picture + 1}` : ""}.png`;
-  const made = { url, file, name, tokens, job, button, seconds };
+  const made = { url, file, name, tokens, dropped, job, button, seconds };
   button.append(Object.assign(new Image(), { src: url, alt: job.prompt }));
   button.addEventListener("click", () => busy || choose(made));
   pictures.push(made);
@@ -214,7 +214,8 @@ function choose(made) {
   byId("strip").hidden = pictures.length < 2;
   Object.assign(byId("save"), { href: made.url, download: made.name });
   byId("actions").hidden = false;
-  say(`${job.settings.steps} steps, ${made.seconds.toFixed(1)} s`);
+  const unread = made.dropped && `; too long, it did not read “${made.dropped}”`;
+  say(`${job.settings.steps} steps, ${made.seconds.toFixed(1)} s${unread}`);
   Object.assign(byId("facts"), { hidden: false, textContent: `seed ${job.settings.seed}` });
   const shared = new File([made.file], made.name, { type: made.file.type });
   byId("share").hidden = !navigator.canShare?.({ files: [shared] });

@@ -1,6 +1,6 @@
 // Everything that takes time, away from the page: downloading, opening the model, drawing.
 
-import { download } from "./download.js";
+import { download, fetchContents } from "./download.js";
 import { Failure, sentence } from "./failure.js";
 import { encodePng } from "./png.js";
 import { packCells, recipeTexts } from "./recipe.js";
@@ -20,7 +20,7 @@ async function open({ base, threads }) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(Uint8Array.from(SIMD))) {
     throw new Failure("This browser is too old to draw (it has no WebAssembly SIMD); update it or use another.");
   }
-  contents = await (await fetch(new URL("model.json", base))).json();
+  contents = await fetchContents(base);
   tell("contents", { contents });
   const files = await download(
     contents,
@@ -47,9 +47,11 @@ async function draw(job, signal) {
     await breath();
     if (signal.aborted) return tell("cancelled");
   }
+  if (tokens.includes(model.mask)) throw new Failure("The model's predictions are no numbers; write the page again from a whole model.");
   const rgb = await model.decode(tokens);
   const file = await encodePng(rgb, contents.image_size, recipeTexts(contents, job, tokens));
-  return tell("picture", { file, tokens, seconds: (performance.now() - started) / 1000 });
+  const dropped = model.tokenizer.dropped(job.prompt);
+  return tell("picture", { file, tokens, dropped, seconds: (performance.now() - started) / 1000 });
 }
 
 const ACTIONS = {
@@ -60,7 +62,6 @@ const ACTIONS = {
     drawing = null;
   },
   cancel: () => drawing?.abort(),
-  dropped: ({ prompt }) => tell("dropped", { words: model.tokenizer.dropped(prompt) }),
 };
 
 addEventListener("message", async ({ data }) => {

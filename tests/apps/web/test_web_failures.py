@@ -1,5 +1,6 @@
 """What goes wrong on the page is said in one sentence, and nothing is broken after it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,4 +93,23 @@ def test_a_worker_that_ended_while_hidden_is_replaced(browser: Any, site: Site, 
     sentence = "The browser stopped the drawing while this tab was hidden; press Draw again."
     visit.message().to_have_text(sentence, timeout=PATIENCE)
     assert draws(visit)
+    visit.page.context.close()
+
+
+def test_without_https_it_draws_and_promises_nothing(browser: Any, site: Site, tmp_path: Path) -> None:
+    visit = open_page(browser, tmp_path)
+    visit.page.goto(site.url.replace("127.0.0.1", "plain.test"))
+    visit.ready()
+    assert not visit.page.evaluate("isSecureContext")
+    assert "offline" not in visit.page.locator("#foot").text_content()
+    assert draws(visit)
+    visit.page.context.close()
+
+
+def test_words_that_are_not_read_are_named(browser: Any, site: Site, tmp_path: Path) -> None:
+    visit = open_page(browser, tmp_path)
+    visit.page.goto(site.url)
+    visit.ready()
+    visit.draw("a red star " * 12 + "zebra", 1, steps=4)
+    visit.message().to_have_text(re.compile("too long, it did not read “.* zebra”"), timeout=PATIENCE)
     visit.page.context.close()
