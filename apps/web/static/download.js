@@ -33,7 +33,9 @@ export async function fetchContents(base) {
 export async function download(contents, base, report, warn) {
   const cache = await openCache();
   const total = contents.files.reduce((sum, file) => sum + file.size, 0);
-  const found = Object.fromEntries(Object.entries(contents.lengths).map(([name, size]) => [name, new Uint8Array(size)]));
+  const found = Object.fromEntries(
+    Object.entries(contents.lengths).map(([name, size]) => [name, new Uint8Array(size)]),
+  );
   let before = 0;
   let room = true;
   for (const file of contents.files) {
@@ -68,9 +70,11 @@ async function fetched(url, file, report) {
   try {
     const answer = await fetch(url);
     if (!answer.ok) {
-      throw new Failure(`A file of the model is missing on the server (${answer.status}); copy the whole folder there.`);
+      throw new Failure(
+        `A file of the model is missing on the server (${answer.status}); copy the whole folder there.`,
+      );
     }
-    for (const reader = answer.body.getReader(); ; ) {
+    for (const reader = answer.body.getReader(); ;) {
       const { done, value } = await reader.read();
       if (done) break;
       if (length + value.length <= file.size) bytes.set(value, length);

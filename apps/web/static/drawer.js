@@ -2,14 +2,17 @@
 
 import { Failure } from "./failure.js";
 
-const IOS = /iP(hone|ad|od)/.test(navigator.userAgent) || (/Mac/.test(navigator.platform) && navigator.maxTouchPoints > 1);
+const IOS =
+  /iP(hone|ad|od)/.test(navigator.userAgent) || (/Mac/.test(navigator.platform) && navigator.maxTouchPoints > 1);
 const MOST_THREADS = 4;
 // On iOS a tab ends after some hundred runs of a graph, and threads fill its memory (onnxruntime issues 27584, 22086).
 const PICTURES_A_WORKER = IOS ? 24 : Infinity;
 const SILENCE = 20_000; // ms without a sign after which a worker that was hidden is given up
 
 /** How many threads this device is worth, were the page isolated. */
-export const WORTH = IOS ? 1 : Math.max(1, Math.min(MOST_THREADS, Math.floor((navigator.hardwareConcurrency || 2) / 2)));
+export const WORTH = IOS
+  ? 1
+  : Math.max(1, Math.min(MOST_THREADS, Math.floor((navigator.hardwareConcurrency || 2) / 2)));
 
 export class Drawer extends EventTarget {
   constructor() {
@@ -37,7 +40,8 @@ export class Drawer extends EventTarget {
     if (said.type === "ready") this.opened();
     if (said.type === "failed" && said.while === "open") this.refused(new Failure(said.sentence));
     else if (said.type === "failed") this.settle?.reject(new Failure(said.sentence));
-    if (said.type === "picture" || said.type === "cancelled") this.settle?.resolve(said.type === "picture" ? said : null);
+    if (said.type === "picture" || said.type === "cancelled")
+      this.settle?.resolve(said.type === "picture" ? said : null);
     this.dispatchEvent(new CustomEvent(said.type, { detail: said }));
   }
 

@@ -31,7 +31,13 @@ export class Model {
     const model = new Model();
     const text = new TextDecoder();
     const { uvit, text: encoder } = contents.config;
-    Object.assign(model, { contents, uvit, codes: uvit.codebook_size, count: uvit.grid ** 2, mask: contents.mask_token_id });
+    Object.assign(model, {
+      contents,
+      uvit,
+      codes: uvit.codebook_size,
+      count: uvit.grid ** 2,
+      mask: contents.mask_token_id,
+    });
     model.noise = new Noise(files["noise.wasm"]);
     model.tokenizer = new Tokenizer(JSON.parse(text.decode(files["tokenizer.json"])), encoder);
     model.colours = files["colours.rgb"];

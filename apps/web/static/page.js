@@ -16,13 +16,16 @@ let chosen = null; // the picture on the stage: {url, name, tokens, job, button}
 const pictures = [];
 const painting = new Painting(byId("paint"));
 
-/** Ask for a worker that makes the page work offline, and for a page that may use several cores: it comes by reloading. */
+/** A worker makes the page work offline, and may let it use several cores, once it is loaded again. */
 async function prepare() {
   const done = "amused-lite-reloaded";
   try {
     const registered = navigator.serviceWorker?.register("service-worker.js", { updateViaCache: "none" });
     if (!registered || crossOriginIsolated || WORTH === 1 || sessionStorage.getItem(done)) return;
-    await Promise.race([registered.then(() => navigator.serviceWorker.ready), new Promise((_, late) => setTimeout(late, 5000))]);
+    await Promise.race([
+      registered.then(() => navigator.serviceWorker.ready),
+      new Promise((_, late) => setTimeout(late, 5000)),
+    ]);
     sessionStorage.setItem(done, "1");
     location.reload();
     await new Promise(() => {});
@@ -88,7 +91,8 @@ const HEARD = {
 function foot() {
   if (byId("foot").dataset.warned) return;
   const offline = navigator.serviceWorker && globalThis.caches ? " It works offline from now on." : "";
-  byId("foot").textContent = `Drawn here by a model of ${megabytes(modelSize())} MB; nothing you write leaves this device.${offline}`;
+  byId("foot").textContent =
+    `Drawn here by a model of ${megabytes(modelSize())} MB; nothing you write leaves this device.${offline}`;
 }
 
 const modelSize = () => contents.files.reduce((sum, file) => sum + file.size, 0);
@@ -100,7 +104,11 @@ function showOnly(id) {
 /** Examples on the empty stage, and the words in groups; a tap writes them. */
 function offerWords() {
   const chip = (words, act) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "chip", textContent: words });
+    const button = Object.assign(document.createElement("button"), {
+      type: "button",
+      className: "chip",
+      textContent: words,
+    });
     button.addEventListener("click", () => act(words));
     return button;
   };
@@ -113,7 +121,9 @@ function offerWords() {
   byId("examples").replaceChildren(...examples);
   const groups = Object.entries(contents.words).flatMap(([name, words]) => {
     const list = document.createElement("p");
-    list.append(...words.map((word) => chip(word, (added) => (prompt.value = `${prompt.value.trimEnd()} ${added} `.trimStart()))));
+    list.append(
+      ...words.map((word) => chip(word, (added) => (prompt.value = `${prompt.value.trimEnd()} ${added} `.trimStart()))),
+    );
     return [Object.assign(document.createElement("h2"), { textContent: name }), list];
   });
   byId("groups").replaceChildren(...groups);
@@ -144,7 +154,8 @@ async function draw(operation) {
   const words = prompt.value.trim() || (operation && chosen.job.prompt) || contents?.examples[0] || "";
   const seed = readSeed();
   if (words === "") return say("Say what the picture shall show.", true);
-  if (seed === null) return say(`The seed is a whole number from 0 to ${Number.MAX_SAFE_INTEGER}; leave it empty for a new one.`, true);
+  if (seed === null)
+    return say(`The seed is a whole number from 0 to ${Number.MAX_SAFE_INTEGER}; leave it empty for a new one.`, true);
   if (operation === "inpaint" && painting.empty) return say("Paint over the part that shall change, then draw.", true);
   prompt.value = words;
   setBusy(true);
@@ -188,7 +199,10 @@ function setBusy(now) {
 function add({ file, tokens, dropped, seconds }, job) {
   const url = URL.createObjectURL(file);
   const button = document.createElement("button");
-  const words = job.prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
+  const words = job.prompt
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, "-")
+    .slice(0, 60);
   const name = `${words}-${job.settings.seed}${job.picture ? `-${job.picture + 1}` : ""}.png`;
   const made = { url, file, name, tokens, dropped, job, button, seconds };
   button.append(Object.assign(new Image(), { src: url, alt: job.prompt }));

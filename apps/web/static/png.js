@@ -1,4 +1,5 @@
-// PNG files of 8-bit RGB with texts (W3C PNG, third edition). A canvas would add colour management, and some browsers noise.
+// PNG files of 8-bit RGB with texts (W3C PNG, third edition). A canvas would add colour management, and some browsers
+// noise to it.
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const RGB = 2;
@@ -24,7 +25,10 @@ function chunk(kind, data) {
 /** tEXt where Latin-1 holds it, else iTXt, which is UTF-8. */
 function textChunk([keyword, text, always]) {
   if (!always && /^[\x00-\xff]*$/.test(text)) {
-    return chunk("tEXt", Uint8Array.from(`${keyword}\0${text}`, (letter) => letter.charCodeAt(0)));
+    return chunk(
+      "tEXt",
+      Uint8Array.from(`${keyword}\0${text}`, (letter) => letter.charCodeAt(0)),
+    );
   }
   return chunk("iTXt", utf8.encode(`${keyword}\0\0\0\0\0${text}`));
 }

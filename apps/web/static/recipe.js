@@ -42,9 +42,7 @@ export function recipeTexts(contents, { prompt, settings, picture, edit }, token
     runtime: contents.runtime,
     codebook_size: codes,
     tokens: packTokens(tokens, codes),
-    edit: edit
-      ? { operation: edit.operation, settings: edit.settings, tokens: packTokens(edit.tokens, codes) }
-      : null,
+    edit: edit ? { operation: edit.operation, settings: edit.settings, tokens: packTokens(edit.tokens, codes) } : null,
     adapters: [],
     version: contents.version,
   };

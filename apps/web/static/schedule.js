@@ -34,5 +34,7 @@ export function lateStart(strength, tokens, steps, name) {
 /** The mask temperature of each step, from the first to the last. */
 export function maskTemperatures([first, last], steps) {
   const change = (last - first) / (steps - 1);
-  return Array.from({ length: steps }, (_, i) => f32(i === steps - 1 && i > 0 ? last : i && first + i * change || first));
+  return Array.from({ length: steps }, (_, i) =>
+    f32(i === steps - 1 && i > 0 ? last : (i && first + i * change) || first),
+  );
 }

@@ -36,7 +36,9 @@ export class Tokenizer {
 
   /** A prompt as (T) ids: start, the words, end, and end again as padding. */
   encode(text) {
-    const ids = this.pieces(text).flatMap((piece) => piece.ids).slice(0, this.length - 2);
+    const ids = this.pieces(text)
+      .flatMap((piece) => piece.ids)
+      .slice(0, this.length - 2);
     const row = new Int32Array(this.length).fill(this.end);
     row.set([this.start, ...ids]);
     return row;
@@ -47,7 +49,12 @@ export class Tokenizer {
     let room = this.length - 2;
     const pieces = this.pieces(text);
     const first = pieces.findIndex((piece) => (room -= piece.ids.length) < 0);
-    return first < 0 ? "" : pieces.slice(first).map((piece) => piece.word).join(" ");
+    return first < 0
+      ? ""
+      : pieces
+          .slice(first)
+          .map((piece) => piece.word)
+          .join(" ");
   }
 
   pieces(text) {
@@ -64,7 +71,11 @@ export class Tokenizer {
 
   /** The ids of one word, remembered. */
   word(word) {
-    if (!this.words.has(word)) this.words.set(word, this.merged(word).map((piece) => this.vocab.get(piece) ?? this.end));
+    if (!this.words.has(word))
+      this.words.set(
+        word,
+        this.merged(word).map((piece) => this.vocab.get(piece) ?? this.end),
+      );
     return this.words.get(word);
   }
 

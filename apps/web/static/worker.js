@@ -6,7 +6,9 @@ import { encodePng } from "./png.js";
 import { packCells, recipeTexts } from "./recipe.js";
 
 // The smallest module with a SIMD instruction, for browsers that are too old to say so themselves.
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const SIMD = [
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+];
 
 let model;
 let contents;
@@ -47,7 +49,8 @@ async function draw(job, signal) {
     await breath();
     if (signal.aborted) return tell("cancelled");
   }
-  if (tokens.includes(model.mask)) throw new Failure("The model's predictions are no numbers; write the page again from a whole model.");
+  if (tokens.includes(model.mask))
+    throw new Failure("The model's predictions are no numbers; write the page again from a whole model.");
   const rgb = await model.decode(tokens);
   const file = await encodePng(rgb, contents.image_size, recipeTexts(contents, job, tokens));
   const dropped = model.tokenizer.dropped(job.prompt);

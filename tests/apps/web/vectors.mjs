@@ -15,7 +15,11 @@ const tokenizer = new Tokenizer(JSON.parse(readFileSync(given.tokenizer)), given
 const noise = new Noise(readFileSync(`${folder}/noise.wasm`));
 const bits = (floats) => Array.from(new Uint32Array(floats.slice().buffer));
 const pixels = Uint8Array.from({ length: 3 * given.side ** 2 }, (_, i) => (i * 7919) % 251);
-const file = await encodePng(pixels, given.side, recipeTexts(given.contents, given.job, Int32Array.from(given.job.tokens)));
+const file = await encodePng(
+  pixels,
+  given.side,
+  recipeTexts(given.contents, given.job, Int32Array.from(given.job.tokens)),
+);
 
 console.log(
   JSON.stringify({
@@ -26,10 +30,12 @@ console.log(
     schedules: given.schedules.map((schedule) => maskSchedule(...schedule)),
     starts: given.starts.map((start) => lateStart(...start)),
     temperatures: given.temperatures.map((steps) => maskTemperatures([2, 0], steps)),
-    digests: await Promise.all(given.texts.map(async (text) => {
-      const bytes = new TextEncoder().encode(text);
-      return [plainSha256(bytes), await sha256(bytes)];
-    })),
+    digests: await Promise.all(
+      given.texts.map(async (text) => {
+        const bytes = new TextEncoder().encode(text);
+        return [plainSha256(bytes), await sha256(bytes)];
+      }),
+    ),
     png: Buffer.from(await file.arrayBuffer()).toString("base64"),
   }),
 );
