@@ -39,6 +39,7 @@ COMMANDS = {
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),
     "tokens": Command("amused_lite.commands.tokens", "turn pictures into files below 2 KB, and back"),
     "demo": Command("amused_lite.apps.demo.command", "make pictures in your browser"),
+    "web": Command("amused_lite.apps.web.command", "write a page that draws in any browser, offline"),
     "serve": Command("amused_lite.apps.server.command", "serve pictures to other programs over HTTP"),
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
