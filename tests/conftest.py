@@ -6,6 +6,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: figures should no
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for the network
 
 import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
 
 if importlib.util.find_spec("torch") is not None:
     from amused_lite.models.torchvision_shim import ensure_torchvision
@@ -18,3 +23,28 @@ if importlib.util.find_spec("diffusers") is not None and importlib.util.find_spe
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """(ranker, what `ExportOptions` takes) -> a bundle of `small_source`, made once a run; copy it to write."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def made(ranker: bool = False, **options: object) -> Path:
+        from dataclasses import astuple
+
+        from small import small_source
+
+        from amused_lite.export.bundle import export_bundle
+        from amused_lite.export.options import ExportOptions
+
+        chosen = ExportOptions(**options)  # type: ignore[arg-type]
+        place = folder / "-".join(map(str, (*astuple(chosen), ranker)))
+        with FileLock(f"{place}.lock"):
+            if not place.exists():
+                export_bundle(small_source(tmp_path_factory.mktemp("small"), ranker), place, chosen)
+        return place
+
+    return made

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
 from amused_lite.conditioning import Conditioning
-from amused_lite.export.bundle import export_bundle
 from amused_lite.export.coreml import convert
 from amused_lite.export.coreml.half import QUIET, halfable
 from amused_lite.export.coreml.interpreter import InterpretedPackage, InterpretedRuntime
@@ -33,12 +33,9 @@ from amused_lite.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
-def exact(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def exact(small_bundle: Callable[..., Path]) -> Bundle:
     """Float32 for iOS17: one function, two rows, log_probs given out."""
-    folder = tmp_path_factory.mktemp("exact")
-    options = ExportOptions("coreml", precision="float32", deployment_target="iOS17")
-    export_bundle(small_source(folder), folder / "bundle", options)
-    return open_bundle(folder / "bundle")
+    return open_bundle(small_bundle(target="coreml", precision="float32", deployment_target="iOS17"))
 
 
 @pytest.fixture(scope="module")

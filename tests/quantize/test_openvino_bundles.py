@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import small_source
 
 from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, WeightedAdapter, merge_weight
 from amused_lite.bundle import Bundle, open_bundle
@@ -21,10 +20,8 @@ QUERY = "uvit.token_side.layers.1.self_attention.query"
 
 
 @pytest.fixture(scope="module")
-def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("openvino")
-    export_bundle(small_source(folder), folder / "bundle", ExportOptions(target="openvino"))
-    return folder / "bundle"
+def floats(small_bundle: Callable[..., Path]) -> Path:
+    return small_bundle(ranker=True, target="openvino")
 
 
 def constants(path: Path) -> dict:
