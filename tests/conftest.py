@@ -5,24 +5,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: figures should not depend on the machine's cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for the network
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-
-if importlib.util.find_spec("torch") is not None:
-    from amused_lite.models.torchvision_shim import ensure_torchvision
-
-    ensure_torchvision()
-
-if importlib.util.find_spec("diffusers") is not None and importlib.util.find_spec("transformers") is not None:
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
 
 
 @pytest.fixture(scope="session")

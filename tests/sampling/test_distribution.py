@@ -114,6 +114,8 @@ def test_halton_noise_outweighs_every_confidence() -> None:
 
 @pytest.mark.parametrize("min_p", [0.05, 0.5, 1.0])
 def test_min_p_keeps_what_transformers_keeps(min_p: float) -> None:
+    import libraries  # noqa: F401
+
     warpers = pytest.importorskip("transformers.generation.logits_process")
     logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(3))
     expected = warpers.MinPLogitsWarper(min_p)(None, logits).isfinite().numpy()
