@@ -33,7 +33,7 @@ test: .venv-test/installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/pyright --pythonpath .venv-test/bin/python
 	.venv-test/bin/lint-imports
-	.venv-test/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	.venv-test/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Types and tests side by side, since each keeps one core busy. BASE=REVISION names another base than main.
 check: .venv-test/installed

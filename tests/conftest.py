@@ -11,6 +11,29 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+# The files that take longest, longest first: begun last, one of them would leave a worker waiting for the other.
+LONGEST = (
+    "export/test_onnx.py",
+    "export/test_adapters_everywhere.py",
+    "export/test_coreml.py",
+    "commands/test_style_command.py",
+    "training/test_storybook_build.py",
+    "apps/server/test_serve_command.py",
+    "apps/demo/test_demo_doors.py",
+    "training/test_distill.py",
+    "apps/demo/test_demo_disk.py",
+    "apps/engine/test_engine.py",
+    "style/test_style_monitor.py",
+    "quantize/test_onnx_bundles.py",
+    "training/test_resume.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; all others stay in their order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
