@@ -5,7 +5,6 @@ The routes are those that the mounted application really has, so that a new grad
 
 import json
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -213,8 +212,10 @@ def test_events_take_no_files_but_uploads(page: Server, outside: list[str], list
             assert visitor.join(number, data).status_code == 400, (number, name)
     (number, count), target = _takes_a_picture(visitor), visitor.component("open-picture")
     for name in [*outside, *ADDRESSES, f"{listener.url}/x.png"]:
+        for way in ("queue/join", "run/predict"):
+            assert visitor.join(number, [file(name)] * count, target, way).status_code == 400, (way, name)
+    for name in (outside[0], "http://100.64.0.1/x.png", f"{listener.url}/x.png"):
         for value in (
-            file(name),
             [file(name)],
             {"background": file(name), "layers": [file(name)], "composite": None},
             {**file(name), "meta": {}},
@@ -323,12 +324,3 @@ def test_gradio_itself_refuses_what_the_gate_would(tmp_path: Path) -> None:
         LocalContext.blocks.set(None)
         engine.close()
         app_state.close()
-
-
-def test_the_folder_for_temporary_files_is_private_and_ends_with_the_server(start: Start) -> None:
-    server = start("--no-browser", "--no-history", command="demo")
-    (scratch,) = server.folder.glob("amused-lite-*")
-    assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
-    server.process.terminate()
-    server.process.communicate(timeout=120)
-    assert not scratch.exists()

@@ -326,7 +326,7 @@ def test_pictures_go_into_the_history_unless_their_owner_wants_none_there(tmp_pa
     engine = Engine(threads=1, history=history)
     (kept,) = engine.submit(Request(prompt="a cup", options={"steps": 1})).wait(60)
     (dropped,) = engine.submit(Request(prompt="a cup", options={"steps": 1}, keep=False)).wait(60)
-    changed = engine.submit(Request(prompt="a cup", options={"steps": 100}))
+    changed = engine.submit(Request(prompt="a cup", options={"steps": 20}))
     changed.keep = False  # while it is drawn
     assert kept.saved is not None and dropped.saved is None and changed.wait(60)[0].saved is None
     assert len(list((tmp_path / "h").glob("*.png"))) == 1
