@@ -33,7 +33,7 @@ def bundle(folder: Path) -> Bundle:
 
 
 def test_whole_generations_equal_torch(bundle: Bundle, folder: Path) -> None:
-    """With the weights that float16 files hold; guided, unguided, and with a law of the host's own."""
+    """With the weights that float16 files hold; guided, unguided, and with a distribution of the host's own."""
     ours = AmusedPipeline(*open_model(bundle.folder), keep_loaded=True)
     assert ours.runtime.name == "openvino"
     reference = TorchRuntime(RoundedWeights(small_source(folder, ranker=True).weights))
