@@ -43,7 +43,9 @@ check: .venv-test/installed
 	@$(MAKE) --no-print-directory -j 2 check-types check-tests
 
 check-types:
-	@.venv-test/bin/pyright --pythonpath .venv-test/bin/python
+	@files=$$(.venv-test/bin/python tests/changed.py --types $(BASE)) || exit 1; \
+	if [ -z "$$files" ]; then echo 'no types belong to what changed'; \
+	else .venv-test/bin/pyright --pythonpath .venv-test/bin/python $$files; fi
 
 check-tests:
 	@tests=$$(.venv-test/bin/python tests/changed.py $(BASE)) || exit 1; \

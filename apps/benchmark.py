@@ -18,7 +18,7 @@ from typing import Any
 
 from amused_lite import __version__
 from amused_lite.analysis.measure import PROMPT, BenchmarkCase, Measurement, measure_in_child
-from amused_lite.arguments import path, threads, whole
+from amused_lite.console.arguments import path, threads, whole
 from amused_lite.extras import require_extra
 from amused_lite.runtimes.open import check_runtime, find_model
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amused_lite.arguments import whole
-from amused_lite.commands.flags import (
+from amused_lite.console.arguments import whole
+from amused_lite.console.flags import (
     add_engine_flags,
     add_output_flags,
     add_sampling_flags,

@@ -5,8 +5,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named, threads
 from amused_lite.commands.provenance import open_recorded, read_recorded
+from amused_lite.console.arguments import named, threads
 from amused_lite.console.terminal import printable
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ _Words = Annotated[list[str], Meta(max_length=100_000)]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StylePlan:
     """What a work folder was made for."""
 
     base: str  # the model's hash
@@ -271,7 +271,7 @@ def _check_plan(
     if path.is_file():
         remedy = f"remove {folder} to start anew, or change --out"
         try:
-            before = asdict(read_json(path, Plan, remedy))
+            before = asdict(read_json(path, StylePlan, remedy))
         except ValueError as error:
             raise OtherTrainingError(str(error)) from error
         if changed := [key for key in plan if plan[key] != before[key]]:

@@ -8,7 +8,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from amused_lite.arguments import number, path
+from amused_lite.console.arguments import number, path
 
 from ..server.command import access_of, add_server_flags, announce, await_model, check_server_flags, make_engine
 

@@ -175,7 +175,7 @@ def test_loud_decoders_stay_in_float16(tmp_path: Path) -> None:
     assert error < 1e-2
 
 
-class Law(nn.Module):
+class Distribution(nn.Module):
     """What the sampler's tail begins with."""
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -185,9 +185,10 @@ class Law(nn.Module):
 def test_unlikely_codes_have_logarithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """coremltools' own log(softmax(x)) is -inf from -104 on; guidance makes such logits."""
     logits = torch.linspace(-300, 200, 64).repeat(2, 1)
-    monkeypatch.setattr(convert, "outputs_of", lambda *_: ("law",))
-    convert.write_module("law", Law(), {"logits": logits}, tmp_path, ExportOptions("coreml", precision="float32"))
-    got = convert.run_module("law", {"logits": logits.numpy()}, tmp_path)["law"]
+    monkeypatch.setattr(convert, "outputs_of", lambda *_: ("distribution",))
+    options = ExportOptions("coreml", precision="float32")
+    convert.write_module("distribution", Distribution(), {"logits": logits}, tmp_path, options)
+    got = convert.run_module("distribution", {"logits": logits.numpy()}, tmp_path)["distribution"]
     np.testing.assert_allclose(got, logits.log_softmax(-1).numpy(), rtol=1e-6, atol=1e-6)
     assert got.min() < -490
 

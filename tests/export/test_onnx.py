@@ -182,7 +182,7 @@ def test_published_folder_becomes_a_bundle(tmp_path: Path, capsys: pytest.Captur
 
 @torch.no_grad()
 def test_every_other_choice_together(tmp_path: Path) -> None:
-    """An old operator set, weights inside, no law: what torch gives."""
+    """An old operator set, weights inside, no log-probabilities: what torch gives."""
     source = small_source(tmp_path)
     options = ExportOptions(precision="float32", opset=18, single_file=True, log_probs=False)
     manifest = export_bundle(source, tmp_path / "bundle", options)

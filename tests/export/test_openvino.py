@@ -28,7 +28,7 @@ def bundle(small_bundle: Callable[..., Path]) -> Bundle:
 
 
 def test_whole_generations_equal_torch(bundle: Bundle, tmp_path: Path) -> None:
-    """With the weights that float16 files hold; guided, unguided, and with a law of the host's own."""
+    """With the weights that float16 files hold; guided, unguided, and with a distribution of the host's own."""
     ours = AmusedPipeline(*open_model(bundle.folder), keep_loaded=True)
     assert ours.runtime.name == "openvino"
     reference = TorchRuntime(RoundedWeights(small_source(tmp_path, ranker=True).weights))

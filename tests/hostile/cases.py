@@ -23,7 +23,7 @@ from amused_lite.files import tokens as token_files
 from amused_lite.files.png import Recipe
 from amused_lite.files.safetensors import _Place
 from amused_lite.models import checkpoint, checkpoint_config
-from amused_lite.style.job import Plan
+from amused_lite.style.job import StylePlan
 from amused_lite.tokenizer import END, START
 
 
@@ -206,7 +206,7 @@ def _trainings() -> Iterator[Case]:
         path.write_text(good.as_text(values))
         Image.new("RGB", (256, 256)).save(path.parent.parent / "a.png")
 
-    yield from _by_kind("plan", Plan, good.PLAN, words, "s.work/plan.json", write)
+    yield from _by_kind("plan", StylePlan, good.PLAN, words, "s.work/plan.json", write)
     numbers = [
         "",
         "[]",

@@ -1,4 +1,4 @@
-"""The codebook's moving averages, the crops and the token pool keep their laws."""
+"""The codebook's moving averages, the crops and the token pool keep their rules."""
 
 from functools import partial
 from pathlib import Path

@@ -77,7 +77,7 @@ def test_it_is_seen_to_form(engine: Engine) -> None:
 
 
 def test_a_preview_resembles_the_picture(engine: Engine) -> None:
-    """The last guess in mean colours, against the picture itself, both small: far closer than another picture is."""
+    """Sampled tokens in mean colours, against the picture itself, both small: far closer than another picture is."""
     jobs = [
         engine.submit(Request(prompt=prompt, seed=1, options={"steps": 8})) for prompt in ("a red cup", "two trees")
     ]

@@ -8,6 +8,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from amused_lite.files.images import SourceImage
 from amused_lite.files.png import Recipe
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.noise import order_noise, token_noise
+from amused_lite.task import Task
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [
@@ -65,7 +67,7 @@ def closest_call(recipe: Recipe) -> float:
     settings = recipe.options.complete(amused.runtime.config)
     n, k = amused.runtime.config.uvit.num_tokens, amused.runtime.config.uvit.codebook_size
     least = np.inf
-    steps = amused.steps(recipe.prompt, "", recipe.picture, recipe.options, trace=True)
+    steps = amused.steps(replace(Task.from_recipe(recipe), trace=True))
     for step, temperature in zip(steps, settings.mask_temperatures(), strict=True):
         assert step.log_probs is not None and step.drawn is not None
         log_probs, drawn = step.log_probs[0], step.drawn[0]
