@@ -65,13 +65,18 @@ public final class CoreMLEngine: Engine, @unchecked Sendable {
     public func run(_ module: Module, _ inputs: [String: Tensor], outputs: [String]) async throws -> [String: Tensor] {
         let model = try await model(module, rows: inputs["block_text"]?.shape[0] ?? 2)
         let features = try MLDictionaryFeatureProvider(dictionary: inputs.mapValues(Self.value))
-        let results = try await model.prediction(from: features)
+        let results = try Self.predict(model, features)
         return Dictionary(uniqueKeysWithValues: try outputs.map { name in
             guard let value = results.featureValue(for: name) else {
                 throw AmusedError("\(module.rawValue) gave no \(name); export the bundle again")
             }
             return (name, Self.tensor(value))
         })
+    }
+
+    // Not in an async function: there Swift would choose the asynchronous method, which iOS 16 has not.
+    private static func predict(_ model: MLModel, _ features: any MLFeatureProvider) throws -> any MLFeatureProvider {
+        try model.prediction(from: features)
     }
 
     private func state(_ module: Module) -> State? { lock.withLock { states[module] } }
@@ -161,7 +166,7 @@ public final class CoreMLEngine: Engine, @unchecked Sendable {
 
 #if canImport(Darwin)
 /// Lets a pipeline's modules go when the system runs short of memory, as soon as the picture under way is done.
-public final class MemoryPressure: Sendable {
+public final class MemoryPressure: @unchecked Sendable {
     private let source: any DispatchSourceMemoryPressure
 
     public init(_ pipeline: Pipeline) {

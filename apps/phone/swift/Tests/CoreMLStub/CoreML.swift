@@ -26,6 +26,8 @@ public class MLModel: NSObject {
     public class func compileModel(at modelURL: URL) async throws -> URL { fatalError("a declaration") }
     public class func load(contentsOf url: URL, configuration: MLModelConfiguration = MLModelConfiguration()) async throws
         -> MLModel { fatalError("a declaration") }
+    public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider { fatalError("a declaration") }
+    @available(macOS 14.0, iOS 17.0, *)
     public func prediction(from input: any MLFeatureProvider, options: MLPredictionOptions = MLPredictionOptions())
         async throws -> any MLFeatureProvider { fatalError("a declaration") }
 }
