@@ -9,7 +9,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help generate check check-types check-tests test clean
+.PHONY: help generate check check-types check-tests test test-swift clean
 
 # As typed, with every $ in it: the shell gets it as a variable and never reads it as code.
 override PROMPT := $(value PROMPT)
@@ -23,6 +23,7 @@ help:
 	@echo 'make generate PROMPT="a red balloon above a blue house"   a picture from a prompt'
 	@echo 'make check                                                format, lint, types, layers, tests of what changed'
 	@echo 'make test                                                 every check and test'
+	@echo 'make test-swift                                           the Swift package, where there is a Swift (apps/phone/swift)'
 	@echo 'make clean                                                removes both environments'
 
 generate: .venv/installed
@@ -51,6 +52,10 @@ check-tests:
 	@tests=$$(.venv-test/bin/python tests/changed.py $(BASE)) || exit 1; \
 	if [ -z "$$tests" ]; then echo 'no test belongs to what changed'; \
 	else .venv-test/bin/python -m pytest -q $(ARGS) $$tests; fi
+
+# PICTURES=N draws so many of Python's pictures again, besides two edits.
+test-swift: .venv-test/installed
+	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" apps/phone/swift/test.sh $(PICTURES)
 
 clean:
 	rm -rf .venv .venv-test build *.egg-info
