@@ -25,6 +25,7 @@ from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
 from .tabs.trace import TraceTab
 
+MOST_TABS = 256  # of browsers, whose states are remembered; the one that was used longest ago is forgotten
 _SHADE = """
 element.querySelector('button').addEventListener('click', () => {
   const dark = document.body.classList.toggle('dark');
@@ -81,6 +82,7 @@ def build_page(app_state: AppState) -> gr.Blocks:
             lambda *values: _keep_private(app_state, *values), [private, *running], None, queue=False, **quiet
         )
     page.queue(max_size=64, api_open=False)
+    page.state_session_capacity = MOST_TABS  # otherwise only its own launch sets this, to 10,000
     return page
 
 

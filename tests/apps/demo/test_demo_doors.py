@@ -21,7 +21,7 @@ from visiting import Listener, Visitor, ask, file, wire
 pytest.importorskip("gradio")
 
 from amused_lite.apps.demo.app_state import AppState
-from amused_lite.apps.demo.page import mount
+from amused_lite.apps.demo.page import MOST_TABS, mount
 from amused_lite.apps.engine.engine import Engine
 from amused_lite.apps.server import app as servers
 from amused_lite.apps.server.access import make_access
@@ -108,19 +108,24 @@ def outside(page: Server) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    """Method and path of every route that gradio mounts."""
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """gradio's application, as the page mounts it."""
     engine = Engine()
     app_state = AppState(engine, tmp_path_factory.mktemp("styles"))
     try:
-        app = mount(servers.build_app(engine, make_access("127.0.0.1")), app_state)
-        mounted: Any = app.routes[-1]
-        found = sorted(set(walk(mounted.app.routes)))
-        assert len(found) > 60
-        return found
+        last: Any = mount(servers.build_app(engine, make_access("127.0.0.1")), app_state).routes[-1]
+        yield last.app
     finally:
         engine.close()
         app_state.close()
+
+
+@pytest.fixture(scope="module")
+def routes(mounted: Any) -> list[tuple[str, str]]:
+    """Method and path of every route that gradio mounts."""
+    found = sorted(set(walk(mounted.routes)))
+    assert len(found) > 60
+    return found
 
 
 def walk(routes: list[Any]) -> Iterator[tuple[str, str]]:
@@ -332,3 +337,10 @@ def test_the_folder_for_temporary_files_is_private_and_ends_with_the_server(star
     server.process.terminate()
     server.process.communicate(timeout=120)
     assert not scratch.exists()
+
+
+def test_states_of_tabs_do_not_add_up_for_ever(mounted: Any) -> None:
+    for number in range(MOST_TABS + 40):
+        mounted.state_holder[f"tab{number}"]
+    assert len(mounted.state_holder.session_data) == MOST_TABS
+    assert f"tab{MOST_TABS + 39}" in mounted.state_holder and "tab0" not in mounted.state_holder
