@@ -80,7 +80,7 @@ def as_draft(options: GenerateOptions, draft_steps: int) -> GenerateOptions:
         ValueError: it would have as many steps as the picture.
     """
     if not 1 <= draft_steps < options.steps:
-        raise ValueError(f"draft_steps must be 1 to {options.steps - 1}, fewer than steps, got {draft_steps}")
+        raise ValueError(f"draft_steps must be 1 or more and below steps, {options.steps}, got {draft_steps}")
     return replace(options, steps=draft_steps, refine=0)
 
 

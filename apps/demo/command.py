@@ -8,7 +8,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from amused_lite.arguments import number, path
+from amused_lite.arguments import check_folder, number, path
 
 from ..server.command import access_of, add_server_flags, announce, await_model, check_server_flags, make_engine
 
@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from ..server import app as server
 
     access = access_of(args)
+    styles = args.styles or histories.default_folder().parent / "styles"
+    check_folder(styles)
     history = None if args.no_history else histories.History(args.history or histories.default_folder())
     bound = server.listen(args.host, args.port)
     with bound, tempfile.TemporaryDirectory(prefix="amused-lite-") as scratch:
@@ -72,7 +74,6 @@ def run(args: argparse.Namespace) -> int:
         from .app_state import AppState
         from .page import mount
 
-        styles = args.styles or histories.default_folder().parent / "styles"
         app_state = AppState(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
         app_state.offer_styles()
         app = mount(server.build_app(engine, access, args.access_log), app_state)
