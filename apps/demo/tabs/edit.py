@@ -23,6 +23,7 @@ _MOST = 24  # versions that undo goes back through, as long as they are in memor
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
 _AREAS = ["What I painted", "Left half", "Right half", "Upper half", "Lower half", "Middle"]
 _SIDES = ["Left", "Right", "Top", "Bottom"]
+_LEAST, _MOST_PX = 32, 512  # px to extend by
 _MOST_LAYERS = 4  # the editor makes one
 _EMPTY = "Open a picture, or choose Edit below one you made."
 _VERBS = {
@@ -137,7 +138,7 @@ class EditTab:
                     visible=False,
                     elem_id="sides",
                 )
-                self.amount = gr.Slider(32, 512, 256, step=16, label="By how many px", visible=False)
+                self.amount = gr.Slider(_LEAST, _MOST_PX, 256, step=16, label="By how many px", visible=False)
                 self.keep = gr.Checkbox(
                     False,
                     label="What I painted must stay",
@@ -267,8 +268,9 @@ class EditTab:
         Raises:
             ValueError: nothing says where.
         """
-        offered = tool in _TOOLS and area in _AREAS and set(sides or []) <= set(_SIDES)
-        if not offered or not isinstance(amount, int | float) or not isinstance(prompt or "", str):
+        sides = _listed(sides)
+        offered = tool in _TOOLS and area in _AREAS and all(side in _SIDES for side in sides)
+        if not offered or amount not in range(_LEAST, _MOST_PX + 1) or not isinstance(prompt or "", str):
             raise ValueError("the page does not offer this; load it again")
         prompt = (prompt or "").strip()
         if tool == _TOOLS[1]:
@@ -285,7 +287,7 @@ class EditTab:
 
     def _strokes(self, value: dict[str, Any] | None) -> list[Image.Image]:
         """What was painted on each layer, mode L."""
-        files = (value or {}).get("layers") or []
+        files = _listed(value.get("layers") if isinstance(value, dict) else None)
         if len(files) > _MOST_LAYERS:
             raise ValueError(f"at most {_MOST_LAYERS} layers are taken, got {len(files)}; paint on one")
         layers = [open_picture(BytesIO(self.app_state.uploaded(file))) for file in files]
@@ -296,6 +298,11 @@ class EditTab:
             how(self.app_state.engine.job(id))
         except KeyError:
             pass
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list that a client sent, or none."""
+    return value if isinstance(value, list) else []
 
 
 def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image.Image | None:
