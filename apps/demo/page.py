@@ -100,6 +100,7 @@ def mount(app: FastAPI, app_state: AppState) -> FastAPI:
     fetch_nothing()
     page = build_page(app_state)
     page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
+    events = {number: len(event.inputs) for number, event in page.fns.items()}
     return gr.mount_gradio_app(
         app,
         page,
@@ -116,5 +117,5 @@ def mount(app: FastAPI, app_state: AppState) -> FastAPI:
         show_error=True,
         max_file_size="32mb",
         server_name="127.0.0.1",
-        app_kwargs={"middleware": [Middleware(Gate, uploads=app_state.uploads)]},
+        app_kwargs={"middleware": [Middleware(Gate, uploads=app_state.uploads, events=events)]},
     )
