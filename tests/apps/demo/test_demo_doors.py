@@ -304,7 +304,7 @@ def test_too_much_is_forgotten_oldest_first(tmp_path: Path) -> None:
 
 def test_the_assistants_door_takes_no_files(page: Server, outside: list[str], listener: Listener) -> None:
     """The server's own protocol for assistants has a name for a model, and gradio's is not there."""
-    from test_mcp_client import with_session
+    from assistant import with_session
 
     async def talk(session: Any) -> Any:
         names = [outside[0], "/etc", "http://100.64.0.1/x", "file:///etc/passwd"]
