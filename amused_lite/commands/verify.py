@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.analysis.verify import verify
 
     amused = open_recorded(recipe.model, recipe.runtime, args)
-    verdict = verify(amused, recipe, image)
+    try:
+        verdict = verify(amused, recipe, image)
+    except ValueError as error:
+        raise ValueError(f"{args.file}: {error}") from error
     if args.json:
         print(json.dumps(_report(verdict)))
     else:

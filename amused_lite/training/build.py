@@ -146,12 +146,13 @@ class Build:
 
     def encode(self, part: str) -> None:
         """Draw and encode the pictures of a part."""
+        vqgan = self._vqgan_as_trained()
         self._check_scenes(part)
 
         def draw(index: int) -> np.ndarray:
             return self.world.draw(self.scene(part, index))
 
-        encode_pictures(self._vqgan_as_trained(), self.folder / f"tokens{part}", draw, self.parts[part].pictures)
+        encode_pictures(vqgan, self.folder / f"tokens{part}", draw, self.parts[part].pictures)
 
     def train_uvit(self, part: str, stop_after: int | None = None) -> None:
         """A part of the U-ViT's training; it begins with the averaged weights of the part before."""

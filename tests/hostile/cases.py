@@ -284,6 +284,21 @@ def _pipes() -> Iterator[Case]:
         yield Case(f"pipe {file}", words, partial(pipe, file=file), (says,))
 
 
+def _graphs() -> Iterator[Case]:
+    """A manifest that is right in itself, but says other sizes than the graphs have."""
+
+    def write(folder: Path, length: int) -> None:
+        values = good.manifest()
+        values["config"]["text"]["context_length"] = length
+        good.write_bundle(folder / "b", values)
+
+    for length in (16, 64):
+        words = ("generate", "x", "-m", "b", "--steps", "1")
+        yield Case(
+            f"graph context_length {length}", words, partial(write, length=length), ("encode_prompt", "text_ids")
+        )
+
+
 def all_cases() -> list[Case]:
     """Every case, each name once."""
 
@@ -303,6 +318,7 @@ def all_cases() -> list[Case]:
         *_trainings(),
         *_judges(),
         *_pipes(),
+        *_graphs(),
         *flags(),
         *by_hand(),
     ]
