@@ -217,9 +217,13 @@ def _look_up(model: str, revision: str | None, variant: str | None, remembered: 
         if revision is not None or not remembered.is_file():
             raise
         return read_json(remembered, HubModel, "delete it and pull again")
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(remembered, json.dumps(asdict(found)))
     return found
+
+
+def remember(plan: Plan) -> None:
+    """Keep what the hub said, for a run that goes on where it cannot be reached."""
+    if plan.hub is not None:
+        replace_text(work_folder(plan.place) / _LISTING, json.dumps(asdict(plan.hub)))
 
 
 def _existing(folder: Path) -> Path:

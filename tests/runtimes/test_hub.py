@@ -1,8 +1,10 @@
 """Downloads by the hub's own client from a hub on loopback: stopped, broken, damaged, refused, and gone on with."""
 
+import json
 import resource
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import huggingface_hub
@@ -170,6 +172,8 @@ def test_a_messy_repository_is_named_file_by_file(hub: LoopbackHub, files: Path,
 def test_what_the_hub_had_is_remembered_for_when_it_is_gone(hub: LoopbackHub, tmp_path: Path) -> None:
     remembered = tmp_path / "work" / "hub.json"
     found = plan._look_up("org/model", None, None, remembered)
+    remembered.parent.mkdir()
+    remembered.write_text(json.dumps(asdict(found)))
     hub.gone = True
     assert plan._look_up("org/model", None, None, remembered) == found
     with pytest.raises(ConnectionError, match=r"connect to the network"):
