@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from amused_lite import folders
+from amused_lite import paths
 from amused_lite.config import ModelConfig
 from amused_lite.reading import check_version, convert, parse_object, read_text
 
@@ -252,4 +252,4 @@ def _verify(folder: Path, files: Mapping[str, FileRecord], afresh: bool) -> None
 
 def _stamp(states: list[list[Any]]) -> Path:
     """An empty file whose name says that exactly these files, sizes and times were hashed and found right."""
-    return folders.cache("verified", hashlib.sha256(json.dumps(states).encode()).hexdigest())
+    return paths.cache("verified", hashlib.sha256(json.dumps(states).encode()).hexdigest())

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
-from amused_lite import folders
+from amused_lite import paths
 from amused_lite.bundle import MANIFEST, Manifest, Word, open_bundle, read_manifest
 from amused_lite.reading import convert
 
@@ -58,7 +58,7 @@ class InstalledModel(NamedTuple):
 
 def models_folder() -> Path:
     """Where prepared models lie; may not exist yet."""
-    return folders.data("models")
+    return paths.data("models")
 
 
 def place_of(model: str, bits: int, target: str) -> Path:

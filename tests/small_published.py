@@ -1,4 +1,4 @@
-"""A small published model, saved by diffusers and transformers themselves, with a tokenizer as transformers 5 saves it."""
+"""A small published model, saved by diffusers and transformers, with a tokenizer as transformers 5 saves it."""
 
 import json
 from pathlib import Path

@@ -7,7 +7,6 @@ that half a bundle never opens. One module's weights are in memory at a time.
 import gc
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from amused_lite.export.modules import OUTPUTS, examples, input_specs, load_modu
 from amused_lite.export.options import ExportOptions, require_target
 from amused_lite.export.parity import AGREEMENT_STEPS, agreement, compare
 from amused_lite.export.weights import RoundedWeights, SourceModel
+from amused_lite.files.atomic import staging
 from amused_lite.models.networks import Weights
 from amused_lite.runtimes.base import Runtime
 from amused_lite.runtimes.torch import TorchRuntime
@@ -212,23 +212,3 @@ def check_disk(out: Path, needed: int) -> None:
     if free < needed:
         sizes = f"needs {needed / 1e9:.1f} GB on the disk of {existing}, {free / 1e9:.1f} GB are free"
         raise ValueError(f"this export {sizes}; make room, or give a folder on another disk")
-
-
-@contextmanager
-def staging(out: Path) -> Iterator[Path]:
-    """An empty folder that becomes `out` when the work ends well, and goes when it does not."""
-    place = out.absolute()
-    partial, retired = (place.parent / f".{place.name}.{end}" for end in ("part", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if place.exists():
-            shutil.rmtree(retired, ignore_errors=True)
-            place.rename(retired)
-        partial.rename(place)
-    finally:
-        if retired.exists() and not place.exists():  # stopped between the two
-            retired.rename(place)
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)

@@ -18,7 +18,7 @@ from amused_lite.bundle import open_bundle
 from amused_lite.config import PRESETS, RANKER_SIDE
 from amused_lite.training import presets, tokens
 from amused_lite.training.build import Build
-from amused_lite.training.storybook import drawings
+from amused_lite.training.storybook.drawings import render
 from amused_lite.training.storybook.world import Storybook
 
 BOOK = PRESETS["storybook"]
@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(presets, "small", smaller)
     monkeypatch.setattr(tokens, "SHARD", 16)
     yield write_sets(tmp_path / "book")
-    drawings.use_folder(drawings.FOLDER)
+    render.use_folder(render.FOLDER)
 
 
 def train(folder: Path, *words: str) -> int:
