@@ -189,3 +189,12 @@ def test_a_hash_that_is_none_is_refused(hub: LoopbackHub) -> None:
     hub.repositories["org/model"][commit][LARGE] = file._replace(etag="../../../evil")
     with pytest.raises(ValueError, match=r"states no sha256 of transformer/diffusion_pytorch_model.safetensors but"):
         look_up("org/model")
+
+
+def test_a_bundle_on_the_hub_needs_no_preparing(hub: LoopbackHub, files: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    hub.add("org/bundle", bundle)
+    with pytest.raises(plan.ReadyError, match=r"org/bundle is a bundle, ready as it is: amused-lite generate"):
+        plan.make_plan("org/bundle")
