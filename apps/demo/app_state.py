@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from amused_lite.console.terminal import printable
-
 from amused_lite.files.images import SourceImage
 from amused_lite.runtimes.open import BUNDLED
 
