@@ -16,7 +16,8 @@ from small_drawings import write_sets
 from amused_lite import cli
 from amused_lite.bundle import open_bundle
 from amused_lite.config import PRESETS, RANKER_SIDE
-from amused_lite.training import presets, tokens
+from amused_lite.training import build as building
+from amused_lite.training import presets
 from amused_lite.training.build import Build
 from amused_lite.training.storybook import drawings
 from amused_lite.training.storybook.world import Storybook
@@ -49,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         return replace(build, config=CONFIG, parts=parts, captions=2000, vqgan=vqgan, decoder=decoder, ranker=ranker)
 
     monkeypatch.setattr(presets, "small", smaller)
-    monkeypatch.setattr(tokens, "SHARD", 16)
+    monkeypatch.setattr(building, "SHARD", 16)
     yield write_sets(tmp_path / "book")
     drawings.use_folder(drawings.FOLDER)
 
