@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from amused_lite.reading import convert, parse_object
+from amused_lite.training.split import forget_split, split_file, split_tensors, write_split
 from amused_lite.training.spread import any_says, is_first
 from amused_lite.training.state import Ema, flatten, optimizer_state, restore_optimizer, subset
 
@@ -117,15 +118,19 @@ class TrainingRun:
             OSError: the folder cannot be written, or the disk is full.
         """
         self._saved = time.monotonic()
-        if not is_first():
-            return
         flat = flatten(state)
         tensors = {key: value.detach().contiguous() for key, value in flat.items() if isinstance(value, Tensor)}
         numbers = {key: value for key, value in flat.items() if not isinstance(value, Tensor)}
+        if split := split_tensors(tensors):
+            write_split(self.folder, step, split)
+        if not is_first():
+            return
+        tensors = {key: value for key, value in tensors.items() if key not in split}
         temporary = self.checkpoint.with_suffix(".part")
         try:
             save_file(tensors, temporary, metadata={"numbers": json.dumps(numbers | {"step": step})})
             os.replace(temporary, self.checkpoint)
+            forget_split(self.folder, step)
         except SafetensorError as error:  # what its library makes of a full disk
             raise OSError(f"{self.checkpoint} cannot be written: {error}; make room, then start it again") from error
         finally:
@@ -136,13 +141,17 @@ class TrainingRun:
         if not self.checkpoint.exists():
             return None
         where, remedy = f"{self.checkpoint}: numbers", self._remedy
+        tensors: dict[str, Tensor] = {}
         try:
             with safe_open(self.checkpoint, "pt") as file:
                 values = parse_object((file.metadata() or {}).get("numbers", ""), where, remedy)
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
+                tensors |= {key: file.get_tensor(key) for key in file.keys()}
+            step = convert(values, _Step, where, remedy, closed=False).step
+            if (split := split_file(self.folder, step)).exists():
+                with safe_open(split, "pt") as file:
+                    tensors |= {key: file.get_tensor(key) for key in file.keys()}
         except SafetensorError as error:
             raise ValueError(f"{self.checkpoint} is damaged or cut short ({error}); {remedy}") from error
-        step = convert(values, _Step, where, remedy, closed=False).step
         numbers = convert(values, dict[str, bool | int | float | str | None], where, remedy)
         return step, tensors, {key: value for key, value in numbers.items() if key != "step"}
 

@@ -7,14 +7,13 @@ process reads the same files and computes its own parts of a batch; the first on
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from amused_lite.training.uvit import Optimizers
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 Kind = TypeVar("Kind")
 
@@ -37,22 +36,32 @@ def any_says(flag: bool) -> bool:
 class Spread:
     """The processes of a training, and the device of this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard: bool = False) -> None:
+        """`shard`: split weights, gradients and optimizers over the processes."""
         from accelerate import Accelerator
+
+        self.shard = shard
 
         self.accelerator = Accelerator()
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
 
-    def prepare(self, loss: nn.Module, optimizers: "Optimizers") -> nn.Module:
-        """The loss as it is called: spread over the processes, weights and optimizers with it."""
+    def prepare(self, loss: nn.Module, layers: Iterable[nn.Module]) -> nn.Module:
+        """The loss as it is called: on this process's device, whole (DDP) or split over the processes (FSDP2).
+
+        Args:
+            loss: whose weights learn; optimizers are made afterwards.
+            layers: that are split one by one, so that only one at a time is whole.
+        """
+        loss = loss.to(self.device)
         if self.processes == 1:
-            return loss.to(self.device)
-        names = list(optimizers.parts)
-        made = self.accelerator.prepare(loss, *(optimizer for optimizer, _ in optimizers.parts.values()))
-        for name, optimizer in zip(names, made[1:], strict=True):
-            optimizers.parts[name] = (optimizer, optimizers.parts[name][1])
-        return made[0]
+            return loss
+        if not self.shard:
+            return self.accelerator.prepare(loss)
+        mesh = init_device_mesh(self.device.type, (self.processes,))
+        for layer in layers:
+            fully_shard(layer, mesh=mesh)
+        return fully_shard(loss, mesh=mesh)
 
     def tracker(self, name: str, folder: Path) -> Callable[[int, dict[str, float]], object] | None:
         """What a tracker wants to be told of each line of the log; None without a name.
@@ -82,6 +91,9 @@ class Spread:
 
     def gathering(self, model: nn.Module, now: bool) -> AbstractContextManager[Any]:
         """Within, backward gathers gradients from all processes only if `now`."""
+        if isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(now)
+            return nullcontext()
         return nullcontext() if now or self.processes == 1 else self.accelerator.no_sync(model)
 
     def sum(self, value: float) -> float:
@@ -90,7 +102,3 @@ class Spread:
             return value
         total: Any = self.accelerator.reduce(torch.tensor(value, device=self.device), "sum")
         return float(total)
-
-    def whole(self, value: Tensor) -> Tensor:
-        """A figure of parameters, where they are split over processes."""
-        return value.full_tensor() if hasattr(value, "full_tensor") else value  # type: ignore[operator]

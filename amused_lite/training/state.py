@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from amused_lite.extras import require_extra
 
@@ -20,6 +21,24 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     else:
         return {prefix[:-1]: tree}
     return {k: v for key, value in items for k, v in flatten(value, f"{prefix}{key}.").items()}
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor that may be split over processes, gathered; all of them have to ask."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def like(value: Any, template: Any) -> Any:
+    """A whole tensor, split as the template is."""
+    if isinstance(template, DTensor) and isinstance(value, Tensor) and value.shape == template.shape:
+        return distribute_tensor(value.to(template.device), template.device_mesh, template.placements)
+    return value
+
+
+def load_like(module: nn.Module, values: dict[str, Tensor]) -> None:
+    """`load_state_dict` of whole tensors, into a module that may be split."""
+    state = module.state_dict()
+    module.load_state_dict({name: like(value, state.get(name)) for name, value in values.items()})
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -39,9 +58,10 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
 def restore_optimizer(optimizer: torch.optim.Optimizer, values: dict[str, Any], prefix: str = "optimizer") -> None:
     """The inverse of `optimizer_state`, from the flat names of a checkpoint; bitsandbytes keeps numbers among them."""
     state: dict[int, dict[str, Any]] = {}
+    owners = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, value in subset(values, prefix).items():
         index, *path = key.split(".")
-        place = state.setdefault(int(index), {})
+        place, value = state.setdefault(int(index), {}), like(value, owners[int(index)])
         for name in path[:-1]:
             place = place.setdefault(name, {})
         place[path[-1]] = value
@@ -88,4 +108,4 @@ class Ema:
     def restore(self, shadow: dict[str, Tensor]) -> None:
         """Take over averages from a checkpoint; KeyError where one is missing."""
         for name, value in self.shadow.items():
-            value.copy_(shadow[name])
+            value.copy_(like(shadow[name], value))

@@ -18,7 +18,7 @@ from amused_lite.training.batches import Batch, Batches
 from amused_lite.training.loop import TrainingRun, fit
 from amused_lite.training.loss import masked_token_loss
 from amused_lite.training.spread import Spread
-from amused_lite.training.state import Ema, adamw8bit, optimizer_state, restore_optimizer, subset
+from amused_lite.training.state import Ema, adamw8bit, load_like, optimizer_state, restore_optimizer, subset, whole
 from amused_lite.training.uvit_config import UViTTrainConfig
 
 
@@ -166,9 +166,9 @@ class UViTTrainer:
 
     def __init__(self, loss: UViTLoss, batches: Batches) -> None:
         self.train_config, self.batches = loss.train_config, batches
-        self.trained, self.spread = loss.trained, Spread()
+        self.trained, self.spread = loss.trained, Spread(self.train_config.shard)
+        self.loss_of = self.spread.prepare(loss, loss.uvit.token_side.layers)
         self.optimizers = Optimizers(self.trained, self.train_config)
-        self.loss_of = self.spread.prepare(loss, self.optimizers)
         self.ema = Ema(self.trained, self.train_config.ema_decay)
 
     def step(self, number: int) -> dict[str, float]:
@@ -183,7 +183,7 @@ class UViTTrainer:
         norm = nn.utils.clip_grad_norm_(self.trained.parameters(), config.clip_norm or float("inf"))
         factor = self.optimizers.step(number)
         self.ema.update(self.trained, number)
-        return {"loss": spread.sum(total), "rate": factor, "norm": spread.whole(norm).item()}
+        return {"loss": spread.sum(total), "rate": factor, "norm": whole(norm).item()}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -203,7 +203,7 @@ class UViTTrainer:
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """See `Trainer`."""
-        self.trained.load_state_dict(subset(tensors, "model"))
+        load_like(self.trained, subset(tensors, "model"))
         self.ema.restore(subset(tensors, "ema"))
         self.optimizers.restore(tensors | numbers)
 

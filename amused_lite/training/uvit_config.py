@@ -29,6 +29,7 @@ class UViTTrainConfig:
     asked_share: float | None = None  # of all tokens, how many hidden ones carry the loss; None means every hidden one
     train_text: bool = False  # the text tower learns too, from this loss
     checkpointing: bool = False  # compute activations twice rather than keep them
+    shard: bool = False  # split weights, gradients and optimizer over processes (FSDP2)
     compile: bool = False
     log_every: int = 50
     seed: int = 3
