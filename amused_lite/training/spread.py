@@ -41,7 +41,6 @@ class Spread:
         from accelerate import Accelerator
 
         self.shard = shard
-
         self.accelerator = Accelerator()
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device

@@ -165,3 +165,17 @@ def test_bad_sources_cost_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         assert expected in capsys.readouterr().err
     with pytest.raises(ValueError, match="holds no sample; all pictures were dropped"):
         open_shards(tmp_path / "3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [("--workers", "2"), ("--workers", "2", "--ray", "local")], ids=["processes", "ray"])
+def test_several_workers_write_the_same_shards(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
+) -> None:
+    if "--ray" in how:
+        pytest.importorskip("ray", reason="needs the extra 'cluster'")
+    monkeypatch.setattr("amused_lite.training.data.pictures.SHARD", 2)
+    assert tokenize(pictures, tmp_path / "one") == 0
+    assert tokenize(pictures, tmp_path / "two", *how) == 0
+    assert columns(tmp_path / "one") == columns(tmp_path / "two")
+    assert read_manifest(tmp_path / "one") == read_manifest(tmp_path / "two")

@@ -59,7 +59,7 @@ class Folder:
         if not self.files:
             kinds = ", ".join(SUFFIXES[:4])
             raise FileNotFoundError(f"no picture below {folder}; give a folder with {kinds} or .tar files")
-        self.pieces = -(-len(self.files) // SHARD)
+        self.in_piece, self.pieces = SHARD, -(-len(self.files) // SHARD)
 
     def said(self) -> str:
         """Names and sizes of all files."""
@@ -68,7 +68,7 @@ class Folder:
     def items(self, piece: int) -> Iterator[Item]:
         """See `PictureSource`."""
         tables: dict[Path, dict[str, PictureFacts]] = {}
-        for name in self.files[piece * SHARD : (piece + 1) * SHARD]:
+        for name in self.files[piece * self.in_piece :][: self.in_piece]:
             path = self.folder / name
             if path.parent not in tables:
                 tables[path.parent] = read_table(path.parent)

@@ -184,7 +184,10 @@ def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator
     """Ray Data starts the encoders, moves the pieces to them and replaces workers that die."""
     import ray
 
-    ray.init(None if address == "local" else address, log_to_driver=False)
+    if address == "local":  # for this machine alone: it listens nowhere else
+        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    else:
+        ray.init(address, log_to_driver=False)
     gpus = 1 if job.device.startswith("cuda") else 0
     rows = ray.data.from_items([{"piece": piece} for piece in pieces], override_num_blocks=max(1, len(pieces)))
     encoder: Any = _RayEncoder
