@@ -5,13 +5,13 @@ Knows no models. Starting must be quick, so only the chosen subcommand's module 
 
 import argparse
 import difflib
-import importlib
+import pkgutil
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from amused_lite import __version__
-from amused_lite.errors import BAD_INPUT, fail, guard
+from amused_lite.console.errors import BAD_INPUT, fail, guard
 
 EXIT_CODES = """\
 exit codes: 0 done; 1 verify found a difference; 2 bad input, or something is missing, full or broken: one line on
@@ -21,22 +21,25 @@ stderr says what; 130 stopped by Ctrl-C, 143 by SIGTERM; what was being written 
 class Command(NamedTuple):
     """Where a subcommand lives and what it is for."""
 
-    module: str
+    place: str  # a module, or MODULE:OBJECT, with `add_arguments` and `run`
     summary: str
 
 
 COMMANDS = {
     "generate": Command("amused_lite.commands.generate", "make pictures from a prompt"),
-    "vary": Command("amused_lite.commands.vary", "make variations of a picture, or restyle it"),
-    "inpaint": Command("amused_lite.commands.inpaint", "draw a marked part of a picture anew"),
-    "outpaint": Command("amused_lite.commands.outpaint", "draw what lies beyond a picture's edges"),
-    "edit": Command("amused_lite.commands.edit", "change a picture by a new prompt, without a mask"),
-    "reroll": Command("amused_lite.commands.reroll", "draw the least likely tokens of a picture again"),
+    "pull": Command("amused_lite.commands.pull", "download a published model, prepared for this machine"),
+    "models": Command("amused_lite.commands.models", "list, check and remove what was pulled"),
+    "vary": Command("amused_lite.commands.edit:vary", "make variations of a picture, or restyle it"),
+    "inpaint": Command("amused_lite.commands.edit:inpaint", "draw a marked part of a picture anew"),
+    "outpaint": Command("amused_lite.commands.edit:outpaint", "draw what lies beyond a picture's edges"),
+    "edit": Command("amused_lite.commands.edit:edit", "change a picture by a new prompt, without a mask"),
+    "reroll": Command("amused_lite.commands.edit:reroll", "draw the least likely tokens of a picture again"),
     "show": Command("amused_lite.commands.show", "print how a picture was made"),
     "verify": Command("amused_lite.commands.verify", "make a picture again and compare"),
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),
     "tokens": Command("amused_lite.commands.tokens", "turn pictures into files below 2 KB, and back"),
     "demo": Command("amused_lite.apps.demo.command", "make pictures in your browser"),
+    "web": Command("amused_lite.apps.web.command", "write a page that draws in any browser, offline"),
     "serve": Command("amused_lite.apps.server.command", "serve pictures to other programs over HTTP"),
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
@@ -82,9 +85,9 @@ def _parser(chosen: str | None) -> Parser:
             name, help=command.summary, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name == chosen:
-            module = importlib.import_module(command.module)
-            module.add_arguments(sub)
-            sub.set_defaults(run=module.run)
+            found = pkgutil.resolve_name(command.place)
+            found.add_arguments(sub)
+            sub.set_defaults(run=found.run)
     return parser
 
 

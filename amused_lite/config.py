@@ -19,7 +19,7 @@ Epsilon = Annotated[float, Meta(gt=0, le=1)]
 Levels = Annotated[tuple[Width, ...], Meta(min_length=1, max_length=10)]
 Patch = Annotated[int, Meta(ge=1, le=64)]
 Guidance = Annotated[float, Meta(ge=0, le=100)]
-_LARGEST_LAW = 2**28  # numbers: one for each code at each token, drawn anew at every step
+_LARGEST_PREDICTION = 2**28  # numbers: one for each code at each token, drawn anew at every step
 _LARGEST_SIDE = 8192  # px
 MAX_SEED = 2**64 - 1  # the noise is keyed by a seed of 64 bits
 RANKER_SIDE = 128  # pixels of the square pictures that a ranker looks at; larger ones are averaged down to it
@@ -80,8 +80,9 @@ class UViTConfig:
         _check(self.block_width % self.block_heads == 0, f"block_width {self.block_width} / {self.block_heads} heads")
         _check(self.micro_width % 2 == 0, f"micro_width must be even, got {self.micro_width}")
         _check(not (self.resample and self.grid % 2), f"a resampled grid must be even, got {self.grid}")
-        law = f"{self.num_tokens} tokens out of {self.codebook_size} codes"
-        _check(self.num_tokens * self.codebook_size <= _LARGEST_LAW, f"{law} are more than {_LARGEST_LAW} numbers")
+        size = f"{self.num_tokens} tokens out of {self.codebook_size} codes"
+        most = f"{size} are more than {_LARGEST_PREDICTION} numbers"
+        _check(self.num_tokens * self.codebook_size <= _LARGEST_PREDICTION, most)
 
     @property
     def mask_token_id(self) -> int:

@@ -1,7 +1,8 @@
 """`AmusedPipeline`: prompt in, picture out. NumPy only; knows no engine beyond the `Runtime` protocol."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,15 +10,21 @@ import numpy as np
 from PIL import Image
 
 from amused_lite.conditioning import Conditioning, MicroConditioning, stack_pair
-from amused_lite.files.png import Edit, Recipe, save_png
+from amused_lite.editing.canvas import colour_cells, enlarger
+from amused_lite.editing.geometry import decode_windows
+from amused_lite.editing.token_operations import count_steps, edit_steps
+from amused_lite.files.png import Recipe, save_png
 from amused_lite.memory import low_memory
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.sampling.loop import Step, mask_least_likely, token_log_likelihood, unmask_tokens
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 from amused_lite.tokenizer import Tokenizer
 
 MAX_PROMPT = 5000  # characters: far more than any model reads, and short enough to be meant
 REFINE_SHARE = 0.3  # share of the tokens, the least likely ones, that refining draws again
+Painter = Callable[[np.ndarray, np.ndarray], Image.Image]  # tokens (N,), colours (K, 3) -> a preview
+Watch = Callable[[Iterator[Step], int], Iterable[Step]]  # steps and how many there are -> the same steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,80 +93,67 @@ class AmusedPipeline:
         Raises:
             ValueError: the prompt is empty or too long, or an option is out of range.
         """
-        chosen = GenerateOptions(**options)
-        *_, last = self.steps(prompt, negative_prompt, image_index, chosen)
-        return self.finish(last.tokens[0], prompt, negative_prompt, image_index, chosen)
+        return self.run(Task(prompt, negative_prompt, GenerateOptions(**options), image_index))
 
-    def steps(
-        self,
-        prompt: str,
-        negative_prompt: str = "",
-        image_index: int = 0,
-        options: GenerateOptions | None = None,
-        trace: bool = False,
-    ) -> Iterator[Step]:
-        """The unmask steps of one picture, for progress, previews and cancelling; hand the last to `finish`.
+    def run(self, task: Task, watch: Watch = lambda steps, total: steps) -> Picture:
+        """All steps of a task, then its picture.
 
-        trace: have every step carry its log-probabilities.
+        Raises:
+            ValueError: see `steps`.
         """
-        options = options or GenerateOptions()
-        return self._all_steps(self.condition(prompt, negative_prompt, options), image_index, options, trace)
+        *_, last = watch(self.steps(task), self.total_steps(task))
+        return self.finish(task, last.picture_tokens)
 
-    def _all_steps(
-        self, conditioning: Conditioning, image_index: int, options: GenerateOptions, trace: bool
-    ) -> Iterator[Step]:
-        total = options.steps + options.refine
-        tokens = None
-        for step in unmask_tokens(self.runtime, conditioning, options, image_index, trace=trace):
-            tokens = step.tokens
+    def total_steps(self, task: Task) -> int:
+        """How many steps a task has where nobody stops it."""
+        if task.edit is None:
+            return task.options.steps + task.options.refine
+        return count_steps(self.runtime.config, task.options, task.edit)
+
+    def steps(self, task: Task) -> Iterator[Step]:
+        """The unmask steps of a task, for progress, previews and cancelling; hand the last one's tokens to `finish`.
+
+        Raises:
+            ValueError: at once, where the task cannot be done by this model.
+        """
+        conditioning = self.condition(task.prompt, task.negative_prompt, task.options)
+        if task.edit is None:
+            steps = self._new_picture(task, conditioning)
+        else:
+            steps = edit_steps(self.runtime, conditioning, task.options, task.image_index, task.edit)
+        if task.stopped_after is not None and not 1 <= task.stopped_after <= self.total_steps(task):
+            has = f"after step {task.stopped_after} and has only {self.total_steps(task)}"
+            raise ValueError(f"the recipe was stopped {has}")
+        return islice(steps, task.stopped_after)
+
+    def _new_picture(self, task: Task, conditioning: Conditioning) -> Iterator[Step]:
+        options, total = task.options, self.total_steps(task)
+        given = self.runtime, conditioning
+        for step in unmask_tokens(*given, options, task.image_index, trace=task.trace):
             yield step._replace(steps=total)
-        if options.refine:
-            assert tokens is not None
-            again = replace(options, steps=options.refine, refine=0)
-            for step in self.redraw(tokens, REFINE_SHARE, conditioning, again, image_index, options.steps, trace):
-                yield step._replace(index=options.steps + step.index, steps=total)
-
-    def redraw(
-        self,
-        tokens: np.ndarray,
-        share: float,
-        conditioning: Conditioning,
-        options: GenerateOptions,
-        image_index: int = 0,
-        noise_step: int = 0,
-        trace: bool = False,
-    ) -> Iterator[Step]:
-        """Mask the `share` of tokens (B, N) that the model finds least likely, and draw them again."""
+        if not options.refine:
+            return
         uvit = self.runtime.config.uvit
         scale = options.complete(self.runtime.config).guidance_scale
-        log_likelihood = token_log_likelihood(self.runtime, conditioning, tokens, scale)
-        start = mask_least_likely(tokens, log_likelihood, max(1, int(share * uvit.num_tokens)), uvit.mask_token_id)
-        return unmask_tokens(
-            self.runtime, conditioning, options, image_index, start, noise_step=noise_step, trace=trace
-        )
+        log_likelihood = token_log_likelihood(*given, step.tokens, scale)
+        count = max(1, int(REFINE_SHARE * uvit.num_tokens))
+        start = mask_least_likely(step.tokens, log_likelihood, count, uvit.mask_token_id)
+        again = replace(options, steps=options.refine, refine=0)
+        number = options.steps  # of the noise too
+        for step in unmask_tokens(*given, again, task.image_index, start, noise_step=number, trace=task.trace):
+            yield step._replace(index=number + step.index, steps=total)
 
-    def finish(
-        self,
-        tokens: np.ndarray,
-        prompt: str,
-        negative_prompt: str,
-        image_index: int,
-        options: GenerateOptions,
-        edit: Edit | None = None,
-        image: Image.Image | None = None,
-    ) -> Picture:
-        """Decode tokens (N,) without masks; the other arguments are what they were made from.
-
-        image: the finished picture, where it is not just the tokens decoded.
-        """
+    def finish(self, task: Task, tokens: np.ndarray) -> Picture:
+        """The picture of a task, from its tokens (N,) without masks."""
         config = self.runtime.config
-        settings = options.complete(config)
-        image = image or self.decode(tokens)
+        settings = task.options.complete(config)
+        drawn = self.decode(tokens, task.canvas and task.canvas.grid)
+        image = drawn if task.canvas is None else task.canvas.compose(drawn)
         values = {**vars(settings), "micro_conditioning": astuple(settings.micro_conditioning)}
         recipe = Recipe(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            picture=image_index,
+            prompt=task.prompt,
+            negative_prompt=task.negative_prompt,
+            picture=task.image_index,
             **values,
             width=image.width,
             height=image.height,
@@ -168,24 +162,49 @@ class AmusedPipeline:
             runtime=self.runtime.name,
             codebook_size=config.uvit.codebook_size,
             tokens=tokens,
-            edit=edit,
+            edit=task.edit,
             adapters=self.info.adapter_labels,
+            stopped_after=task.stopped_after,
         )
         return Picture(image, recipe)
 
-    def decode(self, tokens: np.ndarray) -> Image.Image:
-        """Tokens (N,) without masks to a picture."""
+    def painter(self, task: Task) -> Painter:
+        """What shows a task's picture as it forms, from tokens (N,), some masked, and codes' mean colours (K, 3).
+
+        It is quick, and keeps neither the model nor a large picture in memory.
+        """
+        size, side = self.runtime.config.image_size, self.runtime.config.uvit.grid
+        paint, grid = enlarger((size, size)), (side, side)
+        if task.canvas is not None:
+            paint, grid = task.canvas.painter(), task.canvas.grid or grid
+        return lambda tokens, colours: paint(colour_cells(colours, tokens, grid))
+
+    def decode(self, tokens: np.ndarray, grid: tuple[int, int] | None = None) -> Image.Image:
+        """Tokens (N,) without masks to a picture; those of a `grid` (rows, columns) that is larger window by window."""
         self.release("unmask")
-        return to_image(self.runtime.decode_image(tokens[None].astype(np.int32, copy=False))[0])
+        if grid is None:
+            return to_image(self.runtime.decode_image(tokens[None].astype(np.int32, copy=False))[0])
+        config = self.runtime.config
+        cell = config.vqgan.downsample_factor
+        return decode_windows(self.runtime.decode_image, tokens.reshape(grid), config.uvit.grid, cell)
+
+    def remarks(self, prompt: str, negative_prompt: str = "") -> list[str]:
+        """What the owner of a picture should know: what the model cannot read, and how its adapters fit."""
+        said = list(self.info.remarks)
+        for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
+            if rest := self.tokenizer.dropped(text):
+                shown = rest if len(rest) <= 60 else rest[:57] + "..."
+                said.append(f"the {name} is too long for this model; not read: {shown!r}")
+        for adapter, weight in self.info.adapters:
+            trigger = adapter.record.trigger
+            if weight > 0 and trigger and trigger not in prompt:
+                said.append(f"adapter {adapter.record.name!r} learned its look as {trigger!r}; say so in the prompt")
+        return said
 
     def release(self, module: str) -> None:
         """Free a module that this picture no longer needs, unless everything is to stay loaded."""
         if not self.keep_loaded:
             self.runtime.release(module)
-
-    def dropped(self, prompt: str) -> str:
-        """The end of a prompt that the model cannot read, usually empty."""
-        return self.tokenizer.dropped(prompt)
 
     def condition(self, prompt: str, negative_prompt: str, options: GenerateOptions) -> Conditioning:
         """The (negative, prompt) pair of rows; the last pair and the empty prompt's half are remembered.

@@ -177,6 +177,10 @@ class Tokenizer:
             row[1 : 1 + len(ids)] = ids
         return rows
 
+    def count(self, *texts: str) -> int:
+        """How many tokens `encode` keeps of these texts, without the start, the end and what fills the rest."""
+        return sum(min(len(self._encode(text).ids), self.context_length - 2) for text in texts)
+
     def dropped(self, text: str) -> str:
         """The end of the text that `encode` cuts off, empty when all of it fits."""
         offsets = self._encode(text).offsets

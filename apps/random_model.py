@@ -8,13 +8,11 @@ from pathlib import Path
 
 import torch
 
-from amused_lite import folders
+from amused_lite import paths
 from amused_lite.config import PRESETS
 from amused_lite.models.checkpoint import save_diffusers
 from amused_lite.models.networks import Networks
 from amused_lite.tokenizer import Tokenizer
-
-SEED = 0
 
 
 def random_model(preset: str, folder: Path | None = None) -> Path:
@@ -31,7 +29,7 @@ def random_model(preset: str, folder: Path | None = None) -> Path:
     published = [name for name, config in PRESETS.items() if config.vqgan.norm == "group"]
     if preset not in published:
         raise ValueError(f"no published preset {preset!r} to make random weights for; choose {' or '.join(published)}")
-    folder = folder or folders.cache("random", preset)
+    folder = folder or paths.cache("random", preset)
     if (folder / "model_index.json").is_file():
         return folder
     config = PRESETS[preset]

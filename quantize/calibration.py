@@ -18,7 +18,7 @@ STEPS = 12
 KEPT = 4  # steps of each picture that become samples, evenly from the first to the last
 
 
-class Samples(NamedTuple):
+class CalibrationSamples(NamedTuple):
     """Recorded pictures in a folder: for each, `pair-N.npz`, and `tokens-N.npy` with the state before each kept step
     and the finished tokens."""
 
@@ -52,7 +52,7 @@ class Samples(NamedTuple):
         return {"prompts": self.prompts, "steps_of_each": KEPT}
 
 
-def record_samples(bundle: Bundle, count: int, folder: Path) -> Samples:
+def record_samples(bundle: Bundle, count: int, folder: Path) -> CalibrationSamples:
     """Draw pictures of some prompts with the float bundle, and keep what its modules were given."""
     folder.mkdir(parents=True, exist_ok=True)
     runtime, config = open_engine(bundle), bundle.config
@@ -74,4 +74,4 @@ def record_samples(bundle: Bundle, count: int, folder: Path) -> Samples:
         states += [step.tokens[0] for step in unmask_tokens(runtime, pair, GenerateOptions(steps=STEPS, seed=number))]
         kept = np.linspace(0, STEPS - 1, KEPT).round().astype(int)
         np.save(folder / f"tokens-{number}.npy", np.stack([*(states[step] for step in kept), states[-1]]))
-    return Samples(folder, prompts, bundle.manifest.inputs, settings.guidance_scale)
+    return CalibrationSamples(folder, prompts, bundle.manifest.inputs, settings.guidance_scale)

@@ -6,7 +6,7 @@ Names of weights stay, so that adapters find them.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,23 +16,15 @@ from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle
 from amused_lite.files.safetensors import TensorFile, open_tensors, write_tensors
 from amused_lite.quantization import SCALE, block_of, pack, quantize_blocks, quantize_rows
 
-from .scheme import CONVOLUTION, LINEAR, TABLE, TRANSPOSED, QuantizationScheme, WeightFormat
+from .onnx_weights import KERNEL, OnnxWeightUse, use_of
+from .scheme import CONVOLUTION, TRANSPOSED, QuantizationScheme, WeightFormat
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CONTRIB = "com.microsoft"
-_KERNEL = "kernel"  # of strips' convolutions, or on its way to being another one (see `models.vqgan.Upsample`)
-_USERS_OF_KERNELS = {"Conv", "Gather", "Slice", "Split", "Squeeze"}
 _INT4_OPSET = 21  # the first whose DequantizeLinear takes blocks
 _BY_BLOCKS_OF_ACTIVATIONS = 4  # MatMulNBits rounds activations to 8 bits too, each block with its own scale
 _FLOAT_ACTIVATIONS = 1  # and here it does not
 _WIDEST_BLOCK = 256
-
-
-class OnnxWeightUse(NamedTuple):
-    """The one node that uses a weight, and as what: linear, table or convolution."""
-
-    kind: str
-    node: onnx.NodeProto
 
 
 def quantize_modules(bundle: Bundle, modules: list[str], folder: Path, scheme: QuantizationScheme) -> None:
@@ -78,10 +70,10 @@ class _Rewriter:
             if initializer.data_type not in _FLOATS or len(initializer.dims) < 2:
                 self._store_as_it_is(initializer)
                 continue
-            use, shape = _use_of(initializer.name, users), tuple(initializer.dims)
-            kind = CONVOLUTION if use and use.kind == _KERNEL else use.kind if use else ""
+            use, shape = use_of(initializer.name, users), tuple(initializer.dims)
+            kind = CONVOLUTION if use and use.kind == KERNEL else use.kind if use else ""
             form = self.scheme.format_of(self.module, initializer.name, kind, shape) if use else None
-            if use and use.kind == _KERNEL and form and form.block:
+            if use and use.kind == KERNEL and form and form.block:
                 form = WeightFormat(8)  # kernels that the graph works on are widened as a whole
             if use is None or form is None:
                 self._store_as_it_is(initializer)
@@ -309,42 +301,6 @@ class _Rewriter:
                 if item.name == "transB":
                     item.i = 0  # stored with its rows along the second axis
         return [copy]
-
-
-def _use_of(name: str, users: dict[str, list[onnx.NodeProto]]) -> OnnxWeightUse | None:
-    """What one weight is used for, through its Cast and Transpose; None where that is no single, known use."""
-    value, transposed = name, False
-    while True:
-        found = users.get(value, [])
-        if len(found) != 1:
-            if value == name or users[name][0].op_type != "Cast" or value != users[name][0].output[0]:
-                return None
-            known = bool(found) and {node.op_type for node in found} <= _USERS_OF_KERNELS
-            return OnnxWeightUse(_KERNEL, users[name][0]) if known and name.endswith(".weight") else None
-        (node,) = found
-        if node.op_type == "Cast":
-            value = node.output[0]
-        elif node.op_type == "Transpose" and not transposed and _values(node).get("perm") == [1, 0]:
-            value, transposed = node.output[0], True
-        else:
-            break
-    place = list(node.input).index(value)
-    match node.op_type, place:
-        case "MatMul", 1 if transposed:
-            return OnnxWeightUse(LINEAR, node)
-        case "Gemm", 1 if not transposed and _values(node).get("transB") == 1:
-            return OnnxWeightUse(LINEAR, node)
-        case "Gather", 0 if not transposed and not _values(node).get("axis"):
-            return OnnxWeightUse(TABLE, node)
-        case "Conv", 1:
-            return OnnxWeightUse(CONVOLUTION, node)
-        case "ConvTranspose", 1:
-            return OnnxWeightUse(TRANSPOSED, node)
-    return None
-
-
-def _values(node: onnx.NodeProto) -> dict[str, Any]:
-    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
 def _point_to(initializer: onnx.TensorProto, file: TensorFile) -> None:

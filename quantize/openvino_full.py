@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .calibration import Samples
+from .calibration import CalibrationSamples
 from .openvino_weights import name_of, weights_of
 from .scheme import QuantizationScheme
 
@@ -42,7 +42,7 @@ def _behind(start: Any) -> list[Any]:
     return found
 
 
-def quantize_fully(name: str, model: Any, samples: Samples, scheme: QuantizationScheme) -> Any:
+def quantize_fully(name: str, model: Any, samples: CalibrationSamples, scheme: QuantizationScheme) -> Any:
     """The graph of one module with 8-bit products and convolutions."""
     import nncf
 
@@ -63,9 +63,9 @@ def quantize_fully(name: str, model: Any, samples: Samples, scheme: Quantization
 
 
 class _Streamed:
-    """Samples that are read from disk again at every pass; NNCF makes several."""
+    """CalibrationSamples that are read from disk again at every pass; NNCF makes several."""
 
-    def __init__(self, samples: Samples, module: str) -> None:
+    def __init__(self, samples: CalibrationSamples, module: str) -> None:
         self._samples, self._module = samples, module
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:

@@ -10,6 +10,7 @@ from amused_lite.config import PRESETS
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import find_model
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 from amused_lite.training.scenes import heldout_prompts
 
 PROMPTS = [entry.prompt for entry in heldout_prompts(20)]
@@ -28,8 +29,8 @@ def test_onnx_runtime_and_torch_draw_equal_tokens(
     runtimes: tuple[AmusedPipeline, AmusedPipeline], seed: int, prompt: str
 ) -> None:
     onnx, torch = runtimes
-    options = GenerateOptions(seed=seed)
-    for ours, reference in zip(onnx.steps(prompt, options=options), torch.steps(prompt, options=options), strict=True):
+    task = Task(prompt, options=GenerateOptions(seed=seed))
+    for ours, reference in zip(onnx.steps(task), torch.steps(task), strict=True):
         assert np.array_equal(ours.tokens, reference.tokens), f"step {ours.index} of {ours.steps}"
         assert np.array_equal(ours.sampled_tokens, reference.sampled_tokens), f"step {ours.index} of {ours.steps}"
     pixels, expected = (amused.runtime.decode_image(ours.tokens) for amused in runtimes)

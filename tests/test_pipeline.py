@@ -21,6 +21,7 @@ from amused_lite.runtimes.base import (
 from amused_lite.sampling.loop import unmask_tokens
 from amused_lite.sampling.schedule import mask_schedule
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 from amused_lite.tokenizer import Tokenizer
 
 CONFIG = ModelConfig(
@@ -201,7 +202,7 @@ def test_a_picture_carries_its_recipe(amused: AmusedPipeline) -> None:
     recipe = picture.recipe
     assert (recipe.prompt, recipe.negative_prompt, recipe.seed, recipe.picture) == ("a red balloon", "blue", 4, 2)
     assert (recipe.steps, recipe.guidance_scale, recipe.micro_conditioning) == (5, 2.0, (16, 16, 0, 0, 6))
-    again = amused.finish(recipe.tokens, "a red balloon", "blue", 2, GenerateOptions(seed=4, steps=5))
+    again = amused.finish(Task("a red balloon", "blue", GenerateOptions(seed=4, steps=5), 2), recipe.tokens)
     np.testing.assert_array_equal(np.asarray(again.image), np.asarray(picture.image))
 
 
@@ -243,9 +244,9 @@ def test_impossible_prompts_are_refused(amused: AmusedPipeline, prompt: str) -> 
 
 def test_errors_come_before_the_first_step(amused: AmusedPipeline) -> None:
     with pytest.raises(ValueError, match="steps"):
-        amused.steps("a red balloon", options=GenerateOptions(steps=N + 1))
+        amused.steps(Task("a red balloon", options=GenerateOptions(steps=N + 1)))
     with pytest.raises(ValueError, match="empty"):
-        amused.steps(" ")
+        amused.steps(Task(" "))
 
 
 def test_options_are_values() -> None:

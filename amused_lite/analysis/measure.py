@@ -17,6 +17,7 @@ from typing import Any
 from amused_lite.memory import peak_memory, use_low_memory
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "executorch", "coremltools", "bitsandbytes", "diffusers", "numpy")
 PROMPT = "a red balloon above a blue house in a meadow"
@@ -98,11 +99,12 @@ def measure(case: BenchmarkCase) -> dict[str, Any]:
     for number in range(1 + case.pictures):
         prompt = f"{case.prompt}, {number}"  # a new one each time, or it would be read only once
         options = GenerateOptions(steps=case.steps, guidance_scale=case.guidance_scale, seed=number)
+        task = Task(prompt, options=options)
         clock = Clock()
         amused.condition(prompt, "", options)
         encode = clock.lap()
         steps = []
-        for step in amused.steps(prompt, "", 0, options):
+        for step in amused.steps(task):
             last = step.tokens
             steps.append(clock.lap())
         amused.decode(last[0])

@@ -5,7 +5,7 @@ picture of few steps; finishing it draws its least likely tokens again for the s
 (`GenerateOptions.refine`), so that the finished picture is the draft, made better, and not another one.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,11 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from amused_lite.config import RANKER_SIDE
-from amused_lite.pipeline import AmusedPipeline, Picture
-from amused_lite.sampling.loop import Step
-from amused_lite.sampling.settings import GenerateOptions
-
-Watch = Callable[[Iterable[Step], int], Iterable[Step]]  # steps and how many there are -> the same steps
+from amused_lite.pipeline import AmusedPipeline, Picture, Watch
+from amused_lite.task import Task
 
 
 class Ranker(Protocol):
@@ -58,51 +55,30 @@ class RankedPicture:
 
 
 def candidates(
-    amused: AmusedPipeline,
-    ranker: Ranker,
-    prompt: str,
-    negative_prompt: str,
-    pictures: range,
-    options: GenerateOptions,
-    watch: Watch = lambda steps, total: steps,
+    amused: AmusedPipeline, ranker: Ranker, tasks: Iterable[Task], watch: Watch = lambda steps, total: steps
 ) -> list[RankedPicture]:
-    """Make the pictures with these numbers and rank them, the best first; equal ones in the order of their numbers."""
-    made = [_make(amused, prompt, negative_prompt, number, options, watch) for number in pictures]
-    scores = ranker.scores(prompt, [picture.image for picture in made])
+    """Make the pictures of one prompt and rank them, the best first; equal ones in the order of the tasks."""
+    made = [amused.run(task, watch) for task in tasks]
+    scores = ranker.scores(made[0].recipe.prompt, [picture.image for picture in made])
     ranked = [RankedPicture(picture, score) for picture, score in zip(made, scores, strict=True)]
     return sorted(ranked, key=lambda candidate: -candidate.score)
 
 
-def as_draft(options: GenerateOptions, draft_steps: int) -> GenerateOptions:
-    """The options of a draft.
+def as_draft(task: Task, draft_steps: int) -> Task:
+    """The draft of a picture.
 
     Raises:
         ValueError: it would have as many steps as the picture.
     """
-    if not 1 <= draft_steps < options.steps:
-        raise ValueError(f"draft_steps must be 1 to {options.steps - 1}, fewer than steps, got {draft_steps}")
-    return replace(options, steps=draft_steps, refine=0)
+    if not 1 <= draft_steps < task.options.steps:
+        raise ValueError(f"draft_steps must be 1 to {task.options.steps - 1}, fewer than steps, got {draft_steps}")
+    return replace(task, options=replace(task.options, steps=draft_steps, refine=0))
 
 
-def finish_draft(
-    amused: AmusedPipeline,
-    draft: Picture,
-    options: GenerateOptions,
-    draft_steps: int,
-    watch: Watch = lambda steps, total: steps,
-) -> Picture:
+def finished_draft(task: Task, draft_steps: int) -> Task:
     """The picture that a draft becomes: the steps that are left draw its least likely tokens again."""
-    rest = replace(options, steps=draft_steps, refine=options.steps - draft_steps)
-    recipe = draft.recipe
-    return _make(amused, recipe.prompt, recipe.negative_prompt, recipe.picture, rest, watch)
-
-
-def _make(
-    amused: AmusedPipeline, prompt: str, negative_prompt: str, number: int, options: GenerateOptions, watch: Watch
-) -> Picture:
-    steps = amused.steps(prompt, negative_prompt, number, options)
-    *_, last = watch(steps, options.steps + options.refine)
-    return amused.finish(last.tokens[0], prompt, negative_prompt, number, options)
+    rest = task.options.steps - draft_steps
+    return replace(task, options=replace(task.options, steps=draft_steps, refine=rest))
 
 
 def grid_picture(ranked: Sequence[RankedPicture], side: int = 256, gap: int = 8) -> Image.Image:

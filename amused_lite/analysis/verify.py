@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from amused_lite import __version__
-from amused_lite.editing.operations import repeat
 from amused_lite.files.png import Recipe
 from amused_lite.pipeline import AmusedPipeline
+from amused_lite.task import Task
 
 ROUNDING = 1  # grey levels: float32 sums in another order may round a pixel to the neighbouring value
 
@@ -54,7 +54,8 @@ def verify(amused: AmusedPipeline, recipe: Recipe, image: Image.Image | None = N
     if recipe.codebook_size != codes:
         other = f"a model with {recipe.codebook_size} codes, this one has {codes}"
         raise ValueError(f"the recipe is of {other}; name the model that made it with -m")
-    drawn = repeat(amused, recipe)
+    *_, last = amused.steps(Task.from_recipe(recipe))
+    drawn = last.picture_tokens
     adapters = amused.info.adapter_labels
     psnr, pixels_equal = None, None
     if image is not None and _is_decoded(amused, recipe):

@@ -26,6 +26,7 @@ from amused_lite.sampling import noise
 from amused_lite.sampling.loop import unmask_tokens
 from amused_lite.sampling.schedule import first_step_for, start_masked
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 
 SUFFIXES = (".gif", ".mp4")
 MAX_FRAMES = 1000
@@ -114,7 +115,7 @@ class _Reel:
             conditioning = self.amused.condition(prompt, negative_prompt, self.options)
             start = scene * self.motion.frames
             if last is None:
-                *_, step = self.amused.steps(prompt, negative_prompt, self.image_index, self.options)
+                *_, step = self.amused.steps(Task(prompt, negative_prompt, self.options, self.image_index))
                 tokens = step.tokens[0]
             else:
                 tokens = self._refreshed(last, start, conditioning)

@@ -2,10 +2,10 @@
 
 import argparse
 import os
-import re
 import secrets
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from amused_lite.arguments import check_folder, named, threads, whole
 from amused_lite.paths import as_path
 
 if TYPE_CHECKING:
+    from amused_lite.files.png import Recipe
     from amused_lite.pipeline import AmusedPipeline
     from amused_lite.sampling.loop import Step
     from amused_lite.sampling.settings import GenerateOptions, Setting
@@ -31,12 +32,13 @@ def add_seed_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
-    """How the tokens are drawn; docs/sampling.md compares the choices."""
+def add_sampling_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """How the tokens are drawn; docs/sampling.md compares the choices. defaults: those that differ from `SETTINGS`."""
     from amused_lite.sampling.settings import SETTINGS
 
     sampling = parser.add_argument_group("how it is drawn (docs/sampling.md compares)")
     for name, setting in SETTINGS.items():
+        setting = replace(setting, default=defaults.get(name, setting.default))
         sampling.add_argument(
             f"--{name.replace('_', '-')}",
             type=partial(_pair, setting) if setting.is_pair else setting.kind,
@@ -80,6 +82,13 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         "--memory",
         choices=["low", "fast"],
         help="low: as little as possible, slower; fast: keep everything loaded (fast for several pictures)",
+    )
+
+
+def add_prepare_flag(parser: argparse.ArgumentParser) -> None:
+    """Whether a published model may be prepared at its first use without a question."""
+    parser.add_argument(
+        "-y", "--yes", action="store_true", help="prepare a published model first, as amused-lite pull does"
     )
 
 
@@ -140,24 +149,18 @@ def check_output(output: str, *suffixes: str) -> tuple[Path, str]:
     return folder, name
 
 
-def warn_dropped(amused: "AmusedPipeline", prompt: str, negative_prompt: str) -> None:
-    """Say on stderr which end of a prompt the model cannot read."""
-    for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
-        rest = amused.dropped(text)
-        if rest:
-            shown = rest if len(rest) <= 60 else rest[:57] + "..."
-            print(f"amused-lite: warning: the {name} is too long for this model; not read: {shown!r}", file=sys.stderr)
-
-
-def warn_adapters(amused: "AmusedPipeline", prompt: str) -> None:
-    """Say on stderr what a user should know about the adapters: that one fits badly, or that its words are missing."""
-    remarks = list(amused.info.remarks)
-    for adapter, weight in amused.info.adapters:
-        trigger = adapter.record.trigger
-        if weight > 0 and trigger and trigger not in prompt:
-            remarks.append(f"adapter {adapter.record.name!r} learned its look as {trigger!r}; say so in the prompt")
-    for remark in remarks:
+def warn(amused: "AmusedPipeline", prompt: str, negative_prompt: str) -> None:
+    """Say on stderr what a user should know: what the model cannot read, and how the adapters fit."""
+    for remark in amused.remarks(prompt, negative_prompt):
         print(f"amused-lite: warning: {remark}", file=sys.stderr)
+
+
+def recipe_report(recipe: "Recipe") -> dict[str, Any]:
+    """What `--json` says of how pictures were made."""
+    from amused_lite.sampling.settings import GenerateOptions
+
+    words = ("prompt", "negative_prompt", "width", "height", "model", "model_hash", "runtime", "version")
+    return {name: getattr(recipe, name) for name in (*GenerateOptions.__dataclass_fields__, *words)}
 
 
 def watched(steps: "Iterator[Step]", total: int, quiet: bool) -> "Iterator[Step]":
@@ -169,12 +172,6 @@ def watched(steps: "Iterator[Step]", total: int, quiet: bool) -> "Iterator[Step]
         for step in steps:
             yield step
             bar.update()
-
-
-def slug(prompt: str) -> str:
-    """A file name without its suffix."""
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
-    return words.encode()[:60].decode(errors="ignore").rstrip("-") or "picture"
 
 
 def _pair(setting: "Setting", text: str) -> tuple[float, float]:

@@ -4,35 +4,33 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amused_lite.arguments import named, whole
 from amused_lite.commands.flags import (
     add_engine_flags,
     add_output_flags,
+    add_prepare_flag,
     add_sampling_flags,
     add_seed_flags,
     check_output,
     keeps_loaded,
     options_from,
-    slug,
-    warn_adapters,
-    warn_dropped,
+    recipe_report,
+    warn,
     watched,
 )
 from amused_lite.commands.provenance import open_recorded, read_recorded
+from amused_lite.files.atomic import slug
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from amused_lite.analysis.ranking import Ranker
     from amused_lite.analysis.trace import Decode, Trace
     from amused_lite.files.png import Recipe
-    from amused_lite.pipeline import AmusedPipeline, Picture
-    from amused_lite.sampling.loop import Step
-    from amused_lite.sampling.settings import GenerateOptions
+    from amused_lite.pipeline import AmusedPipeline, Picture, Watch
+    from amused_lite.task import Task
 
 _EXAMPLES = """\
 examples:
@@ -51,7 +49,7 @@ examples:
   amused-lite generate "a yellow star" --maps look/ --film look/star.gif
       how it came about: when each token was fixed, how sure it was, and a film
   amused-lite generate "a cat" -m amused/amused-512
-      the published 512x512 model, downloaded once (3.5 GB; needs the torch extra)
+      the published 512x512 model; amused-lite pull prepares it once, and so does --yes here
 
 Existing files are never overwritten: a name that is taken gets a number.
 """
@@ -90,24 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     inside.add_argument("--quick-film", action="store_true", help="frames from the colour table, which cost nothing")
     add_engine_flags(parser)
+    add_prepare_flag(parser)
     add_output_flags(parser)
     # What was not said is then known, so that a file can stand in for it.
     parser.set_defaults(**dict.fromkeys((*settings, "model", "runtime")))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is to be drawn."""
-
-    args: argparse.Namespace
-    amused: "AmusedPipeline"
-    prompt: str
-    negative_prompt: str
-    options: "GenerateOptions"
-    first_image_index: int
-
-    def watch(self, steps: "Iterable[Step]", total: int) -> "Iterator[Step]":
-        return watched(iter(steps), total, self.args.quiet)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,49 +99,59 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     folder, name = check_output(args.output)
     _check_trace(args)
-    job = _prepare(args)
-    ranker = _ranker(job) if args.best_of > 1 else None
+    amused, task = _prepare(args)
+    name = name or f"{slug(task.prompt)}-{task.options.seed}.png"
+    ranker = _ranker(args, amused) if args.best_of > 1 else None
     made = []
     for number in range(args.count):
-        made.append(_make(job, ranker, job.first_image_index + number * args.best_of, folder, name))
+        one = task.at(task.image_index + number * args.best_of)
+        if ranker is None:
+            made.append(_draw(args, amused, one, folder / name))
+        else:
+            made.append(_draw_best(args, amused, ranker, one, folder / name))
         now = time.perf_counter()
         made[-1]["seconds"] = round(now - started, 3)
         started = now
         if not args.json:
-            _print_line(made[-1], job)
+            _print_line(made[-1], args, task)
     if args.json:
-        print(json.dumps(_report(made, job)))
+        pictures = [{key: value for key, value in one.items() if key != "recipe"} for one in made]
+        print(json.dumps({"pictures": pictures, **recipe_report(made[-1]["recipe"])}))
     return 0
 
 
-def _prepare(args: argparse.Namespace) -> _Job:
-    """Settle what is to be drawn, out of flags and file, and open the model."""
+def _prepare(args: argparse.Namespace) -> "tuple[AmusedPipeline, Task]":
+    """Settle what is to be drawn, out of flags and file, and open the model; the first picture's task."""
     recipe = read_recorded(args.source)[0] if args.source else None
     if recipe is None and args.prompt is None:
         raise ValueError("the following arguments are required: PROMPT, or --from FILE")
 
     from amused_lite.pipeline import AmusedPipeline, check_prompts
+    from amused_lite.task import Task
 
-    prompt, negative_prompt = args.prompt, args.negative_prompt
+    prompt, negative_prompt, index = args.prompt, args.negative_prompt, args.picture
     if recipe is not None:
         _warn_incomplete(recipe, args)
         prompt = recipe.prompt if prompt is None else prompt
         negative_prompt = recipe.negative_prompt if negative_prompt is None else negative_prompt
-    negative_prompt = negative_prompt or ""
-    check_prompts(prompt, negative_prompt)
-    options = options_from(args, **_recorded_options(recipe))
-    _check_best(args, options)
+        index = recipe.picture if index is None else index
+    options = options_from(args, **({} if recipe is None else vars(recipe.options)))
+    task = Task(prompt, negative_prompt or "", options, index or 0, trace=bool(args.maps or args.film))
+    check_prompts(task.prompt, task.negative_prompt)
+    _check_best(args, task)
     many = keeps_loaded(args, args.count * args.best_of > 1 or bool(args.film))
+    if args.model is not None:
+        from amused_lite.prepare.ask import prepare_first
+
+        prepare_first([args.model], args.runtime or "auto", args.yes, args.threads)
     if recipe is None:
         model, runtime = args.model or "tiny", args.runtime or "auto"
         amused = AmusedPipeline.open(model, runtime, args.threads, many, args.adapter, args.style_scale)
     else:
         amused = open_recorded(recipe.model, recipe.runtime, args, keep_loaded=many)
     _check_size(args.width, args.height, amused.runtime.config.image_size)
-    warn_dropped(amused, prompt, negative_prompt)
-    warn_adapters(amused, prompt)
-    first = args.picture if args.picture is not None else recipe.picture if recipe is not None else 0
-    return _Job(args, amused, prompt, negative_prompt, options, first)
+    warn(amused, task.prompt, task.negative_prompt)
+    return amused, task
 
 
 def _warn_incomplete(recipe: "Recipe", args: argparse.Namespace) -> None:
@@ -171,119 +165,99 @@ def _warn_incomplete(recipe: "Recipe", args: argparse.Namespace) -> None:
         print(f"amused-lite: warning: {args.source}: {remark}", file=sys.stderr)
 
 
-def _recorded_options(recipe: "Recipe | None") -> dict[str, Any]:
-    if recipe is None:
-        return {}
-    return dict(vars(recipe.options))
+def _draw(args: argparse.Namespace, amused: "AmusedPipeline", task: "Task", path: "Path") -> dict[str, Any]:
+    """One picture, with what else was asked for; its record."""
+    if not task.trace:
+        return _save(args, amused.run(task, _watch(args)), path)
+    from amused_lite.analysis.trace import Trace
+
+    seen = _watch(args)(amused.steps(task), amused.total_steps(task))
+    trace = Trace.of(seen, amused.runtime.config.uvit.mask_token_id)
+    record = _write_trace(args, amused, trace)
+    return {**_save(args, amused.finish(task, trace.tokens), path), **record}
 
 
-def _make(job: _Job, ranker: "Ranker | None", number: int, folder: "Path", name: str) -> dict[str, Any]:
-    """One picture, or the best of several from this number on, with what else was asked for; its record."""
-    path = folder / (name or f"{slug(job.prompt)}-{job.options.seed}.png")
-    if ranker is not None:
-        return _best(job, ranker, number, path)
-    args, options = job.args, job.options
-    wants_trace = bool(args.maps or args.film)
-    steps = job.amused.steps(job.prompt, job.negative_prompt, number, options, wants_trace)
-    seen = job.watch(steps, options.steps + options.refine)
-    record: dict[str, Any] = {}
-    if wants_trace:
-        from amused_lite.analysis.trace import Trace
-
-        trace = Trace.of(seen, job.amused.runtime.config.uvit.mask_token_id)
-        record = _write_trace(job, trace)
-        tokens = trace.tokens
-    else:
-        *_, last = seen
-        tokens = last.tokens[0]
-    picture = job.amused.finish(tokens, job.prompt, job.negative_prompt, number, options)
-    return {**_save(job, picture, path), **record}
+def _watch(args: argparse.Namespace) -> "Watch":
+    return lambda steps, total: watched(steps, total, args.quiet)
 
 
-def _save(job: _Job, picture: "Picture", path: "Path") -> dict[str, Any]:
-    saved = picture.save(path, metadata=not job.args.no_metadata)
-    return {"path": str(saved), "seed": job.options.seed, "picture": picture.recipe.picture, "recipe": picture.recipe}
+def _save(args: argparse.Namespace, picture: "Picture", path: "Path") -> dict[str, Any]:
+    saved, recipe = picture.save(path, metadata=not args.no_metadata), picture.recipe
+    return {"path": str(saved), "seed": recipe.seed, "picture": recipe.picture, "recipe": recipe}
 
 
-def _best(job: _Job, ranker: "Ranker", number: int, path: "Path") -> dict[str, Any]:
-    from amused_lite.analysis.ranking import as_draft, candidates, finish_draft, grid_picture
+def _draw_best(
+    args: argparse.Namespace, amused: "AmusedPipeline", ranker: "Ranker", task: "Task", path: "Path"
+) -> dict[str, Any]:
+    """The best of several pictures from this one on, or a grid of them; its record."""
+    from amused_lite.analysis.ranking import as_draft, candidates, finished_draft, grid_picture
     from amused_lite.files.png import save_png
 
-    args, options, drafts = job.args, job.options, job.args.draft_steps
-    numbers = range(number, number + args.best_of)
-    first = as_draft(options, drafts) if drafts else options
-    ranked = candidates(job.amused, ranker, job.prompt, job.negative_prompt, numbers, first, job.watch)
+    drafts, watch = args.draft_steps, _watch(args)
+    first = as_draft(task, drafts) if drafts else task
+    ranked = candidates(amused, ranker, [first.at(task.image_index + i) for i in range(args.best_of)], watch)
     scores = {candidate.picture.recipe.picture: round(candidate.score, 4) for candidate in ranked}
     best = ranked[0].picture
     if args.grid:
         grid = save_png(grid_picture(ranked), path, None)
-        return {"path": str(grid), "seed": options.seed, "picture": number, "recipe": best.recipe, "scores": scores}
+        said = {"seed": task.options.seed, "picture": task.image_index, "recipe": best.recipe, "scores": scores}
+        return {"path": str(grid), **said}
     if drafts:
-        best = finish_draft(job.amused, best, options, drafts, job.watch)
-    return {**_save(job, best, path), "scores": scores}
+        best = amused.run(finished_draft(task.at(best.recipe.picture), drafts), watch)
+    return {**_save(args, best, path), "scores": scores}
 
 
-def _ranker(job: _Job) -> "Ranker":
-    if job.args.ranker is None:
+def _ranker(args: argparse.Namespace, amused: "AmusedPipeline") -> "Ranker":
+    if args.ranker is None:
         from amused_lite.analysis.ranking import OwnRanker
 
-        return OwnRanker(job.amused)
+        return OwnRanker(amused)
     from amused_lite.extras import require_extra
 
     require_extra("train", "ranking by open_clip", "torch", "open_clip")
     from amused_lite.models.open_clip_ranker import OpenClipRanker
 
-    return OpenClipRanker(job.args.ranker)
+    return OpenClipRanker(args.ranker)
 
 
-def _write_trace(job: _Job, trace: "Trace") -> dict[str, Any]:
+def _write_trace(args: argparse.Namespace, amused: "AmusedPipeline", trace: "Trace") -> dict[str, Any]:
     """Write maps and film; returns where."""
     from amused_lite.analysis.trace import film_frames, write_film, write_maps
 
     record: dict[str, Any] = {}
-    decode = job.amused.decode
-    if job.args.maps:
-        record["maps"] = [str(path) for path in write_maps(trace, decode, job.args.maps)]
-    if job.args.film:
-        frames = film_frames(trace, _film_decode(job), job.amused.runtime.config.uvit.mask_token_id)
-        record["film"] = str(write_film(list(frames), job.args.film))
+    if args.maps:
+        record["maps"] = [str(path) for path in write_maps(trace, amused.decode, args.maps)]
+    if args.film:
+        frames = film_frames(trace, _film_decode(args, amused), amused.runtime.config.uvit.mask_token_id)
+        record["film"] = str(write_film(list(frames), args.film))
     return record
 
 
-def _film_decode(job: _Job) -> "Decode":
-    if not job.args.quick_film:
-        return job.amused.decode
+def _film_decode(args: argparse.Namespace, amused: "AmusedPipeline") -> "Decode":
+    if not args.quick_film:
+        return amused.decode
     from amused_lite.analysis.trace import colour_preview
     from amused_lite.bundle import MANIFEST, open_bundle
-    from amused_lite.runtimes.open import find_model
+    from amused_lite.runtimes.open import find_model, find_prepared
 
-    folder = find_model(job.args.model or job.amused.info.name)
+    model = args.model or amused.info.name
+    folder = find_prepared(model, args.runtime or "auto") or find_model(model)
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} is no bundle and has no colour table; leave out --quick-film")
-    size = job.amused.runtime.config.image_size
+    size = amused.runtime.config.image_size
     return colour_preview(open_bundle(folder).colours(), (size, size))
 
 
-def _print_line(made: dict[str, Any], job: _Job) -> None:
-    if job.args.quiet:
+def _print_line(made: dict[str, Any], args: argparse.Namespace, task: "Task") -> None:
+    if args.quiet:
         print(made["path"], flush=True)
         return
-    many = job.args.count * job.args.best_of > 1 or job.first_image_index
-    number = f"  picture {made['picture']}" if many and not job.args.grid else ""
-    score = f"  score {made['scores'][made['picture']]:.3f}" if "scores" in made and not job.args.grid else ""
+    many = args.count * args.best_of > 1 or task.image_index
+    number = f"  picture {made['picture']}" if many and not args.grid else ""
+    score = f"  score {made['scores'][made['picture']]:.3f}" if "scores" in made and not args.grid else ""
     print(f"{made['path']}  seed {made['seed']}{number}{score}  {made['seconds']:.1f} s", flush=True)
     for path in [*made.get("maps", []), *([made["film"]] if "film" in made else [])]:
         print(path, flush=True)
-
-
-def _report(made: list[dict[str, Any]], job: _Job) -> dict[str, Any]:
-    from amused_lite.sampling.settings import GenerateOptions
-
-    recipe = made[-1]["recipe"]
-    names = (*GenerateOptions.__dataclass_fields__, "prompt", "negative_prompt", "width", "height")
-    about = ("model", "model_hash", "runtime", "version")
-    pictures = [{key: value for key, value in one.items() if key != "recipe"} for one in made]
-    return {"pictures": pictures, **{name: getattr(recipe, name) for name in (*names, *about)}}
 
 
 def _check_trace(args: argparse.Namespace) -> None:
@@ -298,7 +272,7 @@ def _check_trace(args: argparse.Namespace) -> None:
         raise ValueError("--maps and --film look at one picture; leave out --best-of, and give --picture of the best")
 
 
-def _check_best(args: argparse.Namespace, options: "GenerateOptions") -> None:
+def _check_best(args: argparse.Namespace, task: "Task") -> None:
     if args.best_of > _MOST:
         raise ValueError(f"--best-of must be at most {_MOST}, got {args.best_of}")
     for flag, given in (("--draft-steps", args.draft_steps), ("--grid", args.grid), ("--ranker", args.ranker)):
@@ -307,7 +281,7 @@ def _check_best(args: argparse.Namespace, options: "GenerateOptions") -> None:
     if args.draft_steps:
         from amused_lite.analysis.ranking import as_draft
 
-        as_draft(options, args.draft_steps)
+        as_draft(task, args.draft_steps)
 
 
 def _check_size(width: int | None, height: int | None, size: int) -> None:

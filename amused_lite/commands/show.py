@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from amused_lite.commands.provenance import read_recorded
-from amused_lite.terminal import printable
+from amused_lite.console.terminal import printable
 
 if TYPE_CHECKING:
     from amused_lite.files.png import Recipe

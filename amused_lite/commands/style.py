@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amused_lite.arguments import named, number, path, present, threads, whole
-from amused_lite.commands.flags import slug
+from amused_lite.console.terminal import printable, shortened
 from amused_lite.extras import require_extra
+from amused_lite.files.atomic import slug
 from amused_lite.style.config import sample_prompts, train_config_of
-from amused_lite.terminal import printable, shortened
 
 if TYPE_CHECKING:
     from amused_lite.style.config import StyleTrainConfig

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amused_lite.arguments import named, threads
 from amused_lite.commands.provenance import open_recorded, read_recorded
-from amused_lite.terminal import printable
+from amused_lite.console.terminal import printable
 
 if TYPE_CHECKING:
     from amused_lite.analysis.verify import Verification

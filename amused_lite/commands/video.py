@@ -12,10 +12,9 @@ from amused_lite.commands.flags import (
     check_output,
     keeps_loaded,
     options_from,
-    slug,
-    warn_adapters,
-    warn_dropped,
+    warn,
 )
+from amused_lite.files.atomic import slug
 
 _EXAMPLES = """\
 examples:
@@ -80,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     keep = keeps_loaded(args, True)
     amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
     for prompt in args.prompt:
-        warn_dropped(amused, prompt, args.negative_prompt)
-        warn_adapters(amused, prompt)
+        warn(amused, prompt, args.negative_prompt)
     total = len(args.prompt) * motion.frames
     frames = make_frames(amused, args.prompt, args.negative_prompt, options, motion, args.picture)
     hidden = True if args.quiet else None  # None: hidden where stderr is no terminal

@@ -1,76 +1,62 @@
 """Edits of pictures: vary, edit, reroll, inpaint and outpaint. NumPy and Pillow; knows no engine.
 
-Each operation makes a `Task`: the steps can be watched, and the result is a `Picture` whose recipe is enough to do it
-again (`repeat`). What happens to tokens is `token_operations`; here is the way from a picture to tokens and back.
+Each operation makes a `Task` for the pipeline, whose picture's recipe is enough to do it again (`Task.from_recipe`).
+What happens to tokens is `token_operations`; here is the way from a picture to tokens, and `canvas` is the way back.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from amused_lite.editing.geometry import (
-    Box,
-    box_around,
-    decode_windows,
-    encode_windows,
-    middle_box,
-    paste_back,
-    to_pixels,
-    widen,
-)
-from amused_lite.editing.token_operations import count_steps, edit_steps, pack_cells
+from amused_lite.editing.canvas import EditCanvas, PatchCanvas, SquareCanvas, WideCanvas
+from amused_lite.editing.geometry import Box, box_around, encode_windows, middle_box, to_pixels, widen
+from amused_lite.editing.settings import OPERATIONS
+from amused_lite.editing.token_operations import pack_cells
 from amused_lite.files.images import SourceImage, to_area
-from amused_lite.files.png import Edit, Recipe
+from amused_lite.files.png import Edit
 from amused_lite.pipeline import AmusedPipeline, Picture, check_prompts
-from amused_lite.sampling.loop import Step
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 
 Editable: TypeAlias = SourceImage | Picture | Image.Image
 
-STRENGTH = 0.5  # of a variation
-EDIT_SHARE, EDIT_TOP_K = 0.16, 3  # twice Muse's share, in half as many rounds: docs/editing.md measures
-REROLL_SHARE = 0.1
-INPAINT_SCHEDULE = "linear"  # as the published pipeline's; docs/editing.md measures
+STRENGTH = OPERATIONS["vary"].settings["strength"].default
+EDIT_SHARE, REROLL_SHARE = (OPERATIONS[name].settings["share"].default for name in ("edit", "reroll"))
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """An edit that is ready to be drawn. `dataclasses.replace` another `picture` for another result."""
+def make_task(
+    operation: str,
+    amused: AmusedPipeline,
+    source: Editable,
+    prompt: str | None,
+    negative_prompt: str = "",
+    mask: Image.Image | None = None,
+    **settings: Any,
+) -> Task:
+    """The task of an operation by its name, for command line, server and demo.
 
-    amused: AmusedPipeline
-    prompt: str
-    negative_prompt: str
-    options: GenerateOptions
-    edit: Edit
-    compose: Callable[[np.ndarray], Image.Image]  # from all tokens to the finished picture
-    image_index: int = 0
+    Args:
+        operation: a key of `OPERATIONS`, which says what `mask` means.
+        amused, source, prompt, negative_prompt: see `vary`.
+        mask: white where something is drawn, or where nothing may change; None where the operation takes none.
+        settings: the operation's own, those of the sampling, and `image_index`.
 
-    def __post_init__(self) -> None:
-        self.steps()  # finds out what is wrong before anyone waits
-
-    @property
-    def total(self) -> int:
-        """How many steps there are."""
-        return count_steps(self.amused.runtime.config, self.options, self.edit)
-
-    def steps(self) -> Iterator[Step]:
-        """The steps, for progress and cancelling; hand the last one's tokens to `finish`."""
-        conditioning = self.amused.condition(self.prompt, self.negative_prompt, self.options)
-        return edit_steps(self.amused.runtime, conditioning, self.options, self.image_index, self.edit)
-
-    def finish(self, tokens: np.ndarray) -> Picture:
-        """The picture of tokens (N,)."""
-        image = self.compose(tokens)
-        words = self.prompt, self.negative_prompt
-        return self.amused.finish(tokens, *words, self.image_index, self.options, self.edit, image)
-
-    def run(self) -> Picture:
-        """All steps, then the picture."""
-        *_, last = self.steps()
-        return self.finish(last.tokens[0])
+    Raises:
+        ValueError: see the operation.
+    """
+    words = prompt, negative_prompt
+    match operation:
+        case "inpaint":
+            assert mask is not None
+            return inpaint(amused, source, mask, prompt or "", negative_prompt, **settings)
+        case "outpaint":
+            return outpaint(amused, source, *words, **settings)
+        case "edit":
+            return edit(amused, source, prompt or "", negative_prompt, lock=mask, **settings)
+        case "vary":
+            return vary(amused, source, *words, lock=mask, **settings)
+    return reroll(amused, source, *words, lock=mask, **settings)
 
 
 def vary(
@@ -121,12 +107,11 @@ def edit(
         amused, source, negative_prompt, image_index, lock, pad: see `vary`.
         prompt: the whole new picture, not the change.
         share: of the tokens, chosen at random, that each step draws anew.
-        options: the fields of `GenerateOptions`; `steps` is the number of rounds, `top_k` is 3 unless given.
+        options: the fields of `GenerateOptions`; `steps` is the number of rounds. Its own defaults are in `OPERATIONS`.
 
     Raises:
         ValueError: see `vary`.
     """
-    options = {"top_k": EDIT_TOP_K} | options
     words = _words(source, prompt, negative_prompt)
     return _whole(amused, source, words, image_index, "edit", {"share": share}, lock, pad, options)
 
@@ -176,31 +161,23 @@ def inpaint(
         prompt: the whole new picture, not the marked part alone.
         paste: lay the new part into the earlier picture; False gives the model's own picture of the whole square.
         feather: px inside the border over which colours are matched; None is the width of a token.
-        options: the fields of `GenerateOptions`; `mask_schedule` is linear unless given.
+        options: the fields of `GenerateOptions`; its own defaults are in `OPERATIONS`.
 
     Raises:
         ValueError: the mask marks nothing or everything, or see `vary`.
     """
     check_prompts(prompt, negative_prompt)
-    values: dict[str, Any] = {"mask_schedule": INPAINT_SCHEDULE} | options
-    chosen = GenerateOptions(**values)
-    source = _as_source(source)
+    source = as_source(source)
     config = amused.runtime.config
-    image, size = source.image, config.image_size
-    area = to_area(mask, image.size)
-    box = box_around(area, size, config.vqgan.downsample_factor)
-    feather = _feather(feather, box.side / config.uvit.grid)
-    cells = box.cells(area, config.uvit.grid)
+    grid = config.uvit.grid
+    area = to_area(mask, source.image.size)
+    box = box_around(area, config.image_size, config.vqgan.downsample_factor)
+    feather = _feather(feather, box.side / grid)
+    cells = box.cells(area, grid)
     settings = {"cells": pack_cells(cells), "box": list(box), "paste": paste, "feather": feather}
     record = Edit("inpaint", settings, _tokens(amused, source, box))
-
-    def compose(tokens: np.ndarray) -> Image.Image:
-        drawn = image.copy()
-        part = amused.decode(tokens).resize((box.side, box.side), Image.Resampling.LANCZOS)
-        drawn.paste(part, (box.left, box.top))
-        return paste_back(image, drawn, area, feather) if paste else drawn
-
-    return Task(amused, prompt, negative_prompt, chosen, record, compose, image_index)
+    canvas = PatchCanvas(source.image, box, cells.reshape(grid, grid), area if paste else None, feather)
+    return _task(amused, (prompt, negative_prompt), image_index, record, canvas, options)
 
 
 def outpaint(
@@ -231,7 +208,7 @@ def outpaint(
         ValueError: nothing is added or too much, or see `vary`.
     """
     words = _words(source, prompt, negative_prompt)
-    source = _as_source(source)
+    source = as_source(source)
     image, config = source.image, amused.runtime.config
     own = _own_tokens(amused, source)
     scale = 1 if own is not None else config.image_size / min(image.size)
@@ -242,41 +219,9 @@ def outpaint(
         own = encode_windows(amused.runtime.encode_image, canvas.take(image), config.uvit.grid, canvas.cell)
         amused.release("encode_image")
 
-    def compose(tokens: np.ndarray) -> Image.Image:
-        amused.release("unmask")
-        all_of_it = tokens.reshape(canvas.grid)
-        drawn = canvas.give(decode_windows(amused.runtime.decode_image, all_of_it, config.uvit.grid, canvas.cell))
-        if not paste:
-            return drawn
-        before = Image.new("RGB", drawn.size)
-        before.paste(image, (left, top))
-        area = np.ones(drawn.size[::-1], bool)
-        area[top : top + image.height, left : left + image.width] = False
-        return paste_back(before, drawn, area, feather)
-
     record = Edit("outpaint", settings, own.ravel())
-    return Task(amused, *words, GenerateOptions(**options), record, compose, image_index)
-
-
-def repeat(amused: AmusedPipeline, recipe: Recipe) -> np.ndarray:
-    """The tokens (N,) of a picture, drawn again from its recipe, whichever operation made it.
-
-    Raises:
-        ValueError: the recipe is not whole or does not fit the model.
-    """
-    options = recipe.options
-    words = recipe.prompt, recipe.negative_prompt
-    if recipe.edit is None:
-        steps = amused.steps(*words, recipe.picture, options)
-    else:
-        conditioning = amused.condition(*words, options)
-        steps = edit_steps(amused.runtime, conditioning, options, recipe.picture, recipe.edit)
-    for step in steps:
-        if step.index + 1 == recipe.stopped_after:
-            return step.sampled_tokens[0]
-    if recipe.stopped_after is not None:
-        raise ValueError(f"the recipe was stopped after step {recipe.stopped_after} and has only {step.steps}")
-    return step.tokens[0]
+    wide = WideCanvas(image, canvas, (left, top), paste, feather)
+    return _task(amused, words, image_index, record, wide, options)
 
 
 def _whole(
@@ -291,24 +236,32 @@ def _whole(
     options: dict[str, Any],
 ) -> Task:
     """An operation on the whole picture: its middle, or all of it with its edges repeated up to a square."""
-    source = _as_source(source)
+    source = as_source(source)
     box = middle_box(source.image.size, pad)
-    grid, size = amused.runtime.config.uvit.grid, amused.runtime.config.image_size
+    grid = amused.runtime.config.uvit.grid
     locked = None if lock is None else box.cells(to_area(lock, source.image.size), grid)
     settings = {**numbers, "locked": pack_cells(locked), "box": list(box)}
-
-    def compose(tokens: np.ndarray) -> Image.Image:
-        drawn = amused.decode(tokens)
-        left, top, right, bottom = box.inside(source.image.size)
-        scale = size / box.side
-        places = (left - box.left, top - box.top, right - box.left, bottom - box.top)
-        return drawn.crop(tuple(round(place * scale) for place in places))  # type: ignore[arg-type]  # four of them
-
     record = Edit(operation, settings, _tokens(amused, source, box))
-    return Task(amused, *words, GenerateOptions(**options), record, compose, image_index)
+    return _task(amused, words, image_index, record, SquareCanvas(box, source.image.size), options)
 
 
-def _as_source(picture: Editable) -> SourceImage:
+def _task(
+    amused: AmusedPipeline,
+    words: tuple[str, str],
+    image_index: int,
+    record: Edit,
+    canvas: EditCanvas,
+    options: dict[str, Any],
+) -> Task:
+    """The task, once it is known that it can be done."""
+    values = {**OPERATIONS[record.operation].defaults, **options}
+    task = Task(*words, GenerateOptions(**values), image_index, record, canvas)
+    amused.steps(task)  # finds out what is wrong before anyone waits
+    return task
+
+
+def as_source(picture: Editable) -> SourceImage:
+    """A picture as edits take it, with its recipe where it has one."""
     if isinstance(picture, Image.Image):
         return SourceImage(picture.convert("RGB"))
     return picture if isinstance(picture, SourceImage) else SourceImage(picture.image, picture.recipe)
@@ -317,7 +270,7 @@ def _as_source(picture: Editable) -> SourceImage:
 def _words(source: Editable, prompt: str | None, negative_prompt: str) -> tuple[str, str]:
     """The prompts, checked; without one, those of the picture's recipe."""
     if prompt is None:
-        recipe = _as_source(source).recipe
+        recipe = as_source(source).recipe
         if recipe is None:
             raise ValueError("this picture holds no prompt of its own; say what it shall show")
         prompt, negative_prompt = recipe.prompt, negative_prompt or recipe.negative_prompt

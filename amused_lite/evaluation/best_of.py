@@ -10,16 +10,18 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from amused_lite.analysis.ranking import OwnRanker, as_draft, candidates, finish_draft
+from amused_lite.analysis.ranking import OwnRanker, as_draft, candidates, finished_draft
 from amused_lite.evaluation.judge import Judge
 from amused_lite.evaluation.judge_training import default_judge_path
 from amused_lite.evaluation.metrics import has_nothing_else, has_subjects
 from amused_lite.pipeline import AmusedPipeline, Picture
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 from amused_lite.training.scenes import HeldoutPrompt, heldout_prompts
 
 Right = tuple[bool, bool]  # every thing is there; and nothing else is
@@ -45,14 +47,14 @@ def compare(
         found.setdefault(way, []).extend(rights)
 
     for seed, entry in enumerate(tqdm(prompts, unit="prompt", disable=None)):
-        numbers, each = range(count), GenerateOptions(**{**vars(options), "seed": seed})
+        tasks = [Task(entry.prompt, options=replace(options, seed=seed), image_index=index) for index in range(count)]
 
         def right(picture: Picture, entry: HeldoutPrompt = entry) -> Right:
             detection = judge.detect(picture.image)
             return has_subjects(entry.scene, detection), has_nothing_else(entry.scene, detection)
 
         began = time.perf_counter()
-        full = candidates(amused, ranker, entry.prompt, "", numbers, each)
+        full = candidates(amused, ranker, tasks)
         seconds["full"] = seconds.get("full", 0) + time.perf_counter() - began
         rights = {candidate.picture.recipe.picture: right(candidate.picture) for candidate in full}
         note("all", *rights.values())
@@ -61,12 +63,11 @@ def compare(
         note("any", (any(one for one, _ in rights.values()), any(alone for _, alone in rights.values())))
         if drafts:
             began = time.perf_counter()
-            sketches = candidates(amused, ranker, entry.prompt, "", numbers, as_draft(each, drafts))
+            sketches = candidates(amused, ranker, [as_draft(task, drafts) for task in tasks])
             chosen = sketches[0].picture
-            finished = finish_draft(amused, chosen, each, drafts)
+            finished = amused.run(finished_draft(tasks[chosen.recipe.picture], drafts))
             seconds["drafts"] = seconds.get("drafts", 0) + time.perf_counter() - began
-            by_number = sorted(sketches, key=lambda candidate: candidate.picture.recipe.picture)
-            note("first draft, finished", right(finish_draft(amused, by_number[0].picture, each, drafts)))
+            note("first draft, finished", right(amused.run(finished_draft(tasks[0], drafts))))
             note("best draft, finished", right(finished))
             note("best draft, drawn anew", rights[chosen.recipe.picture])
     for name, total in seconds.items():

@@ -101,14 +101,14 @@ def changing_cases(count: int) -> list[Case]:
 def replace_things(amused: AmusedPipeline, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
     """Inpaint the box of the thing that goes."""
     for case in replacing_cases(count):
-        image = inpaint(amused, case.image, case.mask, case.prompt, seed=case.number, **options).run().image
+        image = amused.run(inpaint(amused, case.image, case.mask, case.prompt, seed=case.number, **options)).image
         yield EditOutcome(case, image, judge.detect(image))
 
 
 def change_things(amused: AmusedPipeline, judge: Judge, count: int, **options: Any) -> Iterator[EditOutcome]:
     """Edit without a mask."""
     for case in changing_cases(count):
-        image = edit(amused, case.image, case.prompt, seed=case.number, **options).run().image
+        image = amused.run(edit(amused, case.image, case.prompt, seed=case.number, **options)).image
         yield EditOutcome(case, image, judge.detect(image))
 
 
@@ -117,8 +117,9 @@ def widen_pictures(amused: AmusedPipeline, count: int, **options: Any) -> Iterat
     for number in range(count):
         scene = _scene(("single",), f"widen/{number}")
         given = amused, Image.fromarray(draw(scene)), BACKDROP_WORDS[scene.backdrop]
-        picture = outpaint(*given, right=SIZE, seed=number, **options).run()
-        yield picture.image, outpaint(*given, right=SIZE, feather=0).compose(picture.recipe.tokens)
+        picture = amused.run(outpaint(*given, right=SIZE, seed=number, **options))
+        plain = amused.finish(outpaint(*given, right=SIZE, feather=0), picture.recipe.tokens)
+        yield picture.image, plain.image
 
 
 def is_replaced(result: EditOutcome) -> bool:
@@ -218,7 +219,8 @@ def write_pictures(
     wide.save(folder / "editing-outpaint.png")
     case = changed[0].case
     strengths = (0.3, 0.5, 0.7, 1.0)
-    pictures = [vary(amused, case.image, case.prompt, strength=value, seed=0).run().image for value in strengths]
+    tasks = [vary(amused, case.image, case.prompt, strength=value, seed=0) for value in strengths]
+    pictures = [amused.run(task).image for task in tasks]
     captions = ["before", *(f"strength {value:g}: {case.prompt}" for value in strengths)]
     contact_sheet([case.image, *pictures], captions, folder / "editing-vary.png", columns=len(captions))
 

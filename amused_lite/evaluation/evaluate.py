@@ -9,7 +9,8 @@ from PIL import Image
 
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.evaluation.judge import Judge
-from amused_lite.evaluation.metrics import Figure, Pixels, score
+from amused_lite.evaluation.metrics import Figure, score
+from amused_lite.files.images import Pixels
 from amused_lite.pipeline import AmusedPipeline, to_image
 from amused_lite.training.scenes import HeldoutPrompt
 

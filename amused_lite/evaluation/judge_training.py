@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from amused_lite import folders
+from amused_lite import paths
 from amused_lite.evaluation.judge import GRID, INPUT, STRIDE, Detector, Judge
 from amused_lite.training.scenes import BACKDROPS, CELL, COLOURS, KINDS, SIZE, STYLES, VARIANTS, Thing, draw_things
 from amused_lite.training.scenes.draw import INK
@@ -45,7 +45,7 @@ class Lesson:
 
 def default_judge_path() -> Path:
     """Where the judge is kept between runs: the user's cache directory, never the repository."""
-    return folders.cache("judge.safetensors")
+    return paths.cache("judge.safetensors")
 
 
 def train_judge(

@@ -3,13 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from amused_lite.evaluation.judge import Detection, Found, Judge
+from amused_lite.files.images import Pixels
 from amused_lite.training.scenes import HeldoutPrompt, Scene, draw
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

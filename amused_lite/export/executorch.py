@@ -20,7 +20,7 @@ from amused_lite.runtimes.graphs import OUTPUTS
 _IN_HALF = (*Conditioning._fields, "guidance_scale")  # the sizes in micro_conditioning are too large for float16
 
 
-class _Plain(nn.Module):
+class _PlainOutputs(nn.Module):
     """A module with a plain tuple of float32 and int32 outputs, and with float16 inside where it is asked for."""
 
     def __init__(self, module: nn.Module, names: list[str], outputs: int, half: bool) -> None:
@@ -109,7 +109,9 @@ def _delegable(module: nn.Module) -> nn.Module:
 def write_module(name: str, module: nn.Module, inputs: dict[str, Tensor], folder: Path, options: ExportOptions) -> None:
     """Write `<name>.pte`, with the inputs of the module's forward and the outputs of `OUTPUTS`, in order."""
     half = options.precision_of(name) == "float16"
-    plain = _Plain(_delegable(exportable(module)), list(inputs), len(outputs_of(name, options.log_probs)), half).eval()
+    plain = _PlainOutputs(
+        _delegable(exportable(module)), list(inputs), len(outputs_of(name, options.log_probs)), half
+    ).eval()
     with silenced(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations, nothing a user could act on
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amused_lite.bundle import MODULES, RANKER_MODULES, TARGETS, WEIGHTS
-from amused_lite.errors import guard
+from amused_lite.console.errors import guard
 from amused_lite.export.options import PRECISIONS
 from amused_lite.runtimes.open import find_model
 

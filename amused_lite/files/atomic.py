@@ -6,7 +6,9 @@ Knows no format.
 import errno
 import itertools
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +56,26 @@ def unfinished(target: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """An empty folder that becomes `out` when the work ends well, and goes when it does not."""
+    place = out.absolute()
+    partial, retired = (place.parent / f".{place.name}.{end}" for end in ("part", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if place.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+            place.rename(retired)
+        partial.rename(place)
+    finally:
+        if retired.exists() and not place.exists():  # stopped between the two
+            retired.rename(place)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
 def name_finished(partial: Path, target: Path) -> Path:
     """Give a finished file its name, or the first numbered one that is free; returns it."""
     for number in itertools.count(1):
@@ -76,3 +98,9 @@ def _claim(partial: Path, target: Path) -> bool:
             return False
         partial.rename(target)
     return True
+
+
+def slug(text: str, otherwise: str = "picture") -> str:
+    """A file name, without a suffix, that says what `text` does."""
+    words = re.sub(r"[^\w]+", "-", text.lower()).strip("-_")
+    return words.encode()[:60].decode(errors="ignore").rstrip("-_") or otherwise

@@ -7,9 +7,10 @@ import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from amused_lite.files.png import KEY, Recipe
@@ -17,6 +18,7 @@ from amused_lite.files.png import KEY, Recipe
 MAX_PIXELS = 64 * 2**20  # 192 MB of RGB; the largest phone pictures that are not made of several have 50 million
 MAX_SIDE = 16_384  # px
 MIN_SIDE = 16  # px, one token of the published models
+Pixels: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 _PROGRAMS = ("EPS",)  # Pillow would have Ghostscript run them
 
 

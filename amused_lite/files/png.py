@@ -101,10 +101,10 @@ class Recipe(Settings):
 
     def parameters(self) -> str:
         """The A1111 text: prompt, negative prompt, and one line of settings."""
+        named = [(setting.a1111[0], getattr(self, name)) for name, setting in SETTINGS.items() if setting.a1111]
+        named.insert(1, ("Sampler", "amused"))  # where A1111 has it
         settings = {
-            "Steps": self.steps,
-            "Sampler": "amused",
-            "CFG scale": f"{self.guidance_scale:g}",
+            **{name: f"{value:g}" if isinstance(value, float) else value for name, value in named},
             "Seed": self.seed,
             "Size": f"{self.width}x{self.height}",
             "Model hash": self.model_hash[:10],
@@ -178,15 +178,15 @@ def encode_png(image: Image.Image, recipe: Recipe | None) -> memoryview:
     if recipe is not None:
         texts.add_text("parameters", recipe.parameters())  # tEXt where Latin-1 can hold it, else iTXt
         texts.add_itxt(KEY, recipe.to_json())
-        texts.add_itxt(XMP_KEY, _provenance(recipe))
+        composite = recipe.edit is not None and recipe.edit.operation in ("inpaint", "outpaint")
+        texts.add_itxt(XMP_KEY, provenance(composite))
     data = BytesIO()
     image.copy().save(data, "PNG", pnginfo=texts)  # Pillow keeps the texts on the object while it saves
     return data.getbuffer()
 
 
-def _provenance(recipe: Recipe) -> str:
-    """An XMP packet with IPTC's digital source type; parts of an inpainted or widened picture may be a photograph."""
-    composite = recipe.edit is not None and recipe.edit.operation in ("inpaint", "outpaint")
+def provenance(composite: bool) -> str:
+    """An XMP packet with IPTC's digital source type; `composite` where parts of a picture may be a photograph."""
     kind = "compositeWithTrainedAlgorithmicMedia" if composite else "trainedAlgorithmicMedia"
     return _XMP.format(version=__version__, kind=_SOURCE_TYPE + kind)
 

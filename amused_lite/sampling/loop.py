@@ -30,6 +30,11 @@ class Step(NamedTuple):
     log_probs: np.ndarray | None = None  # (B, N, K) float32, log-probabilities after guidance, with trace=True
     drawn: np.ndarray | None = None  # (B, N) bool, tokens that this step drew, with trace=True
 
+    @property
+    def picture_tokens(self) -> np.ndarray:
+        """(N,): what the first row's picture is made of if it ends here; the sampled tokens before the last step."""
+        return (self.tokens if self.index + 1 == self.steps else self.sampled_tokens)[0]
+
 
 def unmask_tokens(
     runtime: Runtime,

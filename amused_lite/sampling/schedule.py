@@ -5,21 +5,18 @@ that MaskGIT compared or that came after it.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-_HALF_TURN = np.float32(math.pi)
-_TWO = np.float32(2)
-
-# Fraction of tokens that are masked at time t, float32 in and out.
-SCHEDULES = {
-    "cosine": lambda t: np.cos(t * _HALF_TURN / _TWO),  # MaskGIT; what aMUSEd is trained with
-    "linear": lambda t: 1 - t,  # the published inpainting pipeline's
-    "square": lambda t: 1 - t**2,  # MaskGIT: concave, few tokens first, like the cosine
-    "cubic": lambda t: 1 - t**3,
-    "sqrt": lambda t: 1 - np.sqrt(t),  # MaskGIT: convex, many tokens first
-    "arccos": lambda t: np.arccos(t) * _TWO / _HALF_TURN,  # Halton scheduler (Besnier et al. 2025)
+# Fraction of tokens that are masked at time t, float32 in and out; `xp` is NumPy, which `--help` does without.
+SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
+    "cosine": lambda xp, t: xp.cos(t * xp.float32(math.pi) / xp.float32(2)),  # MaskGIT; what aMUSEd is trained with
+    "linear": lambda xp, t: 1 - t,  # the published inpainting pipeline's
+    "square": lambda xp, t: 1 - t**2,  # MaskGIT: concave, few tokens first, like the cosine
+    "cubic": lambda xp, t: 1 - t**3,
+    "sqrt": lambda xp, t: 1 - xp.sqrt(t),  # MaskGIT: convex, many tokens first
+    # Halton scheduler (Besnier et al. 2025)
+    "arccos": lambda xp, t: xp.arccos(t) * xp.float32(2) / xp.float32(math.pi),
 }
 
 
@@ -32,9 +29,11 @@ def mask_ratio(t: Any, schedule: str = "cosine") -> Any:
     Raises:
         ValueError: there is no such schedule.
     """
+    import numpy as np
+
     if schedule not in SCHEDULES:
         raise ValueError(f"mask_schedule {schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
-    return np.float32(1) * SCHEDULES[schedule](np.asarray(t, np.float32))
+    return np.float32(1) * SCHEDULES[schedule](np, np.asarray(t, np.float32))
 
 
 def mask_schedule(num_masked: int, steps: int, first_step: int = 0, schedule: str = "cosine") -> list[int]:
@@ -49,6 +48,8 @@ def mask_schedule(num_masked: int, steps: int, first_step: int = 0, schedule: st
     Raises:
         ValueError: a count is below 1, `first_step` is outside the schedule, or there is no such schedule.
     """
+    import numpy as np
+
     if num_masked < 1 or steps < 1:
         raise ValueError(f"a schedule needs at least 1 masked token and 1 step, got {num_masked} and {steps}")
     if not 0 <= first_step < steps:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from amused_lite.conditioning import MicroConditioning
 from amused_lite.config import MAX_SEED, ModelConfig
+from amused_lite.sampling.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from amused_lite.sampling.distribution import TokenDistribution
@@ -40,7 +41,7 @@ class Setting:
     help: str
     metavar: str
     alone: float | None = None  # of a pair: the second number where a user gives one
-    a1111: str | None = None  # what AUTOMATIC1111's API calls it
+    a1111: tuple[str, str] | None = None  # AUTOMATIC1111's words for it: in a picture's text, and in the API
     slider: Slider | None = None
     since: int = 1  # from 2 on recipes hold it only where it differs from its default, so that older versions read them
     name: str = ""
@@ -64,7 +65,7 @@ class Setting:
             return
         if self.choices:
             if value not in self.choices:
-                raise ValueError(f"{self.name} {value!r} is unknown; choose one of {', '.join(self.choices)}")
+                raise ValueError(f"{self.name} {str(value)[:40]!r} is unknown; choose one of {', '.join(self.choices)}")
             return
         for number in value if self.is_pair else (value,):
             low, above, high = self.limits.ge, self.limits.gt, self.limits.le
@@ -101,14 +102,14 @@ class GenerateOptions:
         12,
         "unmask steps",
         "N",
-        a1111="steps",
+        a1111=("Steps", "steps"),
         slider=Slider("Steps", 1, 48, 1, "More take longer and look finer"),
     )
     guidance_scale: GuidanceScale | None = _setting(  # noqa: RUF009 -- it is a field
         None,
         "pull towards the prompt (the model's own)",
         "G",
-        a1111="cfg_scale",
+        a1111=("CFG scale", "cfg_scale"),
         slider=Slider("Guidance", 0, 20, 0.5, "Pull to the words; 0: the model's own"),
     )
     # "linear" rises from 1 (Muse, Chang et al. 2023, section 2.7)
@@ -123,8 +124,8 @@ class GenerateOptions:
     mask_temperature: tuple[_MaskTemperature, _MaskTemperature] = _setting(
         (2.0, 0.0), "randomness of the order, first and last step", "A,B", alone=0.01
     )
-    mask_schedule: Literal["cosine", "linear", "square", "cubic", "sqrt", "arccos"] = _setting(
-        "cosine", "cosine, linear, square, cubic, sqrt or arccos", "NAME"
+    mask_schedule: str = _setting(
+        "cosine", f"{', '.join([*SCHEDULES][:-1])} or {[*SCHEDULES][-1]}", "NAME", choices=tuple(SCHEDULES)
     )
     # MaskGIT's; "halton" is the same for every picture (Besnier et al. 2025)
     order: Literal["confidence", "halton"] = _setting("confidence", "confidence or halton", "NAME")
@@ -191,6 +192,8 @@ def _declared() -> dict[str, Setting]:
         facts: dict[str, Any] = {"name": one.name, "is_pair": is_pair}
         if get_origin(kind) is Literal:
             facts |= {"kind": str, "choices": get_args(kind)}
+        elif kind is str:
+            facts |= {"kind": str}
         else:
             facts |= {"kind": get_args(kind)[0], "limits": get_args(kind)[1]}
         found[one.name] = dataclasses.replace(one.metadata[_KEY], **facts)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-Pixels = npt.NDArray[np.uint8]
+from amused_lite.files.images import Pixels
 
 _BLUR, _SHARP = 2.0, 0.7  # px: while fitting, and while painting
 _EDGE = 10.0  # times the difference of neighbours, 0...1: everything sharper counts as a full edge

@@ -23,6 +23,7 @@ from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import open_model
 from amused_lite.runtimes.torch import TorchRuntime
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.scenes import caption, random_scene
 
@@ -101,7 +102,7 @@ def generated_examples(
     if missing := list(enumerate(prompts))[len(rows) :]:
         amused = base.amused()
         for seed, prompt in bar(missing, "the model's own pictures", len(missing)):
-            *_, last = amused.steps(prompt, "", 0, GenerateOptions(seed=seed))
+            *_, last = amused.steps(Task(prompt, options=GenerateOptions(seed=seed)))
             rows.append(last.tokens[0].astype(np.int32))
             write_tensors(cache, {"tokens": np.stack(rows)}, {"of": key})
     tokens = torch.from_numpy(np.stack(rows)).long()[:, None]

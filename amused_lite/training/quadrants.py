@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Pixels = npt.NDArray[np.uint8]
+from amused_lite.files.images import Pixels
+
 MARGIN = 1  # tokens of a quarter beside its cut sides, whose pixels need what was cut away
 
 

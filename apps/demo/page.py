@@ -33,11 +33,15 @@ element.querySelector('button').addEventListener('click', () => {
 """
 
 
-def build_page(app_state: AppState) -> gr.Blocks:
-    """All tabs, and what connects them."""
+_PHONE = ' · <a href="phone-code" target="_blank">on a phone</a>'
+
+
+def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
+    """All tabs, and what connects them; a link where there is a page for phones."""
     with gr.Blocks(title="amused-lite", analytics_enabled=False) as page:
         with gr.Row(elem_id="top"):
-            gr.HTML("<h1>amused-lite</h1><p>Pictures from words, on this machine</p>", elem_id="brand")
+            where = f"on this machine{_PHONE if has_phone else ''}"
+            gr.HTML(f"<h1>amused-lite</h1><p>Pictures from words, {where}</p>", elem_id="brand")
             private = gr.Checkbox(
                 app_state.history is None,
                 label="Write nothing to the disk",
@@ -91,12 +95,12 @@ def _keep_private(app_state: AppState, private: bool, *running: str) -> None:
             app_state.engine.job(id).keep = False
 
 
-def mount(app: FastAPI, app_state: AppState) -> FastAPI:
+def mount(app: FastAPI, app_state: AppState, has_phone: bool = False) -> FastAPI:
     """Put the page in front of the server's endpoints."""
     app.include_router(routes.make_router(app_state))
     os.environ["GRADIO_TEMP_DIR"] = str(app_state.uploads.folder)  # which is not there
     fetch_nothing()
-    page = build_page(app_state)
+    page = build_page(app_state, has_phone)
     page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
     return gr.mount_gradio_app(
         app,

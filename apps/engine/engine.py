@@ -30,7 +30,6 @@ from typing import Any
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import BUNDLED
 
-from .drawing import drawings, remarks
 from .errors import ClosingError, QueueFullError, to_job_error
 from .eta import Eta
 from .history import History
@@ -38,6 +37,7 @@ from .jobs import CANCELLED, DONE, FAILED, RUNNING, Job, JobResult
 from .model_cache import ModelCache, ModelKey
 from .request import Request
 from .running import CancelledError, draw, look_up
+from .tasks import tasks
 
 QUEUE_LIMIT = 32  # jobs that wait
 KEEP_JOBS, KEEP_BYTES = 64, 64 * 2**20  # finished jobs that are remembered, and the px of their pictures
@@ -274,11 +274,11 @@ class Engine:
             self._end(job, DONE)
             return
         request = job.request
-        job.remark(*remarks(loaded.amused, request))
+        job.remark(*loaded.amused.remarks(request.prompt or "", request.negative_prompt))
         eta = self._eta.setdefault(choice, Eta())
-        for drawing in drawings(loaded.amused, request):
+        for task in tasks(loaded.amused, request):
             began = time.monotonic()
-            result = draw(job, drawing, loaded, eta, self._sweep)
+            result = draw(job, task, loaded, eta, self._sweep)
             self.observe(choice.model, time.monotonic() - began)
             look_up(job)
             job.results = (*job.results, self._keep(job, result))

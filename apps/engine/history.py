@@ -18,11 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from amused_lite import folders
-from amused_lite.files.atomic import replace_text, write_new
+from amused_lite import paths
+from amused_lite.files.atomic import replace_text, slug, write_new
 from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
-from amused_lite.paths import as_path
 from amused_lite.pipeline import Picture
 from amused_lite.reading import convert, read_small
 
@@ -60,7 +59,7 @@ class HistoryEntry:
 
 def default_folder() -> Path:
     """Where a person's gallery lies unless they say otherwise."""
-    return folders.data("history")
+    return paths.data("history")
 
 
 class History:
@@ -72,7 +71,7 @@ class History:
         Raises:
             OSError: `folder` is a file, or may not be read.
         """
-        self.folder = as_path(folder)
+        self.folder = paths.as_path(folder)
         self._lock = threading.RLock()
         self._entries: dict[str, HistoryEntry] = {}
         if self.folder.exists() and not self.folder.is_dir():
@@ -89,7 +88,7 @@ class History:
             OSError: the folder cannot be written, or the disk is full.
         """
         recipe = picture.recipe
-        name = f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(recipe.prompt)}-{recipe.seed}.png"
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{slug(recipe.prompt)}-{recipe.seed}.png"
         with self._lock:
             path = write_new(self.folder / name, encode_png(picture.image, recipe))
             entry = _entry(path, recipe)
@@ -176,11 +175,6 @@ class History:
 def _is_plain(name: str) -> bool:
     """Whether a name is one file in the folder itself on every system, and a picture's."""
     return bool(_NAME.fullmatch(name)) and not _DEVICES.match(name) and ".." not in name
-
-
-def _slug(prompt: str) -> str:
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
-    return words.encode()[:60].decode(errors="ignore").rstrip("-_") or "picture"
 
 
 def _entry(path: Path, recipe: Recipe) -> HistoryEntry:

@@ -13,7 +13,7 @@ from amused_lite.adapters.lora import parse_weighted_adapter
 from amused_lite.bundle import MANIFEST, open_bundle
 from amused_lite.paths import as_path
 from amused_lite.pipeline import AmusedPipeline
-from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model
+from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model, find_prepared
 
 
 class ModelKey(NamedTuple):
@@ -113,7 +113,7 @@ class ModelCache:
         model = self.models[choice.model]
         adapters = [f"{self.adapters[name]}:{weight:g}" for name, weight in choice.adapters]
         amused = AmusedPipeline.open(model, choice.runtime, self._threads, keep_loaded=True, adapters=adapters)
-        colours = _colours(model)
+        colours = _colours(model, choice.runtime)
         opened = LoadedModel(amused, colours, None if colours is not None else ColourTableBuilder(amused))
         self._opened[choice] = opened
         return opened
@@ -143,8 +143,8 @@ def _claim(offered: dict[str, Path] | dict[str, str | Path], name: str, place: s
     offered[name] = place  # type: ignore[assignment]  # each caller gives what its table holds
 
 
-def _colours(model: str | Path) -> np.ndarray | None:
-    folder = find_model(model)
+def _colours(model: str | Path, runtime: str) -> np.ndarray | None:
+    folder = find_prepared(model, runtime) or find_model(model)
     return open_bundle(folder).colours() if (folder / MANIFEST).is_file() else None
 
 

@@ -11,23 +11,18 @@ from PIL import Image
 
 from amused_lite.config import MAX_SEED
 from amused_lite.editing.operations import Editable
+from amused_lite.editing.settings import OPERATIONS, EditSetting
 from amused_lite.pipeline import check_prompts
 from amused_lite.sampling.settings import SETTINGS as SAMPLING
 from amused_lite.sampling.settings import GenerateOptions
 
-# Each operation's own settings; `docs/editing.md` says what they do.
-SETTINGS: dict[str, tuple[str, ...]] = {  # their types are in `_KINDS`
-    "generate": (),
-    "vary": ("strength", "pad"),
-    "inpaint": ("paste", "feather", "invert"),
-    "outpaint": ("left", "right", "top", "bottom", "paste", "feather"),
-    "edit": ("share", "pad"),
-    "reroll": ("share", "pad"),
-}
-_KINDS = {"strength": float, "share": float, "pad": bool, "paste": bool, "invert": bool}  # the others are px
+# Each operation's own settings; `invert` is of the mask that was sent, so that white is what stays.
+_INVERT = EditSetting(bool, False, "draw anew what is black in the mask")
+SETTINGS: dict[str, Mapping[str, EditSetting]] = {"generate": {}}
+SETTINGS |= {name: operation.settings for name, operation in OPERATIONS.items()}
+SETTINGS["inpaint"] = {**SETTINGS["inpaint"], "invert": _INVERT}
 MAX_COUNT = 16  # pictures of one job
 _MOST = 2**20  # of any setting
-OPTIONS = frozenset(SAMPLING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +59,20 @@ class Request:
         if not 0 <= self.image_index < 2**31:
             raise ValueError(f"picture must be 0 to {2**31 - 1}, got {self.image_index}")
         self._check_words()
-        _check_names("option", self.options, OPTIONS)
+        _check_names("option", self.options, SAMPLING)
         _check_names(f"setting of {self.operation}", self.settings, SETTINGS[self.operation])
-        _check_kinds(self.settings)
+        _check_kinds(self.settings, SETTINGS[self.operation])
         self.generate_options(0 if self.seed in (None, -1) else self.seed)
         if self.operation != "generate" and self.source is None:
             raise ValueError(f"{self.operation} needs a picture to start from")
-        if self.mask is not None and self.operation in ("generate", "outpaint"):
+        operation = OPERATIONS.get(self.operation)
+        if self.mask is not None and (operation is None or operation.mask is None):
             raise ValueError(f"{self.operation} takes no mask; leave it out, or use inpaint")
         if self.trace and self.operation != "generate":
             raise ValueError("a trace is for new pictures; leave trace out")
 
     def _check_words(self) -> None:
-        needed = self.operation in ("generate", "inpaint", "edit")
+        needed = self.operation == "generate" or OPERATIONS[self.operation].needs_prompt
         if self.prompt is not None or needed:
             check_prompts(self.prompt or "", self.negative_prompt)
         for text in (self.prompt or "", self.negative_prompt):
@@ -113,16 +109,16 @@ class Request:
         return self.seed, self.image_index + index
 
 
-def _check_names(what: str, given: Mapping[str, Any], known: frozenset[str] | tuple[str, ...]) -> None:
+def _check_names(what: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             listed = f"; choose among {', '.join(sorted(known))}" if known else ", which has none"
             raise ValueError(f"unknown {what}: {name!r}{listed}")
 
 
-def _check_kinds(settings: Mapping[str, Any]) -> None:
+def _check_kinds(settings: Mapping[str, Any], known: Mapping[str, EditSetting]) -> None:
     for name, value in settings.items():
-        kind = _KINDS.get(name, int)
+        kind = known[name].kind
         fits = type(value) is kind or (kind is float and type(value) is int)
         if not fits or not abs(value) < _MOST:  # written so that NaN fails
             wanted = {float: "a number", int: "a whole number of px", bool: "true or false"}[kind]

@@ -1,11 +1,15 @@
 """One picture of a job, step by step, while others watch. Knows no queue and no threads."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
 
 from amused_lite.analysis.trace import Trace
+from amused_lite.pipeline import Painter
 from amused_lite.sampling.loop import Step
+from amused_lite.task import Task
 
-from .drawing import Drawing, stopped, text_tokens
 from .eta import Eta
 from .jobs import Job, JobResult
 from .model_cache import LoadedModel
@@ -21,21 +25,24 @@ def look_up(job: Job) -> None:
         raise CancelledError
 
 
-def draw(job: Job, drawing: Drawing, loaded: LoadedModel, eta: Eta, after_step: Callable[[], None]) -> JobResult:
+def draw(job: Job, task: Task, loaded: LoadedModel, eta: Eta, after_step: Callable[[], None]) -> JobResult:
     """The picture; from its latest sampled tokens where someone stops the job.
 
     Raises:
+        ValueError: the task does not fit the model.
         CancelledError: someone cancelled the job.
     """
-    mask_token_id = loaded.amused.runtime.config.uvit.mask_token_id
+    amused = loaded.amused
+    mask_token_id = amused.runtime.config.uvit.mask_token_id
+    steps, paint = amused.steps(task), amused.painter(task)
     last: list[Step] = []
 
     def seen() -> Iterator[Step]:
         with eta.measured() as step_done:
-            for step in drawing.steps:
+            for step in steps:
                 step_done()
                 last[:] = [step]
-                _report(job, drawing, loaded, step, eta)
+                _report(job, paint, loaded.colours, step, eta)
                 after_step()
                 yield step
                 look_up(job)
@@ -43,29 +50,29 @@ def draw(job: Job, drawing: Drawing, loaded: LoadedModel, eta: Eta, after_step: 
                     return
 
     trace = None
-    if job.request.trace:
+    if task.trace:
         trace = Trace.of(seen(), mask_token_id)
     else:
         for _ in seen():
             pass
     step = last[0]
-    early = step.index + 1 < drawing.total
+    if step.index + 1 < step.steps:
+        task = replace(task, stopped_after=step.index + 1)
     with eta.decoding():
-        picture = drawing.finish(step.sampled_tokens[0] if early else step.tokens[0])
-    read = text_tokens(loaded.amused, picture.recipe.prompt, picture.recipe.negative_prompt)
-    return JobResult(stopped(picture, step) if early else picture, trace=trace, text_tokens=read)
+        picture = amused.finish(task, step.picture_tokens)
+    read = amused.tokenizer.count(task.prompt, task.negative_prompt)
+    return JobResult(picture, trace=trace, text_tokens=read)
 
 
-def _report(job: Job, drawing: Drawing, loaded: LoadedModel, step: Step, eta: Eta) -> None:
+def _report(job: Job, paint: Painter, colours: np.ndarray | None, step: Step, eta: Eta) -> None:
     """Publish a step's progress and preview."""
-    if loaded.colours is not None:
-        paint, colours = drawing.paint, loaded.colours
+    if colours is not None:
         job.paint = lambda sampled_tokens: paint(sampled_tokens, colours)
-    done, count = len(job.results), job.request.count
+    made, count, done = len(job.results), job.request.count, step.index + 1
     job.update(
-        step=step.index + 1,
-        steps=drawing.total,
-        share=(done + (step.index + 1) / drawing.total) / count,
-        seconds_left=eta.left(drawing.total - step.index - 1, drawing.total, count - done - 1),
+        step=done,
+        steps=step.steps,
+        share=(made + done / step.steps) / count,
+        seconds_left=eta.left(step.steps - done, step.steps, count - made - 1),
         sampled_tokens=step.sampled_tokens[0],
     )

@@ -24,7 +24,7 @@ _LORA = re.compile(r"<lora:([^:<>]{1,200})(?::([^:<>]{1,20}))?>")
 _SAMPLER = {"name": "amused", "aliases": ["amused"], "options": {}}
 
 
-_NAMES = {setting.a1111: name for name, setting in SETTINGS.items() if setting.a1111 is not None}
+_NAMES = {setting.a1111[1]: name for name, setting in SETTINGS.items() if setting.a1111 is not None}
 _FIELDS: dict[str, Any] = {given: (setting_type(SETTINGS[name]), None) for given, name in _NAMES.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response, StreamingResponse
-from pydantic import Field
+from pydantic import Field, create_model
 
 from ..engine.engine import Engine
 from ..engine.jobs import OVER, Job, Progress, picture_bytes
@@ -18,7 +18,12 @@ from .schemas import PictureSchema
 _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
-class JobSchema(PictureSchema):
+# Every setting of an edit is a field, None where the default is meant; `Request` knows whose it is.
+_EDITS = {name: setting for settings in SETTINGS.values() for name, setting in settings.items()}
+_FIELDS: dict[str, Any] = {name: (setting.kind | None, None) for name, setting in _EDITS.items()}
+
+
+class JobSchema(create_model("_Edits", __base__=PictureSchema, **_FIELDS)):
     """The body of POST /jobs."""
 
     operation: str = Field("generate", max_length=20, description=", ".join(SETTINGS))
@@ -26,20 +31,9 @@ class JobSchema(PictureSchema):
     count: int = Field(1, description="how many pictures, 1 to 16")
     image: str | None = Field(None, description="base64 or data URL: the earlier picture of an edit")
     mask: str | None = Field(None, description="likewise; white is drawn anew, or stays, as the operation has it")
-    strength: float | None = None
-    share: float | None = None
-    left: int | None = None
-    right: int | None = None
-    top: int | None = None
-    bottom: int | None = None
-    feather: int | None = None
-    paste: bool | None = None
-    pad: bool | None = None
-    invert: bool | None = None
 
     def fields(self) -> dict[str, Any]:
         """As `Request` has them."""
-        names = {name for settings in SETTINGS.values() for name in settings}
         return {
             **self.request_fields(),
             "operation": self.operation,
@@ -47,7 +41,7 @@ class JobSchema(PictureSchema):
             "count": self.count,
             "source": None if self.image is None else from_text(self.image, "image"),
             "mask": None if self.mask is None else from_text(self.mask, "mask"),
-            "settings": {name: value for name in names if (value := getattr(self, name)) is not None},
+            "settings": {name: value for name in _EDITS if (value := getattr(self, name)) is not None},
         }
 
 

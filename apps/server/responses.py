@@ -15,10 +15,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from amused_lite.sampling.settings import SETTINGS
+
 from ..engine.engine import Engine
 from ..engine.errors import ClosingError, JobCancelledError, JobError, QueueFullError
 from ..engine.jobs import Job, JobResult, Progress
-from ..engine.request import OPTIONS, Request
+from ..engine.request import Request
 from .tokens import Client
 
 LEASE = 60.0  # s that a job waits for anyone to ask about it
@@ -27,7 +29,7 @@ _DATA_URL = re.compile(r"data:[\w/+.-]*;base64,")
 _AGAIN = "10"  # s after which a server that stops may be up again
 _CODES = {400: "invalid_value", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 422: "invalid_value"}
 _CODES |= {415: "unsupported_media_type", 500: "internal"}
-_FIELDS = frozenset(Request.__dataclass_fields__) | OPTIONS | {"n", "image", "init_images", "batch_size", "n_iter"}
+_FIELDS = {*Request.__dataclass_fields__, *SETTINGS, "n", "image", "init_images", "batch_size", "n_iter"}
 _STATUS = {"input": 400, "model": 503, "memory": 507, "stopping": 503, "internal": 500}
 _aside: list[CapacityLimiter] = []  # made in the server's loop
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amused_lite.analysis.ranking import OwnRanker, as_draft, candidates, finish_draft, grid_picture
+from amused_lite.analysis.ranking import OwnRanker, as_draft, candidates, finished_draft, grid_picture
 from amused_lite.bundle import TOKENIZER, open_bundle
 from amused_lite.cli import main
 from amused_lite.config import RANKER_SIDE
@@ -18,6 +18,7 @@ from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.runtimes.open import find_model
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 
 PROMPT = "a red balloon in a meadow"
 
@@ -35,8 +36,8 @@ class Redness:
 
 
 def test_candidates_come_in_the_order_of_their_scores(amused: AmusedPipeline) -> None:
-    options = GenerateOptions(seed=4, steps=1)
-    ranked = candidates(amused, Redness(), PROMPT, "", range(2, 6), options)
+    task = Task(PROMPT, options=GenerateOptions(seed=4, steps=1))
+    ranked = candidates(amused, Redness(), [task.at(index) for index in range(2, 6)])
     assert {candidate.picture.recipe.picture for candidate in ranked} == {2, 3, 4, 5}
     scores = [candidate.score for candidate in ranked]
     assert scores == sorted(scores, reverse=True)
@@ -47,11 +48,11 @@ def test_candidates_come_in_the_order_of_their_scores(amused: AmusedPipeline) ->
 
 
 def test_a_finished_draft_keeps_what_was_sure_and_is_its_recipe(amused: AmusedPipeline) -> None:
-    options = GenerateOptions(seed=4, steps=5)
-    sketch = as_draft(options, 2)
-    assert (sketch.steps, sketch.refine, sketch.seed) == (2, 0, 4)
-    draft = candidates(amused, Redness(), PROMPT, "", range(1), sketch)[0].picture
-    finished = finish_draft(amused, draft, options, 2)
+    task = Task(PROMPT, options=GenerateOptions(seed=4, steps=5))
+    sketch = as_draft(task, 2)
+    assert (sketch.options.steps, sketch.options.refine, sketch.options.seed) == (2, 0, 4)
+    draft = amused.run(sketch)
+    finished = amused.run(finished_draft(task, 2))
     assert (finished.recipe.steps, finished.recipe.refine) == (2, 3)
     changed = int((finished.recipe.tokens != draft.recipe.tokens).sum())
     assert 0 < changed <= int(0.3 * 1024)  # the share that refining draws again
@@ -59,11 +60,12 @@ def test_a_finished_draft_keeps_what_was_sure_and_is_its_recipe(amused: AmusedPi
     np.testing.assert_array_equal(again.recipe.tokens, finished.recipe.tokens)
     for wrong in (0, 5, 9):
         with pytest.raises(ValueError, match="draft_steps must be 1 to 4"):
-            as_draft(options, wrong)
+            as_draft(task, wrong)
 
 
 def test_a_grid_shows_every_candidate(amused: AmusedPipeline) -> None:
-    ranked = candidates(amused, Redness(), PROMPT, "", range(3), GenerateOptions(seed=4, steps=1))
+    task = Task(PROMPT, options=GenerateOptions(seed=4, steps=1))
+    ranked = candidates(amused, Redness(), [task.at(index) for index in range(3)])
     grid = grid_picture(ranked, side=64, gap=8)
     assert grid.size == (2 * 72 + 8, 2 * 92 + 8)
     shown = np.asarray(grid.crop((8, 8, 72, 72)), np.float32)
@@ -135,7 +137,7 @@ def test_the_report_holds_the_scores(
     amused: AmusedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("amused_lite.commands.generate._ranker", lambda job: Redness())
+    monkeypatch.setattr("amused_lite.commands.generate._ranker", lambda *_: Redness())
     words = ["generate", PROMPT, "-s", "4", "--steps", "1", "--best-of", "2", "--json"]
     assert main(words) == 0
     (made,) = json.loads(capsys.readouterr().out)["pictures"]

@@ -13,6 +13,7 @@ from amused_lite.files.png import read_recipe
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.loop import Step, unmask_tokens
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 
 PROMPT = "a red balloon in a meadow"
 STEPS, MASK = 5, 1087
@@ -25,7 +26,7 @@ def amused() -> AmusedPipeline:
 
 @pytest.fixture(scope="module")
 def steps(amused: AmusedPipeline) -> list[Step]:
-    return list(amused.steps(PROMPT, options=GenerateOptions(seed=2, steps=STEPS), trace=True))
+    return list(amused.steps(Task(PROMPT, options=GenerateOptions(seed=2, steps=STEPS), trace=True)))
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +82,14 @@ def test_a_token_that_was_known_keeps_its_place_and_a_refined_one_counts_last(am
     part = Trace.of(unmask_tokens(amused.runtime, conditioning, options, tokens=start, trace=True), MASK)
     assert (part.fixed_at[:100] == -1).all() and (part.fixed_at[100:] >= 0).all()
     assert (part.tokens[:100] == 5).all() and (part.probability[:100] == 1).all()
-    refined = Trace.of(amused.steps(PROMPT, options=GenerateOptions(seed=1, steps=2, refine=2), trace=True), MASK)
+    refined = Trace.of(amused.steps(Task(PROMPT, options=GenerateOptions(seed=1, steps=2, refine=2), trace=True)), MASK)
     assert len(refined.frames) == 4
     assert (refined.fixed_at >= 2).sum() == int(0.3 * 1024)  # the share that refining draws again
 
 
 def test_steps_without_their_law_are_refused(amused: AmusedPipeline) -> None:
     with pytest.raises(ValueError, match="trace=True"):
-        Trace.of(amused.steps(PROMPT, options=GenerateOptions(steps=1)), MASK)
+        Trace.of(amused.steps(Task(PROMPT, options=GenerateOptions(steps=1))), MASK)
     with pytest.raises(ValueError, match="no step"):
         Trace.of([], MASK)
 

@@ -121,7 +121,7 @@ def test_another_runtime_is_named_and_draws_the_same(runtimes: dict[str, AmusedP
 
 def test_an_edit_is_proven_by_its_tokens(runtimes: dict[str, AmusedPipeline], picture: Picture) -> None:
     amused = runtimes["onnx"]
-    varied = vary(amused, picture, "a red balloon at night", strength=0.6, seed=9, steps=4).run()
+    varied = amused.run(vary(amused, picture, "a red balloon at night", strength=0.6, seed=9, steps=4))
     verdict = verify(amused, varied.recipe, varied.image)
     assert verdict.identical and verdict.pixels_equal
     assert verify(amused, replace(varied.recipe, seed=10), varied.image).tampered

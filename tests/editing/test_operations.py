@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_pipeline import CONFIG, TableRuntime, conditioning
 
-from amused_lite.editing.operations import Task, edit, inpaint, outpaint, repeat, reroll, vary
+from amused_lite.editing.operations import edit, inpaint, outpaint, reroll, vary
 from amused_lite.editing.token_operations import FIRST_STEP, count_steps, edit_steps, pack_cells, unpack_cells
 from amused_lite.files.images import SourceImage
 from amused_lite.files.png import Edit, Recipe
@@ -17,6 +17,7 @@ from amused_lite.sampling import loop, noise
 from amused_lite.sampling.loop import Step, mask_least_likely, token_log_likelihood
 from amused_lite.sampling.schedule import start_masked
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 
 PROMPT, OTHER = "a red balloon in a meadow", "a blue house at night"
 N, CELL, GRID = 1024, 16, 32
@@ -45,10 +46,10 @@ def rectangle(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Im
     return mask
 
 
-def masked_at_first(task: Task) -> np.ndarray:
+def masked_at_first(amused: AmusedPipeline, task: Task) -> np.ndarray:
     """bool (N,): the tokens that are open when the first step begins."""
     seen: list[np.ndarray] = []
-    runtime = task.amused.runtime
+    runtime = amused.runtime
     original = runtime.unmask
 
     def spy(tokens: np.ndarray, *rest: Any) -> Any:
@@ -57,14 +58,18 @@ def masked_at_first(task: Task) -> np.ndarray:
 
     runtime.unmask = spy  # type: ignore[method-assign]
     try:
-        next(task.steps())
+        next(amused.steps(task))
     finally:
         del runtime.unmask  # type: ignore[attr-defined]
     return seen[0]
 
 
-def last(task: Task) -> Step:
-    *_, step = task.steps()
+def again(amused: AmusedPipeline, recipe: Recipe) -> np.ndarray:
+    return last(amused, Task.from_recipe(recipe)).picture_tokens
+
+
+def last(amused: AmusedPipeline, task: Task) -> Step:
+    *_, step = amused.steps(task)
     return step
 
 
@@ -73,16 +78,16 @@ def test_strength_says_how_many_tokens_are_masked(
     amused: AmusedPipeline, picture: Picture, strength: float, count: int
 ) -> None:
     task = vary(amused, picture, OTHER, strength=strength, seed=1, steps=12)
-    assert masked_at_first(task).sum() == count
-    assert task.total == int(12 * strength)
+    assert masked_at_first(amused, task).sum() == count
+    assert amused.total_steps(task) == int(12 * strength)
 
 
 def test_which_tokens_are_masked_hangs_on_seed_and_picture(amused: AmusedPipeline, picture: Picture) -> None:
     task = vary(amused, picture, OTHER, seed=1)
-    first = masked_at_first(task)
-    np.testing.assert_array_equal(masked_at_first(vary(amused, picture, OTHER, seed=1)), first)
+    first = masked_at_first(amused, task)
+    np.testing.assert_array_equal(masked_at_first(amused, vary(amused, picture, OTHER, seed=1)), first)
     for other in (vary(amused, picture, OTHER, seed=2), replace(task, image_index=1)):
-        again = masked_at_first(other)
+        again = masked_at_first(amused, other)
         assert again.sum() == first.sum() == 724
         # of two independent draws of 724 of 1024, both hold 512 +- 8 (hypergeometric); 6 of that either way
         assert abs(int((again & first).sum()) - 512) < 48
@@ -90,8 +95,8 @@ def test_which_tokens_are_masked_hangs_on_seed_and_picture(amused: AmusedPipelin
 
 def test_variations_keep_what_was_not_masked(amused: AmusedPipeline, picture: Picture) -> None:
     task = vary(amused, picture, OTHER, strength=0.5, seed=1, steps=4)
-    kept = ~masked_at_first(task)
-    result = last(task).tokens[0]
+    kept = ~masked_at_first(amused, task)
+    result = last(amused, task).tokens[0]
     np.testing.assert_array_equal(result[kept], picture.recipe.tokens[kept])
     assert (result[~kept] != picture.recipe.tokens[~kept]).mean() > 0.3  # another prompt: most of it is another thing
 
@@ -109,13 +114,13 @@ def test_locked_tokens_never_change(
     amused: AmusedPipeline, picture: Picture, operation: Any, settings: dict[str, float]
 ) -> None:
     task = operation(amused, picture, OTHER, lock=LOCK, seed=2, steps=3, **settings)
-    for step in task.steps():
+    for step in amused.steps(task):
         np.testing.assert_array_equal(step.tokens[0][LOCKED.ravel()], picture.recipe.tokens[LOCKED.ravel()])
     assert (step.tokens[0] != picture.recipe.tokens).mean() > 0.2
     if settings.get("strength") == 1.0:
-        np.testing.assert_array_equal(masked_at_first(task), ~LOCKED.ravel())
+        np.testing.assert_array_equal(masked_at_first(amused, task), ~LOCKED.ravel())
     elif "strength" in settings:
-        assert masked_at_first(task).sum() == start_masked(N - 300, 3, 2)
+        assert masked_at_first(amused, task).sum() == start_masked(N - 300, 3, 2)
 
 
 def test_inpainting_redraws_the_touched_cells_and_nothing_else(amused: AmusedPipeline, picture: Picture) -> None:
@@ -123,10 +128,10 @@ def test_inpainting_redraws_the_touched_cells_and_nothing_else(amused: AmusedPip
     cells = np.zeros((GRID, GRID), bool)
     cells[12:19, 6:11] = True
     task = inpaint(amused, picture, mask, OTHER, seed=1, steps=3)
-    np.testing.assert_array_equal(masked_at_first(task), cells.ravel())
-    step = last(task)
+    np.testing.assert_array_equal(masked_at_first(amused, task), cells.ravel())
+    step = last(amused, task)
     np.testing.assert_array_equal(step.tokens[0][~cells.ravel()], picture.recipe.tokens[~cells.ravel()])
-    result = np.asarray(task.finish(step.tokens[0]).image)
+    result = np.asarray(amused.finish(task, step.tokens[0]).image)
     outside = np.asarray(mask) == 0
     np.testing.assert_array_equal(result[outside], np.asarray(picture.image)[outside])
     assert (result[~outside] != np.asarray(picture.image)[~outside]).any()
@@ -134,7 +139,7 @@ def test_inpainting_redraws_the_touched_cells_and_nothing_else(amused: AmusedPip
 
 def test_without_pasting_the_picture_is_its_tokens(amused: AmusedPipeline, picture: Picture) -> None:
     mask = rectangle((512, 512), (100, 200, 161, 290))
-    result = inpaint(amused, picture, mask, OTHER, paste=False, seed=1, steps=2).run()
+    result = amused.run(inpaint(amused, picture, mask, OTHER, paste=False, seed=1, steps=2))
     np.testing.assert_array_equal(np.asarray(result.image), np.asarray(amused.decode(result.recipe.tokens)))
 
 
@@ -143,7 +148,7 @@ def test_a_large_picture_keeps_its_size_and_everything_around_the_square(
     amused: AmusedPipeline, photo: Image.Image, paste: bool
 ) -> None:
     mask = rectangle(photo.size, (600, 30, 660, 90))
-    result = inpaint(amused, photo, mask, OTHER, paste=paste, seed=1, steps=2).run()
+    result = amused.run(inpaint(amused, photo, mask, OTHER, paste=paste, seed=1, steps=2))
     assert result.image.size == photo.size == (result.recipe.width, result.recipe.height)
     assert result.recipe.edit is not None
     left, top, side = result.recipe.edit.settings["box"]
@@ -178,7 +183,7 @@ def test_own_tokens_are_used_and_others_are_read(amused: AmusedPipeline, picture
 
 
 def test_padding_uses_the_whole_picture_and_gives_its_shape_back(amused: AmusedPipeline, photo: Image.Image) -> None:
-    result = vary(amused, photo, OTHER, pad=True, strength=0.3, steps=4, seed=1).run()
+    result = amused.run(vary(amused, photo, OTHER, pad=True, strength=0.3, steps=4, seed=1))
     assert result.image.size == (512, 380)  # 700 x 520 to 512 wide
     reread = amused.decode(vary(amused, photo, OTHER, pad=True).edit.tokens).crop((0, 66, 512, 446))
     shrunk = photo.resize((512, 380), Image.Resampling.LANCZOS)
@@ -189,7 +194,7 @@ def test_padding_uses_the_whole_picture_and_gives_its_shape_back(amused: AmusedP
 @pytest.mark.parametrize("share", [0.08, 0.5])
 def test_every_round_of_an_edit_draws_another_share(amused: AmusedPipeline, picture: Picture, share: float) -> None:
     before = picture.recipe.tokens
-    rounds = list(edit(amused, picture, OTHER, share=share, seed=4, steps=5).steps())
+    rounds = list(amused.steps(edit(amused, picture, OTHER, share=share, seed=4, steps=5)))
     assert [(step.index, step.steps) for step in rounds] == [(i, 5) for i in range(5)]
     opened: list[set[int]] = []
     for step in rounds:
@@ -205,7 +210,7 @@ def test_edits_draw_from_the_likeliest_three(amused: AmusedPipeline, picture: Pi
     task = edit(amused, picture, OTHER, share=0.1, seed=4, steps=1)
     assert task.options.top_k == 3
     conditioning = amused.condition(OTHER, "", task.options)
-    step = last(task)
+    step = last(amused, task)
     chance = np.flatnonzero(step.tokens[0] != picture.recipe.tokens)
     hidden = picture.recipe.tokens.copy()
     opened = np.argsort(-noise.mask_noise(4, 0, 0, N), kind="stable")[: int(0.1 * N)]
@@ -224,8 +229,8 @@ def test_the_least_sure_are_drawn_again(amused: AmusedPipeline, picture: Picture
     sure = token_log_likelihood(amused.runtime, conditioning, picture.recipe.tokens[None], scale)
     mask = amused.runtime.config.uvit.mask_token_id
     expected = mask_least_likely(picture.recipe.tokens[None], sure, 204, mask)[0] == mask
-    np.testing.assert_array_equal(masked_at_first(task), expected)
-    result = last(task).tokens[0]
+    np.testing.assert_array_equal(masked_at_first(amused, task), expected)
+    result = last(amused, task).tokens[0]
     np.testing.assert_array_equal(result[~expected], picture.recipe.tokens[~expected])
 
 
@@ -234,7 +239,7 @@ def test_outpainting_keeps_known_tokens_and_pixels(
     amused: AmusedPipeline, picture: Picture, add: dict[str, int]
 ) -> None:
     task = outpaint(amused, picture, OTHER, seed=6, steps=2, **add)
-    result = task.run()
+    result = amused.run(task)
     left, top = add.get("left", 0), add.get("top", 0)
     assert result.image.size == (512 + left + add.get("right", 0), 512 + top + add.get("bottom", 0))
     part = np.asarray(result.image)[top : top + 512, left : left + 512]
@@ -244,11 +249,11 @@ def test_outpainting_keeps_known_tokens_and_pixels(
     known = canvas[row : row + rows, column : column + columns]
     np.testing.assert_array_equal(known.ravel(), picture.recipe.tokens)
     assert canvas.size * 256 >= result.image.width * result.image.height
-    assert task.total == 2 * {"right": 2, "left": 3, "bottom": 1}[next(iter(add))]
+    assert amused.total_steps(task) == 2 * {"right": 2, "left": 3, "bottom": 1}[next(iter(add))]
 
 
 def test_outpainting_again_goes_on_from_the_canvas(amused: AmusedPipeline, picture: Picture) -> None:
-    first = outpaint(amused, picture, right=256, seed=7, steps=1).run()
+    first = amused.run(outpaint(amused, picture, right=256, seed=7, steps=1))
     second = outpaint(amused, first, bottom=256, seed=8, steps=1)
     assert second.edit.settings["known"] == (0, 0, 32, 48)
     np.testing.assert_array_equal(second.edit.tokens, first.recipe.tokens)
@@ -258,7 +263,7 @@ def test_outpainting_again_goes_on_from_the_canvas(amused: AmusedPipeline, pictu
 
 
 def test_a_picture_of_any_size_is_outpainted_at_its_own(amused: AmusedPipeline, photo: Image.Image) -> None:
-    result = outpaint(amused, photo, OTHER, left=70, bottom=13, seed=9, steps=1).run()
+    result = amused.run(outpaint(amused, photo, OTHER, left=70, bottom=13, seed=9, steps=1))
     assert result.image.size == (770, 533)
     np.testing.assert_array_equal(np.asarray(result.image)[:520, 70:], np.asarray(photo))
 
@@ -275,22 +280,23 @@ TASKS = {
 @pytest.mark.parametrize("operation", TASKS)
 def test_a_recipe_is_enough_to_do_it_again(amused: AmusedPipeline, picture: Picture, operation: str) -> None:
     task = TASKS[operation](amused, picture)
-    assert sum(1 for _ in task.steps()) == task.total
-    result = task.run()
+    assert sum(1 for _ in amused.steps(task)) == amused.total_steps(task)
+    result = amused.run(task)
     read = Recipe.from_json(result.recipe.to_json())
     assert read.edit is not None and read.edit.operation == operation
-    np.testing.assert_array_equal(repeat(amused, read), result.recipe.tokens)
-    assert count_steps(amused.runtime.config, read.options, read.edit) == task.total
+    np.testing.assert_array_equal(again(amused, read), result.recipe.tokens)
+    assert count_steps(amused.runtime.config, read.options, read.edit) == amused.total_steps(task)
 
 
 def test_a_plain_recipe_is_done_again_too(amused: AmusedPipeline, picture: Picture) -> None:
-    np.testing.assert_array_equal(repeat(amused, picture.recipe), picture.recipe.tokens)
+    np.testing.assert_array_equal(again(amused, picture.recipe), picture.recipe.tokens)
 
 
 def test_no_runtime_edits_otherwise(amused: AmusedPipeline, picture: Picture) -> None:
     on_torch = AmusedPipeline.open("tiny", "torch", keep_loaded=True)
     for make in TASKS.values():
-        np.testing.assert_array_equal(last(make(amused, picture)).tokens, last(make(on_torch, picture)).tokens)
+        ours, theirs = (last(one, make(one, picture)) for one in (amused, on_torch))
+        np.testing.assert_array_equal(ours.tokens, theirs.tokens)
 
 
 def test_edits_draw_noise_that_no_picture_and_no_other_step_has(
@@ -307,8 +313,8 @@ def test_edits_draw_noise_that_no_picture_and_no_other_step_has(
     for make in TASKS.values():
         drawn.clear()
         task = make(amused, picture)
-        last(task)
-        assert len(drawn) == len(set(drawn)) == task.total
+        last(amused, task)
+        assert len(drawn) == len(set(drawn)) == amused.total_steps(task)
         assert min(drawn) >= FIRST_STEP > 1000 * 1000  # beyond the most steps and refining steps a picture can have
 
 

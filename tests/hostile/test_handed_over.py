@@ -11,7 +11,7 @@ from case import Case
 from cases import all_cases
 
 from amused_lite import cli
-from amused_lite.terminal import LONGEST
+from amused_lite.console.terminal import LONGEST
 
 CASES = all_cases()
 TENTH = 10

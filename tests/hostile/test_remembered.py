@@ -8,9 +8,9 @@ import pytest
 from good import as_text
 from mutations import mutations, put
 
+from amused_lite.console.terminal import LONGEST
 from amused_lite.style import feedback, monitor
 from amused_lite.style.monitor import StyleMonitor
-from amused_lite.terminal import LONGEST
 
 SCORES = {"prompts": ["a cup"], "history": [[100, 0.5, 0.9]]}
 ROWS = [{"number": k, "caption": "a cup", "distance": 1.5, "text": 0.25} for k in (1, 2)]

@@ -72,7 +72,7 @@ def interrupted(words: list[str], folder: Path, delays: tuple[float, ...], numbe
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
-    "place", ["argparse", "difflib", "amused_lite.cli", "amused_lite.terminal", "amused_lite.commands.show"]
+    "place", ["argparse", "difflib", "amused_lite.cli", "amused_lite.console.terminal", "amused_lite.commands.show"]
 )
 def test_a_signal_in_any_of_the_first_imports(number: int, code: int, place: str, tmp_path: Path) -> None:
     """Sent by the process itself while a module is looked up, so that no clock decides what is tested."""

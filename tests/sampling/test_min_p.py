@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from amused_lite.commands.flags import add_sampling_flags, add_seed_flags, options_from
-from amused_lite.editing.operations import repeat
 from amused_lite.files.png import Recipe, read_recipe
 from amused_lite.files.tokens import load_tokens, save_tokens
 from amused_lite.pipeline import AmusedPipeline
+from amused_lite.task import Task
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_recipes_keep_it_and_verifying_uses_it(amused: AmusedPipeline, tmp_path:
     picture = amused.generate("a red star", seed=3, steps=3, min_p=0.3)
     recipe = read_recipe(picture.save(tmp_path / "a.png"))
     assert recipe.min_p == 0.3
-    np.testing.assert_array_equal(repeat(amused, recipe), picture.recipe.tokens)
+    np.testing.assert_array_equal(amused.run(Task.from_recipe(recipe)).recipe.tokens, picture.recipe.tokens)
     short = load_tokens(save_tokens(recipe, tmp_path / "a.tokens")).recipe
     assert short is not None and short.min_p == 0.3
     plain = amused.generate("a red star", seed=3, steps=3).recipe

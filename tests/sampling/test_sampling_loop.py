@@ -15,6 +15,7 @@ from amused_lite.sampling.loop import (
     unmask_tokens,
 )
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 
 PROMPT = "a red balloon on a meadow"
 
@@ -30,7 +31,7 @@ def on_torch() -> AmusedPipeline:
 
 
 def last_tokens(amused: AmusedPipeline, **options: Any) -> np.ndarray:
-    *_, last = amused.steps(PROMPT, options=GenerateOptions(**options))
+    *_, last = amused.steps(Task(PROMPT, options=GenerateOptions(**options)))
     return last.tokens
 
 
@@ -96,8 +97,8 @@ def test_every_choice_gives_the_same_tokens_on_onnx_and_torch(
 
 def test_looking_changes_nothing(amused: AmusedPipeline) -> None:
     options = GenerateOptions(steps=4, seed=2)
-    plain = list(amused.steps(PROMPT, options=options))
-    looked = list(amused.steps(PROMPT, options=options, trace=True))
+    plain = list(amused.steps(Task(PROMPT, options=options)))
+    looked = list(amused.steps(Task(PROMPT, options=options, trace=True)))
     for one, other in zip(plain, looked, strict=True):
         np.testing.assert_array_equal(one.tokens, other.tokens)
         np.testing.assert_array_equal(one.sampled_tokens, other.sampled_tokens)
@@ -108,7 +109,7 @@ def test_looking_changes_nothing(amused: AmusedPipeline) -> None:
 def test_halton_fixes_tokens_in_its_own_order(amused: AmusedPipeline) -> None:
     mask = amused.runtime.config.uvit.mask_token_id
     fixed: list[int] = []
-    for step in amused.steps(PROMPT, options=GenerateOptions(steps=6, order="halton")):
+    for step in amused.steps(Task(PROMPT, options=GenerateOptions(steps=6, order="halton"))):
         known = np.flatnonzero(step.tokens[0] != mask)
         fixed += sorted(set(known.tolist()) - set(fixed))
         assert set(fixed) == set(halton_order((32, 32))[: len(fixed)].tolist())
@@ -136,7 +137,8 @@ def test_refining_redraws_the_least_sure_and_keeps_the_rest(amused: AmusedPipeli
     assert hidden.sum() == 307 and sure[hidden].max() <= sure[~hidden].min()
     refined = last_tokens(amused, steps=4, seed=3, refine=2)
     np.testing.assert_array_equal(refined[~hidden], last.tokens[~hidden])
-    steps = [(step.index, step.steps) for step in amused.steps(PROMPT, options=GenerateOptions(steps=4, refine=2))]
+    task = Task(PROMPT, options=GenerateOptions(steps=4, refine=2))
+    steps = [(step.index, step.steps) for step in amused.steps(task)]
     assert steps == [(i, 6) for i in range(6)]
 
 

@@ -25,6 +25,7 @@ from amused_lite.pipeline import AmusedPipeline
 from amused_lite.reading import convert
 from amused_lite.runtimes.base import ModelInfo
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.task import Task
 from amused_lite.training import distill as module
 from amused_lite.training.base_model import BaseModel, generated_examples
 from amused_lite.training.distill import DistillConfig, DistilledWeights, distill, fidelity, new_decoder
@@ -138,7 +139,7 @@ def test_from_a_bundle_to_a_drafting_bundle(tmp_path: Path, capsys: pytest.Captu
     assert said["widths"] == [8, 12] and said["steps"] == 3 and said["pictures"] == 16 and said["psnr"] > 0
     assert bundle.manifest.name.endswith("(draft decoder)")
     models = [AmusedPipeline.open(folder, threads=1) for folder in (source, out)]
-    tokens = [list(amused.steps("a red star", "", 0, GenerateOptions(seed=1)))[-1].tokens for amused in models]
+    tokens = [list(amused.steps(Task("a red star", options=GenerateOptions(seed=1))))[-1].tokens for amused in models]
     assert np.array_equal(*tokens)
     full, draft = (np.array(amused.decode(tokens[0][0])) for amused in models)
     assert full.shape == draft.shape and not np.array_equal(full, draft)

@@ -19,7 +19,7 @@ from amused_lite.config import PRESETS, RANKER_SIDE
 from amused_lite.training import build as building
 from amused_lite.training import presets
 from amused_lite.training.build import Build
-from amused_lite.training.storybook import drawings
+from amused_lite.training.storybook.drawings import render
 from amused_lite.training.storybook.world import Storybook
 
 BOOK = PRESETS["storybook"]
@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(presets, "small", smaller)
     monkeypatch.setattr(building, "SHARD", 16)
     yield write_sets(tmp_path / "book")
-    drawings.use_folder(drawings.FOLDER)
+    render.use_folder(render.FOLDER)
 
 
 def train(folder: Path, *words: str) -> int:

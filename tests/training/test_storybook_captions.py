@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("skia", reason="drawing scenes needs the extra 'train'")
 
 from amused_lite.training.storybook import captions
-from amused_lite.training.storybook.captions import caption, hard_negatives, vocabulary, words
+from amused_lite.training.storybook.captions import caption, hard_negatives, words
 from amused_lite.training.storybook.kinds import COLOURS, KINDS, plural
 from amused_lite.training.storybook.places import PLACES
 from amused_lite.training.storybook.prompts import CATEGORIES, heldout_prompts
@@ -20,14 +20,14 @@ from amused_lite.training.storybook.sampling import (
     shows_unseen_hand,
     shows_unseen_pair,
 )
-from amused_lite.training.storybook.scene import CANVASES, Scene, meaning
+from amused_lite.training.storybook.scene import CANVASES, StoryScene, meaning
 
 NUMBERS = {1: "one|1", 2: "two|2", 3: "three|3", 4: "four|4"}
 NAMES = {kind: (kind, *KINDS[kind].synonyms) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
-def said() -> list[tuple[Scene, str]]:
+def said() -> list[tuple[StoryScene, str]]:
     scenes = [random_scene(4, index, "all", canvas) for canvas in CANVASES for index in range(2500)]
     return [(scene, caption(scene, Random(index))) for index, scene in enumerate(scenes)]
 
@@ -36,7 +36,7 @@ def has(text: str, phrase: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(phrase)}(?![\w-])", text) is not None
 
 
-def without_names(scene: Scene, text: str) -> str:
+def without_names(scene: StoryScene, text: str) -> str:
     """The caption with each subject in capitals: names may hold words that mean something elsewhere ("snow cloud")."""
     for number, kind in enumerate(scene.kinds):
         names = [plural(name) for name in NAMES[kind]] if scene.layout == "count" and scene.count > 1 else NAMES[kind]
@@ -51,7 +51,7 @@ def other_phrases(table: dict[str, tuple[str, ...]], right: str) -> list[str]:
     return [phrase for name, phrases in table.items() if name != right for phrase in phrases if phrase not in own]
 
 
-def test_every_subject_is_named_with_its_colour(said: list[tuple[Scene, str]]) -> None:
+def test_every_subject_is_named_with_its_colour(said: list[tuple[StoryScene, str]]) -> None:
     for scene, text in said:
         bare = without_names(scene, text)
         for number, (_, colour) in enumerate(scene.subjects):
@@ -60,7 +60,7 @@ def test_every_subject_is_named_with_its_colour(said: list[tuple[Scene, str]]) -
             assert (word == colour) if colour else (word not in COLOURS), text
 
 
-def test_no_other_place_time_weather_or_hand_is_said(said: list[tuple[Scene, str]]) -> None:
+def test_no_other_place_time_weather_or_hand_is_said(said: list[tuple[StoryScene, str]]) -> None:
     places = {name: place.phrases for name, place in PLACES.items()}
     hands = {hand: tuple(phrase for both in pair for phrase in both) for hand, pair in captions.HAND_WORDS.items()}
     tables = {"place": places, "time": captions.TIME_PHRASES, "weather": captions.WEATHER_PHRASES, "hand": hands}
@@ -74,7 +74,7 @@ def test_no_other_place_time_weather_or_hand_is_said(said: list[tuple[Scene, str
             assert said_so or default or (respect == "time" and len(PLACES[scene.place].times) == 1), (respect, text)
 
 
-def test_counts_sizes_and_positions_are_true(said: list[tuple[Scene, str]]) -> None:
+def test_counts_sizes_and_positions_are_true(said: list[tuple[StoryScene, str]]) -> None:
     for scene, text in said:
         bare = without_names(scene, text)
         if scene.layout == "count":
@@ -100,7 +100,7 @@ RELATIONS = {
 }
 
 
-def test_relations_are_true_in_both_directions(said: list[tuple[Scene, str]]) -> None:
+def test_relations_are_true_in_both_directions(said: list[tuple[StoryScene, str]]) -> None:
     ways = Counter()
     for scene, text in said:
         if scene.relation:
@@ -114,7 +114,26 @@ def test_relations_are_true_in_both_directions(said: list[tuple[Scene, str]]) ->
     assert len(ways) == 8 and min(ways.values()) > 20
 
 
-def test_captions_are_plain_text_of_known_words(said: list[tuple[Scene, str]]) -> None:
+def vocabulary() -> tuple[str, ...]:
+    """Every word a caption may have, sorted."""
+    names = [name for kind in KINDS.values() for name in (kind.name, *kind.synonyms)]
+    said = [("a", "an", "and", "in", "as", "of"), captions.OPENINGS, COLOURS, names, [plural(name) for name in names]]
+    for table in (
+        captions.NUMBERS,
+        captions.SIZE_WORDS,
+        captions.POSITION_PHRASES,
+        captions.TIME_PHRASES,
+        captions.WEATHER_PHRASES,
+    ):
+        said += table.values()
+    said += [place.phrases for place in PLACES.values()]
+    said += [
+        phrases for both in (*captions.RELATION_PHRASES.values(), *captions.HAND_WORDS.values()) for phrases in both
+    ]
+    return tuple(sorted({word for phrases in said for phrase in phrases for word in words(phrase)}))
+
+
+def test_captions_are_plain_text_of_known_words(said: list[tuple[StoryScene, str]]) -> None:
     known = set(vocabulary())
     for _, text in said:
         assert set(words(text)) <= known, text
@@ -124,13 +143,13 @@ def test_captions_are_plain_text_of_known_words(said: list[tuple[Scene, str]]) -
     assert len({text for _, text in said}) > 0.95 * len(said)
 
 
-def test_the_hand_is_mostly_said(said: list[tuple[Scene, str]]) -> None:
+def test_the_hand_is_mostly_said(said: list[tuple[StoryScene, str]]) -> None:
     phrases = [phrase for pair in captions.HAND_WORDS.values() for both in pair for phrase in both]
     share = sum(any(has(text, phrase) for phrase in phrases) for _, text in said) / len(said)
     assert 0.80 < share < 0.90
 
 
-def test_hard_negatives_are_wrong_in_one_respect(said: list[tuple[Scene, str]]) -> None:
+def test_hard_negatives_are_wrong_in_one_respect(said: list[tuple[StoryScene, str]]) -> None:
     for index, (scene, _) in enumerate(said[::10]):
         wrong = captions._wrong_scenes(scene, Random(index))
         assert len(wrong) >= 3

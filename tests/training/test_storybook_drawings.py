@@ -14,8 +14,8 @@ pytest.importorskip("skia", reason="the storybook needs the extra 'train'")
 
 from small_drawings import write_sets
 
-from amused_lite.training.storybook import drawings
-from amused_lite.training.storybook.drawings import (
+from amused_lite.training.storybook.drawings import render
+from amused_lite.training.storybook.drawings.render import (
     HANDS,
     HELD_OUT_HANDS,
     KINDS,
@@ -38,7 +38,7 @@ def folder(sets: Path, tmp_path: Path) -> Iterator[Path]:
         shutil.copy(file, tmp_path)
     use_folder(tmp_path)
     yield tmp_path
-    use_folder(drawings.FOLDER)
+    use_folder(render.FOLDER)
 
 
 def drawn(pixels: np.ndarray) -> tuple[int, int, int, int]:
@@ -129,7 +129,7 @@ def test_coloured_ink() -> None:
 def test_a_drawing_is_rendered_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = drawing("shaded", "car", 96, "red").copy()
     use_folder(folder)  # forgets what is in memory
-    monkeypatch.setattr(drawings, "_rendered", None)
+    monkeypatch.setattr(render, "_rendered", None)
     assert np.array_equal(drawing("shaded", "car", 96, "red"), first)
 
 

@@ -23,14 +23,14 @@ pytest.importorskip("resvg_py", reason="the storybook needs the extra 'train'")
 pytest.importorskip("skia", reason="the storybook needs the extra 'train'")
 
 from amused_lite.training.storybook import fetch as fetching
+from amused_lite.training.storybook.drawings.sets import HELD_OUT, SETS, DrawingSet
 from amused_lite.training.storybook.fetch import fetch
-from amused_lite.training.storybook.sets import HELD_OUT, SETS, DrawingSet
 
 KILLED = """
 import json, sys
 from pathlib import Path
 from amused_lite.training.storybook.fetch import fetch
-from amused_lite.training.storybook.sets import DrawingSet
+from amused_lite.training.storybook.drawings.sets import DrawingSet
 fetch(Path(sys.argv[1]), [DrawingSet(**entry) for entry in json.loads(sys.argv[2])])
 """
 

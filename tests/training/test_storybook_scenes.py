@@ -17,11 +17,11 @@ pytest.importorskip("resvg_py", reason="rendering drawings needs the extra 'trai
 
 from small_drawings import write_sets
 
-from amused_lite.training.storybook import drawings
 from amused_lite.training.storybook.draw import draw, settled
-from amused_lite.training.storybook.drawings import drawing, use_folder
+from amused_lite.training.storybook.drawings import render
+from amused_lite.training.storybook.drawings.render import drawing, use_folder
 from amused_lite.training.storybook.kinds import KINDS, available
-from amused_lite.training.storybook.layout import Thing, positions, things
+from amused_lite.training.storybook.layout import PlacedThing, positions, things
 from amused_lite.training.storybook.places import PLACES, TIMES, WEATHERS, backdrop, horizon
 from amused_lite.training.storybook.sampling import (
     is_heldout,
@@ -30,13 +30,13 @@ from amused_lite.training.storybook.sampling import (
     random_scene,
     unseen_hand,
 )
-from amused_lite.training.storybook.scene import CANVASES, CELL, MARGIN, SIZES, Scene, meaning, micro, suits
+from amused_lite.training.storybook.scene import CANVASES, CELL, MARGIN, SIZES, StoryScene, meaning, micro, suits
 
 SIDES = (96, 128, 160, 224)
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
+def scenes() -> list[StoryScene]:
     return [random_scene(3, index, canvas=canvas) for canvas in CANVASES for index in range(3000)]
 
 
@@ -44,16 +44,16 @@ def scenes() -> list[Scene]:
 def made_by_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     use_folder(write_sets(tmp_path_factory.mktemp("sets")))
     yield
-    use_folder(drawings.FOLDER)
+    use_folder(render.FOLDER)
 
 
-def of(scenes: list[Scene], **wanted: object) -> list[Scene]:
+def of(scenes: list[StoryScene], **wanted: object) -> list[StoryScene]:
     found = [scene for scene in scenes if all(getattr(scene, name) == value for name, value in wanted.items())]
     assert len(found) > 20
     return found
 
 
-def overlap(one: Thing, other: Thing) -> bool:
+def overlap(one: PlacedThing, other: PlacedThing) -> bool:
     across = min(one.x + one.side, other.x + other.side) - max(one.x, other.x)
     down = min(one.y + one.side, other.y + other.side) - max(one.y, other.y)
     return across > 0 and down > 0
@@ -100,12 +100,12 @@ def test_how_much_is_held_out() -> None:
     assert any(is_heldout(random_scene(0, index, "all")) for index in range(100))
 
 
-def test_every_kind_comes_equally_often(scenes: list[Scene]) -> None:
+def test_every_kind_comes_equally_often(scenes: list[StoryScene]) -> None:
     alone = Counter(scene.kinds[0] for scene in scenes if scene.layout in ("single", "count"))
     assert stats.chisquare([alone[kind] for kind in KINDS]).pvalue > 1e-3
 
 
-def test_boxes_lie_on_the_token_grid_and_on_the_page(scenes: list[Scene]) -> None:
+def test_boxes_lie_on_the_token_grid_and_on_the_page(scenes: list[StoryScene]) -> None:
     for scene in scenes:
         for thing in things(scene):
             assert thing.x % CELL == 0 and thing.y % CELL == 0 and thing.side in SIDES, scene
@@ -113,7 +113,7 @@ def test_boxes_lie_on_the_token_grid_and_on_the_page(scenes: list[Scene]) -> Non
             assert 0 <= thing.y and thing.y + thing.side <= scene.page, scene
 
 
-def test_things_are_where_they_belong(scenes: list[Scene]) -> None:
+def test_things_are_where_they_belong(scenes: list[StoryScene]) -> None:
     for scene in scenes:
         there = PLACES[scene.place]
         assert scene.time in there.times and scene.weather in there.weathers
@@ -125,7 +125,7 @@ def test_things_are_where_they_belong(scenes: list[Scene]) -> None:
                 assert there.boundless or KINDS[thing.kind].place == "flies", scene
 
 
-def test_singles_lie_where_they_are_said_to_be(scenes: list[Scene]) -> None:
+def test_singles_lie_where_they_are_said_to_be(scenes: list[StoryScene]) -> None:
     for scene in of(scenes, layout="single", crop=None, clutter=()):
         (thing,) = things(scene)
         assert scene.position in positions(scene.place, thing.side, scene.canvas)
@@ -137,7 +137,7 @@ def test_singles_lie_where_they_are_said_to_be(scenes: list[Scene]) -> None:
             assert np.sign((y - scene.page / 2) // (2 * CELL)) == down or abs(y - scene.page / 2) <= CELL, scene
 
 
-def test_pairs_lie_as_they_are_said_to(scenes: list[Scene]) -> None:
+def test_pairs_lie_as_they_are_said_to(scenes: list[StoryScene]) -> None:
     for relation in ("left of", "above", "behind"):
         for scene in of(scenes, relation=relation):
             first, second = things(scene)[len(scene.clutter) :]
@@ -151,7 +151,7 @@ def test_pairs_lie_as_they_are_said_to(scenes: list[Scene]) -> None:
                 assert first.x + first.side / 2 < second.x, scene
 
 
-def test_counts_and_groups_show_every_thing_whole(scenes: list[Scene]) -> None:
+def test_counts_and_groups_show_every_thing_whole(scenes: list[StoryScene]) -> None:
     for layout in ("count", "group"):
         for scene in of(scenes, layout=layout):
             boxes = things(scene)
@@ -160,7 +160,7 @@ def test_counts_and_groups_show_every_thing_whole(scenes: list[Scene]) -> None:
 
 
 @pytest.mark.usefixtures("made_by_code")
-def test_what_stands_on_a_thing_touches_it(scenes: list[Scene]) -> None:
+def test_what_stands_on_a_thing_touches_it(scenes: list[StoryScene]) -> None:
     for scene in of(scenes, relation="on")[:60]:
         lower, upper = settled(scene)[len(scene.clutter) :]
         assert (upper.kind, lower.kind) == scene.kinds
@@ -171,7 +171,7 @@ def test_what_stands_on_a_thing_touches_it(scenes: list[Scene]) -> None:
 
 
 @pytest.mark.usefixtures("made_by_code")
-def test_a_crop_is_the_part_it_says(scenes: list[Scene]) -> None:
+def test_a_crop_is_the_part_it_says(scenes: list[StoryScene]) -> None:
     for scene in [scene for scene in scenes if scene.crop is not None][:40]:
         top, left = scene.crop or (0, 0)
         page = draw(replace(scene, canvas=scene.canvas + MARGIN, crop=None))
@@ -181,7 +181,7 @@ def test_a_crop_is_the_part_it_says(scenes: list[Scene]) -> None:
         assert numbers.width == numbers.height == scene.canvas + MARGIN
 
 
-def test_a_crop_leaves_most_of_each_thing(scenes: list[Scene]) -> None:
+def test_a_crop_leaves_most_of_each_thing(scenes: list[StoryScene]) -> None:
     cropped = [scene for scene in scenes if scene.crop is not None]
     assert 0.05 < len(cropped) / len(scenes) < 0.2
     for scene in cropped:
@@ -192,7 +192,7 @@ def test_a_crop_leaves_most_of_each_thing(scenes: list[Scene]) -> None:
             assert down * across >= 0.75 * thing.side**2, scene
 
 
-def test_clutter_scores_lower_than_any_clean_page(scenes: list[Scene]) -> None:
+def test_clutter_scores_lower_than_any_clean_page(scenes: list[StoryScene]) -> None:
     clean = [micro(scene).aesthetic_score for scene in scenes if not scene.clutter]
     cluttered = [micro(scene).aesthetic_score for scene in scenes if scene.clutter]
     assert 6 <= min(clean) and max(clean) == 7
@@ -201,7 +201,7 @@ def test_clutter_scores_lower_than_any_clean_page(scenes: list[Scene]) -> None:
 
 @pytest.mark.usefixtures("made_by_code")
 def test_pictures_come_out_the_same_and_differ_by_every_respect() -> None:
-    scene = Scene("meadow", "day", "clear", "flat", "single", (("car", None),))
+    scene = StoryScene("meadow", "day", "clear", "flat", "single", (("car", None),))
     changes = [{"place": "farm"}, {"time": "night"}, {"weather": "rain"}, {"hand": "ink"}, {"size": "big"}]
     changes += [{"position": "left"}, {"variant": 1}, {"shift": 1}, {"subjects": (("car", "blue"),)}]
     pictures = [draw(scene), *(draw(replace(scene, **change)) for change in changes)]
@@ -215,7 +215,7 @@ def test_pictures_come_out_the_same_and_differ_by_every_respect() -> None:
 @pytest.mark.usefixtures("made_by_code")
 def test_a_thing_keeps_its_pixels_at_every_canvas() -> None:
     """The small canvas is what the transformer learns first, so a drawing has the same tokens there."""
-    scene = Scene("paper", "day", "clear", "shaded", "single", (("cat", None),), size="medium")
+    scene = StoryScene("paper", "day", "clear", "shaded", "single", (("cat", None),), size="medium")
     parts = []
     for canvas in CANVASES:
         (thing,) = things(replace(scene, canvas=canvas))
@@ -226,7 +226,7 @@ def test_a_thing_keeps_its_pixels_at_every_canvas() -> None:
 
 @pytest.mark.usefixtures("made_by_code")
 def test_a_thing_like_its_backdrop_is_outlined() -> None:
-    scene = Scene("snow", "day", "clear", "flat", "single", (("car", "white"),), size="big")
+    scene = StoryScene("snow", "day", "clear", "flat", "single", (("car", "white"),), size="big")
     (thing,) = things(scene)
     rim = draw(scene)[thing.y + thing.side // 2, thing.x - 4 : thing.x + thing.side + 4]
     dark = draw(replace(scene, subjects=(("car", "black"),)))[thing.y + thing.side // 2, thing.x - 4 : thing.x]
@@ -247,6 +247,6 @@ def test_places_differ_by_time_and_weather_and_mirror(place: str) -> None:
 
 
 def test_meaning_leaves_out_what_is_unsaid() -> None:
-    scene = Scene("meadow", "day", "clear", "flat", "single", (("car", None),))
+    scene = StoryScene("meadow", "day", "clear", "flat", "single", (("car", None),))
     assert meaning(scene) == meaning(replace(scene, variant=1, shift=-1, canvas=256, crop=(16, 32)))
     assert meaning(scene) != meaning(replace(scene, position="left"))

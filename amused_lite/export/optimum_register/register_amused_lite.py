@@ -31,7 +31,7 @@ class AmusedLiteExportCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Export; what a user can cause is one line and exit code 2."""
         from amused_lite.commands import export
-        from amused_lite.errors import guard
+        from amused_lite.console.errors import guard
 
         args = self.args
         assert args is not None  # optimum parses before it runs

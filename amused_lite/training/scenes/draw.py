@@ -4,14 +4,13 @@ import re
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import skia
 
+from amused_lite.files.images import Pixels
 from amused_lite.training.scenes.backdrops import BACKDROP_LAYERS, RGB
 from amused_lite.training.scenes.scene import COLOURS, SIZE, Scene, Thing
 from amused_lite.training.scenes.shapes import SHAPES, Tone
 
-Pixels = npt.NDArray[np.uint8]
 Parts = tuple[tuple[Tone, skia.Path, float], ...]
 
 INK: RGB = (28, 26, 34)

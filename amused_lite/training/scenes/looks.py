@@ -10,7 +10,8 @@ import numpy as np
 import skia
 from PIL import Image, ImageFilter
 
-from amused_lite.training.scenes.draw import Pixels, draw
+from amused_lite.files.images import Pixels
+from amused_lite.training.scenes.draw import draw
 from amused_lite.training.scenes.sampling import random_scene
 from amused_lite.training.scenes.scene import SIZE
 

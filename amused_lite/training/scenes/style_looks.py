@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from amused_lite.training.scenes.draw import Pixels, draw
+from amused_lite.files.images import Pixels
+from amused_lite.training.scenes.draw import draw
 from amused_lite.training.scenes.scene import SIZE, Scene
 from amused_lite.training.scenes.unseen_looks import UNSEEN_LOOKS, blend, edges, grey, rows_columns
 

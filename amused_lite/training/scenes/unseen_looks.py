@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFilter
 
-from amused_lite.training.scenes.draw import Pixels, draw
+from amused_lite.files.images import Pixels
+from amused_lite.training.scenes.draw import draw
 from amused_lite.training.scenes.scene import SIZE, Scene
 
 _PANES = 140

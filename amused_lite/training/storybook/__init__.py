@@ -4,6 +4,6 @@ from amused_lite.training.storybook.captions import caption, hard_negatives
 from amused_lite.training.storybook.draw import draw
 from amused_lite.training.storybook.prompts import heldout_prompts
 from amused_lite.training.storybook.sampling import random_scene
-from amused_lite.training.storybook.scene import Scene, meaning, micro
+from amused_lite.training.storybook.scene import StoryScene, meaning, micro
 
-__all__ = ["Scene", "caption", "draw", "hard_negatives", "heldout_prompts", "meaning", "micro", "random_scene"]
+__all__ = ["StoryScene", "caption", "draw", "hard_negatives", "heldout_prompts", "meaning", "micro", "random_scene"]

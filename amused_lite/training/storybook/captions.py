@@ -5,11 +5,11 @@ from dataclasses import replace
 from random import Random
 
 from amused_lite.training.scenes.chance import pick, pick_other
-from amused_lite.training.storybook.kinds import COLOURS, KINDS, article, available, plural
+from amused_lite.training.storybook.kinds import KINDS, article, available, plural
 from amused_lite.training.storybook.layout import positions
 from amused_lite.training.storybook.places import PLACES
 from amused_lite.training.storybook.sampling import NAMES, Arrangement, fits, hands_for
-from amused_lite.training.storybook.scene import RELATIONS, SIZES, Scene, Subject
+from amused_lite.training.storybook.scene import RELATIONS, SIZES, StoryScene, Subject
 
 NUMBERS = {1: ("one", "1"), 2: ("two", "2"), 3: ("three", "3"), 4: ("four", "4")}
 SIZE_WORDS = {"small": ("small", "little", "tiny"), "medium": ("",), "big": ("big", "large", "huge")}
@@ -52,7 +52,7 @@ UNSAID_HAND = 0.75  # chance that the flat hand, the default, goes unsaid; other
 SYNONYM = 0.2
 
 
-def caption(scene: Scene, rng: Random, always: bool = False) -> str:
+def caption(scene: StoryScene, rng: Random, always: bool = False) -> str:
     """One of the many ways to say `scene`.
 
     Unsaid are at times the defaults: a meadow, day, clear weather, the flat hand; place and hand never when `always`.
@@ -67,7 +67,7 @@ def caption(scene: Scene, rng: Random, always: bool = False) -> str:
     return _in_hand(text, scene.hand, rng, always)
 
 
-def hard_negatives(scene: Scene, rng: Random) -> list[str]:
+def hard_negatives(scene: StoryScene, rng: Random) -> list[str]:
     """Captions that are wrong for `scene` in exactly one respect, in random order.
 
     The respects: a kind, a colour, things exchanged, relation, position, size, count, place, time, weather, hand. Give
@@ -82,23 +82,12 @@ def hard_negatives(scene: Scene, rng: Random) -> list[str]:
     return said
 
 
-def vocabulary() -> tuple[str, ...]:
-    """Every word a caption may have, sorted."""
-    names = [name for kind in KINDS.values() for name in (kind.name, *kind.synonyms)]
-    said = [("a", "an", "and", "in", "as", "of"), OPENINGS, COLOURS, names, [plural(name) for name in names]]
-    for table in (NUMBERS, SIZE_WORDS, POSITION_PHRASES, TIME_PHRASES, WEATHER_PHRASES):
-        said += table.values()
-    said += [place.phrases for place in PLACES.values()]
-    said += [phrases for both in (*RELATION_PHRASES.values(), *HAND_WORDS.values()) for phrases in both]
-    return tuple(sorted({word for phrases in said for phrase in phrases for word in words(phrase)}))
-
-
 def words(text: str) -> list[str]:
     """The words of a text, without commas."""
     return re.findall(r"[^\s,{}]+", text)
 
 
-def _subject_phrase(scene: Scene, rng: Random) -> str:
+def _subject_phrase(scene: StoryScene, rng: Random) -> str:
     if scene.layout == "count":
         kind, colour = scene.subjects[0]
         name = _name(kind, rng)
@@ -129,7 +118,7 @@ def _noun(subject: Subject, rng: Random, size: str = "", bare: bool = False) -> 
     return said if bare else f"{article(said)} {said}"
 
 
-def _settings(scene: Scene, rng: Random, always: bool) -> list[str]:
+def _settings(scene: StoryScene, rng: Random, always: bool) -> list[str]:
     """Phrases for place, time and weather, in this order or with the time first."""
     there = PLACES[scene.place]
     place, time = pick(rng, there.phrases), pick(rng, TIME_PHRASES[scene.time])
@@ -157,7 +146,7 @@ def _in_hand(text: str, hand: str, rng: Random, always: bool) -> str:
     return f"{text} in {style}" if form < 0.8 else f"{text}, as {article(picture)} {picture}"
 
 
-def _wrong_scenes(scene: Scene, rng: Random) -> list[Scene]:
+def _wrong_scenes(scene: StoryScene, rng: Random) -> list[StoryScene]:
     """Scenes that differ from `scene` in one respect each, and could be drawn."""
     wrong = [*_wrong_settings(scene, rng), *_wrong_subjects(scene, rng)]
     if scene.layout == "single" and scene.crop is None:
@@ -174,7 +163,7 @@ def _wrong_scenes(scene: Scene, rng: Random) -> list[Scene]:
     return wrong
 
 
-def _wrong_settings(scene: Scene, rng: Random) -> list[Scene]:
+def _wrong_settings(scene: StoryScene, rng: Random) -> list[StoryScene]:
     there = PLACES[scene.place]
     arrangement = Arrangement(scene.layout, scene.kinds, scene.relation, scene.count)
     places = [
@@ -194,7 +183,7 @@ def _wrong_settings(scene: Scene, rng: Random) -> list[Scene]:
     return wrong + ([replace(scene, hand=pick(rng, hands))] if hands else [])
 
 
-def _wrong_subjects(scene: Scene, rng: Random) -> list[Scene]:
+def _wrong_subjects(scene: StoryScene, rng: Random) -> list[StoryScene]:
     wrong = []
     for place, (kind, colour) in enumerate(scene.subjects):
         before, after = scene.subjects[:place], scene.subjects[place + 1 :]

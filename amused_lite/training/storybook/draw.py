@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from amused_lite.training.storybook.drawings import drawing
-from amused_lite.training.storybook.layout import Thing, things
-from amused_lite.training.storybook.places import Pixels, backdrop
-from amused_lite.training.storybook.scene import CELL, Scene
+from amused_lite.files.images import Pixels
+from amused_lite.training.storybook.drawings.render import drawing
+from amused_lite.training.storybook.layout import PlacedThing, things
+from amused_lite.training.storybook.places import backdrop
+from amused_lite.training.storybook.scene import CELL, StoryScene
 
 _SHADOW, _SHADOW_SHARE = (24, 28, 48), 0.22
 _RIPPLE, _RIPPLE_SHARE = (232, 244, 250), 0.7
@@ -22,12 +23,12 @@ _RIM, _RIM_DARK, _RIM_PALE = 4, (84, 88, 108), (232, 232, 226)
 Layered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]  # colour times alpha, and 255 - alpha
 
 
-def draw(scene: Scene) -> Pixels:
+def draw(scene: StoryScene) -> Pixels:
     """The picture of `scene`: uint8 (canvas, canvas, 3), RGB. Needs the fetched drawings, see `drawings.drawing`."""
     return draw_things(scene, settled(scene))
 
 
-def draw_things(scene: Scene, placed: Sequence[Thing]) -> Pixels:
+def draw_things(scene: StoryScene, placed: Sequence[PlacedThing]) -> Pixels:
     """As `draw`, with these things in place of the scene's own, painted in order."""
     ink = scene.hand == "ink"
     page = backdrop(scene.place, scene.time, scene.weather, scene.variant, scene.page, ink).copy()
@@ -43,14 +44,14 @@ def draw_things(scene: Scene, placed: Sequence[Thing]) -> Pixels:
     return np.ascontiguousarray(page[top : top + scene.canvas, left : left + scene.canvas])
 
 
-def settled(scene: Scene) -> list[Thing]:
+def settled(scene: StoryScene) -> list[PlacedThing]:
     """The things of the scene with what stands on another lowered, on the token grid, until it touches."""
-    placed: list[Thing] = []
+    placed: list[PlacedThing] = []
     for thing in things(scene):
         if thing.footing == "thing":
             below = placed[-1]
             touching = below.y + _top(scene.hand, below.kind, below.side, below.colour)
-            thing = Thing(thing.kind, thing.colour, thing.x, touching - thing.side, thing.side, "thing")
+            thing = PlacedThing(thing.kind, thing.colour, thing.x, touching - thing.side, thing.side, "thing")
         placed.append(thing)
     return placed
 
@@ -63,7 +64,7 @@ def _top(hand: str, kind: str, side: int, colour: str | None) -> int:
     return min(-(-int(np.median(rows)) // CELL) * CELL, side - CELL)
 
 
-def _draw_figure(page: Pixels, scene: Scene, thing: Thing) -> None:
+def _draw_figure(page: Pixels, scene: StoryScene, thing: PlacedThing) -> None:
     """Put a drawing on the page, with a rim where it would hardly show."""
     which = (scene.hand, thing.kind, thing.side, thing.colour)
     pale = scene.hand == "ink" and scene.time == "night" and thing.colour is None

@@ -23,9 +23,9 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from amused_lite.errors import guard
+from amused_lite.console.errors import guard
 from amused_lite.files.atomic import unfinished
-from amused_lite.training.storybook.sets import FOLDER, HELD_OUT, SETS, DrawingSet
+from amused_lite.training.storybook.drawings.sets import FOLDER, HELD_OUT, SETS, DrawingSet
 
 _MEMBER = "package/icons.json"
 _PACKED_LIMIT, _LIMIT = 32 * 2**20, 64 * 2**20  # bytes of a package and of its icons.json

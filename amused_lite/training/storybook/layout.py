@@ -5,7 +5,7 @@ from typing import Literal
 
 from amused_lite.training.storybook.kinds import KINDS
 from amused_lite.training.storybook.places import PLACES, horizon
-from amused_lite.training.storybook.scene import CELL, SIZES, Position, Scene
+from amused_lite.training.storybook.scene import CELL, SIZES, Position, StoryScene
 
 Footing = Literal["ground", "water", "air", "thing"]
 ROOMY = 512  # px: a page of this side has room for rows of things and for every position
@@ -14,7 +14,7 @@ _ASIDE = 32  # px by which a back row is moved right and a front row left, so th
 
 
 @dataclass(frozen=True)
-class Thing:
+class PlacedThing:
     """A drawing in its box: upper left corner `x`, `y` and `side`, px of the page.
 
     What its lower edge meets is its `footing`; "thing" is the thing before it, which may be lower than its box.
@@ -28,11 +28,11 @@ class Thing:
     footing: Footing
 
 
-def things(scene: Scene) -> tuple[Thing, ...]:
+def things(scene: StoryScene) -> tuple[PlacedThing, ...]:
     """Every thing of the scene, the farthest first; those of the clutter come before all others."""
     placed = _LAYOUTS[scene.layout](scene)
     moved = tuple(replace(thing, x=thing.x + CELL * scene.shift) for thing in placed)
-    return tuple(Thing(extra.kind, None, extra.x, extra.y, EXTRA_SIDE, "air") for extra in scene.clutter) + moved
+    return tuple(PlacedThing(extra.kind, None, extra.x, extra.y, EXTRA_SIDE, "air") for extra in scene.clutter) + moved
 
 
 def positions(place: str, side: int, canvas: int) -> tuple[Position, ...]:
@@ -62,7 +62,7 @@ def pair_side(kind: str, page: int) -> int:
     return 128 if KINDS[kind].size_class == "small" else 160
 
 
-def _thing(scene: Scene, number: int, middle: int, side: int, lower: int | None = None) -> Thing:
+def _thing(scene: StoryScene, number: int, middle: int, side: int, lower: int | None = None) -> PlacedThing:
     """Subject `number` around column `middle`, at its natural height or with its lower edge at `lower`."""
     kind, colour = scene.subjects[number]
     on = footing(kind, scene.place)
@@ -71,21 +71,21 @@ def _thing(scene: Scene, number: int, middle: int, side: int, lower: int | None 
         lower = max(afloat(scene.page), side + CELL)  # nearer where it would not fit below the upper edge
     elif lower is None:
         lower = ground(scene.page) if on != "air" else _aloft(scene, side) + side
-    return Thing(kind, colour, _snap(middle - side // 2), lower - side, side, on)
+    return PlacedThing(kind, colour, _snap(middle - side // 2), lower - side, side, on)
 
 
 def _snap(corner: int) -> int:
     return round(corner / CELL) * CELL
 
 
-def _aloft(scene: Scene, side: int) -> int:
+def _aloft(scene: StoryScene, side: int) -> int:
     """Upper edge of a thing in the air: the middle of the sky, or of the paper."""
     if PLACES[scene.place].boundless:
         return _snap((scene.page - side) // 2)
     return max(CELL, (horizon(scene.page) - side) // 2 // CELL * CELL)
 
 
-def _single(scene: Scene) -> tuple[Thing, ...]:
+def _single(scene: StoryScene) -> tuple[PlacedThing, ...]:
     page, side = scene.page, SIZES[scene.size]
     edge = 32 if page >= ROOMY else CELL
     near, far = edge + side // 2, page - edge - side // 2
@@ -105,7 +105,7 @@ def _columns(page: int, many: int) -> tuple[int, ...]:
     return {0: (), 1: (page // 2,), 2: beside, 3: (page // 2 - 160, page // 2, page // 2 + 160)}[many]
 
 
-def _pair(scene: Scene) -> tuple[Thing, ...]:
+def _pair(scene: StoryScene) -> tuple[PlacedThing, ...]:
     page = scene.page
     sides = [pair_side(kind, page) for kind in scene.kinds]
     middle = page // 2
@@ -124,7 +124,7 @@ def _pair(scene: Scene) -> tuple[Thing, ...]:
     return behind, _thing(scene, 1, behind.x + large, small, ground(page) + CELL)
 
 
-def _count(scene: Scene) -> tuple[Thing, ...]:
+def _count(scene: StoryScene) -> tuple[PlacedThing, ...]:
     page, side = scene.page, 128 if scene.page >= ROOMY else 96
     if scene.count < (4 if page >= ROOMY else 3):
         return tuple(_thing(scene, 0, x, side) for x in _columns(page, scene.count))
@@ -136,7 +136,7 @@ def _count(scene: Scene) -> tuple[Thing, ...]:
     return tuple(_thing(scene, 0, x, side, lower) for x, lower in spots)
 
 
-def _rows(scene: Scene, side: int) -> tuple[int, int]:
+def _rows(scene: StoryScene, side: int) -> tuple[int, int]:
     """Lower edges of two rows of one kind: on paper, in the air or on the ground."""
     if PLACES[scene.place].boundless:
         upper, lower = _columns(scene.page, 2)
@@ -151,7 +151,7 @@ def _ground_rows(page: int) -> tuple[int, int]:
     return horizon(page) + 2 * CELL, page - 2 * CELL
 
 
-def _group(scene: Scene) -> tuple[Thing, ...]:
+def _group(scene: StoryScene) -> tuple[PlacedThing, ...]:
     """Flying things in a row in the sky, up to three others in a row on the ground, more in two rows."""
     page, side = scene.page, 128
     aloft = [number for number, kind in enumerate(scene.kinds) if KINDS[kind].place == "flies"]

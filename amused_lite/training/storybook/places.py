@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import skia
 
+from amused_lite.files.images import Pixels
 from amused_lite.training.scenes.draw import parse_path
 from amused_lite.training.storybook import place_layers
-from amused_lite.training.storybook.place_layers import RGB, Layer, Layers
-
-Pixels = npt.NDArray[np.uint8]
+from amused_lite.training.storybook.place_layers import RGB, Layers, PlaceLayer
 
 TIMES = ("day", "dusk", "night")
 WEATHERS = ("clear", "rain", "snow", "fog")
@@ -150,32 +148,32 @@ def _path(text: str) -> skia.Path:
 def _all_layers(place: str, time: str, weather: str, side: int) -> Layers:
     top = horizon(side)
     if PLACES[place].boundless:
-        return (Layer(_PAPER, f"R0 0 {side} {side}", drawn=False),)
+        return (PlaceLayer(_PAPER, f"R0 0 {side} {side}", drawn=False),)
     layers = _sky(time, weather, side) + PLACES[place].layers(side, top)
     if weather == "fog":
         bands = " ".join(f"R0 {y} {side} 16" for y in range(top - 128, side, 64))
-        layers += (Layer((236, 239, 241), bands, drawn=False),)
+        layers += (PlaceLayer((236, 239, 241), bands, drawn=False),)
     return layers + _falling(weather, side)
 
 
 def _sky(time: str, weather: str, side: int) -> Layers:
     whole = f"R0 0 {side} {side}"
     if weather != "clear":
-        return (Layer(_DULL_SKY[weather], whole, drawn=False),)
+        return (PlaceLayer(_DULL_SKY[weather], whole, drawn=False),)
     if time == "dusk":
         step = horizon(side) // 64 * 16
         return tuple(
-            Layer(rgb, f"R0 {band * step} {side} {side - band * step}", drawn=False, fixed=True)
+            PlaceLayer(rgb, f"R0 {band * step} {side} {side - band * step}", drawn=False, fixed=True)
             for band, rgb in enumerate(_DUSK_SKY)
         )
     if time == "night":
         stars = " ".join(f"O{x + y % 32} {y} 3 3" for y in range(24, side, 72) for x in range(24 + y % 48, side, 112))
         return (
-            Layer(_NIGHT_SKY, whole, drawn=False, fixed=True),
-            Layer((238, 236, 206), stars, drawn=False, fixed=True),
+            PlaceLayer(_NIGHT_SKY, whole, drawn=False, fixed=True),
+            PlaceLayer((238, 236, 206), stars, drawn=False, fixed=True),
         )
     cloud = " ".join(f"O{x} 64 32 16 O{x + 32} 52 32 22 O{x + 64} 64 32 16" for x in (side - 144, 64)[: side // 256])
-    return (Layer(_DAY_SKY, whole, drawn=False), Layer((250, 253, 255), cloud))
+    return (PlaceLayer(_DAY_SKY, whole, drawn=False), PlaceLayer((250, 253, 255), cloud))
 
 
 def _falling(weather: str, side: int) -> Layers:
@@ -186,10 +184,10 @@ def _falling(weather: str, side: int) -> Layers:
         path = " ".join(f"M{x + 8} {y - 12} L{x + 11} {y - 12} L{x} {y + 12} L{x - 3} {y + 12} Z" for x, y in places)
     else:
         path = " ".join(f"O{x} {y} 5 5" for x, y in places)
-    return (Layer(_FALLING[weather], path, drawn=False, fixed=True),)
+    return (PlaceLayer(_FALLING[weather], path, drawn=False, fixed=True),)
 
 
-def _tone(layer: Layer, time: str, weather: str) -> RGB:
+def _tone(layer: PlaceLayer, time: str, weather: str) -> RGB:
     """The colour of a layer at this time and in this weather."""
     if layer.fixed:
         return layer.rgb

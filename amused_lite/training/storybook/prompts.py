@@ -17,7 +17,7 @@ from amused_lite.training.storybook.sampling import (
     shows_unseen_pair,
     unseen_hand,
 )
-from amused_lite.training.storybook.scene import RELATIONS, Scene
+from amused_lite.training.storybook.scene import RELATIONS, StoryScene
 
 # How many prompts of each category. Training may show a scene that means the same as one of the seen categories unless
 # it leaves out what `meaning` says of these; the unseen ones it never shows.
@@ -25,25 +25,25 @@ CATEGORIES = {"single": 300, "pair": 60, "unseen pair": 50, "count": 40, "unseen
 
 
 @dataclass(frozen=True)
-class HeldoutPrompt:
+class StoryPrompt:
     """A prompt, what it asks for, and the line of the score it counts in, one of `CATEGORIES`.
 
     Hand, place, time and weather are scored over all of them.
     """
 
     prompt: str
-    scene: Scene
+    scene: StoryScene
     category: str
 
 
-def heldout_prompts(canvas: int = 512) -> list[HeldoutPrompt]:
+def heldout_prompts(canvas: int = 512) -> list[StoryPrompt]:
     """500 different prompts, the categories mixed evenly so that the first few are like the whole.
 
     "single" asks for 300 different things, relations and counts come equally often; all pages are whole and clean. On a
     small canvas there is no room for three or four things that stand.
     """
     order = sorted(((number + 0.5) / many, name, number) for name, many in CATEGORIES.items() for number in range(many))
-    prompts: dict[str, HeldoutPrompt] = {}
+    prompts: dict[str, StoryPrompt] = {}
     for _, category, number in order:
         rng = Random(f"prompt/{category}/{number}")
         while (said := _prompt(rng, category, number, canvas)).prompt in prompts:
@@ -52,12 +52,12 @@ def heldout_prompts(canvas: int = 512) -> list[HeldoutPrompt]:
     return list(prompts.values())
 
 
-def _prompt(rng: Random, category: str, number: int, canvas: int) -> HeldoutPrompt:
+def _prompt(rng: Random, category: str, number: int, canvas: int) -> StoryPrompt:
     arrange, fits = _RULES[category]
     while True:
         scene = compose(rng, arrange(rng, number), "all", canvas)
         if scene is not None and fits(scene):
-            return HeldoutPrompt(caption(scene, rng, always=True), scene, category)
+            return StoryPrompt(caption(scene, rng, always=True), scene, category)
 
 
 def _shuffled() -> list[str]:
@@ -92,18 +92,18 @@ def _unseen_colour(rng: Random, number: int) -> Arrangement:
     return Arrangement("single", (pick(rng, _COLOURABLE),))
 
 
-def _seen(scene: Scene) -> bool:
+def _seen(scene: StoryScene) -> bool:
     return not is_heldout(scene)
 
 
-def _only(respect: Callable[[Scene], bool]) -> Callable[[Scene], bool]:
+def _only(respect: Callable[[StoryScene], bool]) -> Callable[[StoryScene], bool]:
     """True of scenes that training never shows for this reason alone."""
     respects = (shows_unseen_hand, shows_unseen_colour, shows_unseen_pair)
     return lambda scene: all(other(scene) == (other is respect) for other in respects)
 
 
 # How a category arranges a page, and which pages belong to it.
-_RULES: dict[str, tuple[Callable[[Random, int], Arrangement], Callable[[Scene], bool]]] = {
+_RULES: dict[str, tuple[Callable[[Random, int], Arrangement], Callable[[StoryScene], bool]]] = {
     "single": (_single, _seen),
     "pair": (_pair, _seen),
     "unseen pair": (_pair, _only(shows_unseen_pair)),

@@ -15,7 +15,17 @@ from amused_lite.training.scenes.chance import Option, mostly_first, pick
 from amused_lite.training.storybook.kinds import HANDS, KINDS, available
 from amused_lite.training.storybook.layout import EXTRA_SIDE, ROOMY, footing, positions, things
 from amused_lite.training.storybook.places import PLACES, VARIANTS
-from amused_lite.training.storybook.scene import CELL, MARGIN, SIZES, Extra, Layout, Position, Relation, Scene, suits
+from amused_lite.training.storybook.scene import (
+    CELL,
+    MARGIN,
+    SIZES,
+    Extra,
+    Layout,
+    Position,
+    Relation,
+    StoryScene,
+    suits,
+)
 
 Split = Literal["train", "all"]
 
@@ -35,7 +45,7 @@ _HAND_WEIGHTS = {hand: round(4 * (len(NAMES) / many) ** 2) for hand, many in _DR
 
 
 class Arrangement(NamedTuple):
-    """What a page shows before it has a place, see the fields of `Scene`."""
+    """What a page shows before it has a place, see the fields of `StoryScene`."""
 
     layout: Layout
     kinds: tuple[str, ...]
@@ -43,7 +53,7 @@ class Arrangement(NamedTuple):
     count: int = 1
 
 
-def random_scene(seed: int, index: int, split: Split = "train", canvas: int = 512) -> Scene:
+def random_scene(seed: int, index: int, split: Split = "train", canvas: int = 512) -> StoryScene:
     """Scene number `index` of the stream `seed`, for a picture of `canvas` px (256 or 512).
 
     "train" never shows a held-out combination, "all" does not care. Streams share no random numbers. Every kind is as
@@ -61,22 +71,22 @@ def random_scene(seed: int, index: int, split: Split = "train", canvas: int = 51
                 return _spoilt(rng, scene)
 
 
-def is_heldout(scene: Scene) -> bool:
+def is_heldout(scene: StoryScene) -> bool:
     """True when the scene must not be trained on."""
     return shows_unseen_hand(scene) or shows_unseen_colour(scene) or shows_unseen_pair(scene)
 
 
-def shows_unseen_hand(scene: Scene) -> bool:
+def shows_unseen_hand(scene: StoryScene) -> bool:
     """True when a thing is in a hand that training never shows it in."""
     return any(scene.hand == unseen_hand(kind) for kind in _all_kinds(scene))
 
 
-def shows_unseen_colour(scene: Scene) -> bool:
+def shows_unseen_colour(scene: StoryScene) -> bool:
     """True when a thing has a colour that training never shows it in."""
     return any(colour is not None and is_unseen_colour(kind, colour) for kind, colour in scene.subjects)
 
 
-def shows_unseen_pair(scene: Scene) -> bool:
+def shows_unseen_pair(scene: StoryScene) -> bool:
     """True when two kinds meet that never meet in training."""
     return any(is_unseen_pair(*pair) for pair in combinations(_all_kinds(scene), 2))
 
@@ -106,7 +116,7 @@ def _share(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
-def _all_kinds(scene: Scene) -> tuple[str, ...]:
+def _all_kinds(scene: StoryScene) -> tuple[str, ...]:
     return scene.kinds + tuple(extra.kind for extra in scene.clutter)
 
 
@@ -132,7 +142,7 @@ def _arrangement(rng: Random, layout: Layout, first: str, relation: Relation | N
     return Arrangement(layout, kinds, relation, count) if len(set(kinds)) == len(kinds) else None
 
 
-def compose(rng: Random, arrangement: Arrangement, split: Split, canvas: int) -> Scene | None:
+def compose(rng: Random, arrangement: Arrangement, split: Split, canvas: int) -> StoryScene | None:
     """A clean page with this arrangement somewhere, in some hand; None when no hand or no place has room for it."""
     layout, kinds, relation, count = arrangement
     hands = hands_for(kinds, seen=split == "train")
@@ -143,7 +153,7 @@ def compose(rng: Random, arrangement: Arrangement, split: Split, canvas: int) ->
         return None
     hand, place = pick(rng, [hand for hand in hands for _ in range(_HAND_WEIGHTS[hand])]), pick(rng, places)
     size = _usual(rng, tuple(SIZES)) if layout == "single" else "medium"
-    return Scene(
+    return StoryScene(
         place=place,
         time=_usual(rng, PLACES[place].times),
         weather=_usual(rng, PLACES[place].weathers),
@@ -216,7 +226,7 @@ def _colour(rng: Random, kind: str, hand: str, split: Split) -> str | None:
     return pick(rng, known) if known else None
 
 
-def _spoilt(rng: Random, scene: Scene) -> Scene:
+def _spoilt(rng: Random, scene: StoryScene) -> StoryScene:
     """The scene, sometimes cropped from a larger page or cluttered with misplaced things."""
     chance = rng.random()
     if chance < CROPPED and scene.layout != "group" and scene.count <= 2:
@@ -227,7 +237,7 @@ def _spoilt(rng: Random, scene: Scene) -> Scene:
     return scene
 
 
-def _corners(scene: Scene) -> list[tuple[int, int]]:
+def _corners(scene: StoryScene) -> list[tuple[int, int]]:
     """The crops, (top, left) on the token grid, that leave most of each thing."""
     boxes, steps = things(scene), range(0, MARGIN + 1, CELL)
 
@@ -242,7 +252,7 @@ def _corners(scene: Scene) -> list[tuple[int, int]]:
     ]
 
 
-def _clutter(rng: Random, scene: Scene) -> tuple[Extra, ...]:
+def _clutter(rng: Random, scene: StoryScene) -> tuple[Extra, ...]:
     cells = (scene.canvas - EXTRA_SIDE) // CELL + 1
     extras: list[Extra] = []
     for _ in range(pick(rng, (1, 2, 3, 4, 5))):

@@ -1,4 +1,4 @@
-"""What a page of the storybook shows: `Scene`, in words, from which picture and caption both follow. Draws nothing.
+"""What a page of the storybook shows, in words: `StoryScene`, of which picture and caption both follow. Draws nothing.
 
 A scene is symbolic; where its things lie is derived in `layout.py`, with box corners on the token grid and boxes of
 four sides only, so that a drawing has few tokenizations. Three choices are unsaid: `variant`, `shift` and `clutter`.
@@ -36,7 +36,7 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Scene:
+class StoryScene:
     """A picture in words.
 
     `position` and `size` speak of singles, `relation` of pairs, `count` (1 to 4) of the layout "count"; a group is
@@ -72,13 +72,13 @@ class Scene:
         return tuple(kind for kind, _ in self.subjects)
 
 
-def meaning(scene: Scene) -> tuple[object, ...]:
+def meaning(scene: StoryScene) -> tuple[object, ...]:
     """Everything a caption can say of a scene: equal for two scenes that differ in unsaid choices only."""
     said = (scene.place, scene.time, scene.weather, scene.hand, scene.layout, scene.subjects)
     return (*said, scene.relation, scene.count, scene.size, scene.position)
 
 
-def micro(scene: Scene) -> MicroConditioning:
+def micro(scene: StoryScene) -> MicroConditioning:
     """Size of the page, corner of the crop, and a score: 7 for one clear thing to 6 for five, 5 to 3 for clutter."""
     top, left = scene.crop or (0, 0)
     if scene.clutter:

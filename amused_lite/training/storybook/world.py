@@ -13,12 +13,12 @@ from amused_lite.config import RANKER_SIDE
 from amused_lite.training import storybook
 from amused_lite.training.ranker import scramble
 from amused_lite.training.storybook.draw import draw_things, settled
-from amused_lite.training.storybook.drawings import use_folder
+from amused_lite.training.storybook.drawings.render import use_folder
 from amused_lite.training.storybook.fetch import fetch
 from amused_lite.training.storybook.kinds import available
-from amused_lite.training.storybook.layout import EXTRA_SIDE, Thing
+from amused_lite.training.storybook.layout import EXTRA_SIDE, PlacedThing
 from amused_lite.training.storybook.sampling import NAMES
-from amused_lite.training.storybook.scene import CELL, Scene
+from amused_lite.training.storybook.scene import CELL, StoryScene
 from amused_lite.training.world import Split
 
 
@@ -36,19 +36,19 @@ class Storybook:
         """See `World`."""
         use_folder(folder)
 
-    def scene(self, seed: int, index: int, split: Split = "train", canvas: int = 512) -> Scene:
+    def scene(self, seed: int, index: int, split: Split = "train", canvas: int = 512) -> StoryScene:
         """See `World`; pictures have 256 or 512 px."""
         return storybook.random_scene(seed, index, split, canvas)
 
-    def draw(self, scene: Scene) -> np.ndarray:
+    def draw(self, scene: StoryScene) -> np.ndarray:
         """See `World`."""
         return storybook.draw(scene)
 
-    def thumbnail(self, scene: Scene, side: int) -> np.ndarray:
+    def thumbnail(self, scene: StoryScene, side: int) -> np.ndarray:
         """See `World`; whole and without clutter, of which captions do not speak."""
         return _shrunk(storybook.draw(_plain(scene)), side)
 
-    def spoiled(self, scene: Scene, rng: random.Random) -> np.ndarray:
+    def spoiled(self, scene: StoryScene, rng: random.Random) -> np.ndarray:
         """A thing is missing, too many, or scrambled."""
         scene = _plain(scene)
         things, fault = settled(scene), rng.random()
@@ -63,15 +63,15 @@ class Storybook:
             scramble(pixels, thing.x, thing.y, thing.side, rng)
         return pixels
 
-    def caption(self, scene: Scene, rng: random.Random) -> str:
+    def caption(self, scene: StoryScene, rng: random.Random) -> str:
         """See `World`."""
         return storybook.caption(scene, rng)
 
-    def hard_negatives(self, scene: Scene, rng: random.Random) -> list[str]:
+    def hard_negatives(self, scene: StoryScene, rng: random.Random) -> list[str]:
         """See `World`."""
         return storybook.hard_negatives(scene, rng)
 
-    def micro(self, scene: Scene) -> MicroConditioning:
+    def micro(self, scene: StoryScene) -> MicroConditioning:
         """See `World`."""
         return storybook.micro(scene)
 
@@ -79,12 +79,12 @@ class Storybook:
     def _scored(self) -> frozenset[object]:
         return frozenset(storybook.meaning(prompt.scene) for prompt in storybook.heldout_prompts())
 
-    def is_scored(self, scene: Scene) -> bool:
+    def is_scored(self, scene: StoryScene) -> bool:
         """See `World`."""
         return storybook.meaning(scene) in self._scored
 
 
-def _plain(scene: Scene) -> Scene:
+def _plain(scene: StoryScene) -> StoryScene:
     return replace(scene, crop=None, clutter=())
 
 
@@ -93,9 +93,9 @@ def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
     return np.array(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX))
 
 
-def _extra(scene: Scene, rng: random.Random) -> Thing:
+def _extra(scene: StoryScene, rng: random.Random) -> PlacedThing:
     """A thing too many: another of those that are counted, else one that the caption does not name."""
     known = [kind for kind in NAMES if kind not in scene.kinds and scene.hand in available(kind)]
     kind = scene.kinds[0] if scene.layout == "count" else rng.choice(known)
     x, y = (CELL * rng.randrange((scene.canvas - EXTRA_SIDE) // CELL + 1) for _ in range(2))
-    return Thing(kind, None, x, y, EXTRA_SIDE, "air")
+    return PlacedThing(kind, None, x, y, EXTRA_SIDE, "air")

@@ -1,7 +1,6 @@
 """Styles: drop pictures, say what they show, watch it learn, choose candidates for a second round, save the file."""
 
 import json
-import re
 import shutil
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from amused_lite.files.atomic import slug
 from amused_lite.files.images import open_picture
 from amused_lite.files.png import encode_png
 from amused_lite.style.config import sample_prompts
@@ -304,7 +304,7 @@ def _captions(pictures: int, captions: str) -> list[str]:
 
 def _free_name(folder: Path, style: str, failed: Path | None) -> Path:
     """A file for a style that is not there yet; that of the training that failed, if it was of this name."""
-    stem = re.sub(r"[^\w]+", "-", style.lower(), flags=re.ASCII).strip("-")[:60] or "style"
+    stem = slug(style, "style")
     number, path = 1, folder / f"{stem}.safetensors"
     while path.exists() or (path != failed and path.with_name(f"{path.stem}.work").exists()):
         number += 1

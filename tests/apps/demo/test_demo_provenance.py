@@ -30,7 +30,7 @@ def test_a_drawn_picture_is_called_trained_algorithmic_media() -> None:
 def test_an_inpainted_picture_is_called_a_composite() -> None:
     amused = AmusedPipeline.open("tiny", threads=1, keep_loaded=True)
     drawn = alone("a red cup", 7, 1)
-    edited = inpaint(amused, drawn, half_mask(), "a blue cup", steps=1, seed=1).run()
+    edited = amused.run(inpaint(amused, drawn, half_mask(), "a blue cup", steps=1, seed=1))
     assert source_type(edited) == _TYPES + "compositeWithTrainedAlgorithmicMedia"
 
 

@@ -155,7 +155,7 @@ def test_every_edit_is_the_library_s_own(engine: Engine, amused: AmusedPipeline,
     (result,) = job.outcome()
     words = {name: fields[name] for name in ("prompt", "mask") if fields[name] is not None}
     task = getattr(operations, operation)(amused, source, seed=4, steps=2, **words, **fields["settings"])
-    alone = task.run()
+    alone = amused.run(task)
     assert result.picture.image.tobytes() == alone.image.tobytes()
     assert np.array_equal(result.picture.recipe.tokens, alone.recipe.tokens)
     shown = previews[-1]

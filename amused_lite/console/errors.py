@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from amused_lite.console.terminal import LONGEST, plain_streams, printable, shortened
 from amused_lite.extras import MissingExtraError
-from amused_lite.terminal import LONGEST, plain_streams, printable, shortened
 
 BAD_INPUT = 2
 

@@ -31,7 +31,7 @@ def shortened(line: str, most: int = LONGEST) -> str:
     return line if len(line) <= most else f"{line[: most // 2]}...{line[-(most // 2 - 3) :]}"
 
 
-class _Plain:
+class _PlainStream:
     """A stream whose text goes through `printable`, line by line."""
 
     def __init__(self, stream: TextIO, forgiving: bool) -> None:
@@ -78,7 +78,7 @@ def plain_streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         out, err = (stream or nowhere for stream in before)
-        sys.stdout, sys.stderr = _Plain(out, forgiving=False), _Plain(err, forgiving=True)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _PlainStream(out, forgiving=False), _PlainStream(err, forgiving=True)  # type: ignore[assignment]
         try:
             yield
         finally:

@@ -15,9 +15,9 @@ import resvg_py
 from PIL import Image
 
 from amused_lite.files.atomic import unfinished
+from amused_lite.training.storybook.drawings.recolour import INK, MainPart, ink_colour, main_part, recoloured
+from amused_lite.training.storybook.drawings.sets import FOLDER, HELD_OUT, SETS
 from amused_lite.training.storybook.kinds import HANDS, HELD_OUT_HANDS, KINDS, Kind, available
-from amused_lite.training.storybook.recolour import INK, MainPart, ink_colour, main_part, recoloured
-from amused_lite.training.storybook.sets import FOLDER, HELD_OUT, SETS
 
 __all__ = ["HANDS", "HELD_OUT_HANDS", "KINDS", "Kind", "available", "drawing", "use_folder"]
 

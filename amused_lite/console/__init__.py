@@ -1,0 +1,1 @@
+"""What a terminal shows: safe text, errors in one line, and exit codes."""
