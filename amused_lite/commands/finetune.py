@@ -53,13 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "out", type=path, metavar="OUT", help="a folder for a model, or FILE.safetensors for an adapter"
     )
     adapter = parser.add_argument_group("for an adapter")
-    adapter.add_argument("--rank", type=whole(1, 4096), metavar="R", help="of the matrices (16)")
-    adapter.add_argument("--alpha", type=number(1e-6, 1e6), metavar="A", help="their scale is alpha / rank (32)")
+    adapter.add_argument("--rank", type=whole(1, 4096), metavar="R", help="of the matrices (16; tiny: 8)")
+    adapter.add_argument(
+        "--alpha", type=number(1e-6, 1e6), metavar="A", help="their scale is alpha / rank (32; tiny: 8)"
+    )
     adapter.add_argument(
         "--targets",
         type=lambda text: tuple(text.split(",")),
         metavar="A,B",
-        help="what is adapted (attention,block_attention)",
+        help="what is adapted (attention,block_attention; tiny: almost all)",
     )
     settings = parser.add_argument_group("settings (the model's own unless said)")
     for name, (kind, purpose) in _NUMBERS.items():
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     use_threads(args.threads)
     base = BaseModel.open(args.model, args.threads)
     config = _settings(args, recipe_of(base.preset, as_adapter, args.optimizer))
-    plan = prepare(base, args.data, config, _shape(args) if as_adapter else None)
+    plan = prepare(base, args.data, config, _shape(args, base.preset) if as_adapter else None)
     work = args.out.with_name(f"{args.out.stem if as_adapter else args.out.name}.work")
     prompts = args.sample_prompt or ()
     made = finetune(plan, args.out.stem, work, prompts, args.sample_every, args.stop_after, args.tracker or "")
@@ -137,11 +139,13 @@ def _settings(args: argparse.Namespace, config: "UViTTrainConfig") -> "UViTTrain
     return replace(config, **given, train_text=args.text, checkpointing=args.checkpointing, shard=args.shard)
 
 
-def _shape(args: argparse.Namespace) -> "AdapterShape":
-    from amused_lite.training.finetune import AdapterShape
+def _shape(args: argparse.Namespace, preset: str) -> "AdapterShape":
+    from dataclasses import replace
+
+    from amused_lite.training.finetune import ADAPTERS, AdapterShape
 
     given = {name: getattr(args, name) for name in ("rank", "alpha", "targets") if getattr(args, name) is not None}
-    return AdapterShape(**given)
+    return replace(ADAPTERS.get(preset, AdapterShape()), **given)
 
 
 def _write_model(base: "BaseModel", model: Path, out: Path) -> None:

@@ -48,11 +48,14 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class AdapterShape:
-    """What a low-rank adapter is like; defaults are the published script's."""
+    """What a low-rank adapter is like; defaults are the published script's, `ADAPTERS` has presets that differ."""
 
     rank: int = 16
     alpha: float = 32.0
     targets: tuple[str, ...] = ("attention", "block_attention")
+
+
+ADAPTERS = {"tiny": AdapterShape(8, 8.0, ("attention", "block_attention", "feedforward", "blocks", "head"))}
 
 
 def recipe_of(preset: str, adapter: bool, optimizer: str = "adamw") -> UViTTrainConfig:

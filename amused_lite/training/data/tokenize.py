@@ -184,10 +184,13 @@ def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator
     """Ray Data starts the encoders, moves the pieces to them and replaces workers that die."""
     import ray
 
-    if address == "local":  # for this machine alone: it listens nowhere else
-        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
-    else:
-        ray.init(address, log_to_driver=False)
+    # One of this machine alone listens nowhere else.
+    own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    try:
+        ray.init(address, log_to_driver=False, **own)
+    except Exception as error:  # its own kinds, and plain ones
+        reason = " ".join(str(error).split())[:120]
+        raise ConnectionError(f"Ray at {address!r} does not answer ({reason}); check the address") from error
     gpus = 1 if job.device.startswith("cuda") else 0
     rows = ray.data.from_items([{"piece": piece} for piece in pieces], override_num_blocks=max(1, len(pieces)))
     encoder: Any = _RayEncoder
