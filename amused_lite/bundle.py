@@ -152,23 +152,33 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def open_bundle(path: str | Path) -> Bundle:
-    """Read and check a bundle folder.
+def open_bundle(path: str | Path, afresh: bool = False) -> Bundle:
+    """Read and check a bundle folder; `afresh`: hash large files even where the same ones were found right before.
 
     Raises:
         FileNotFoundError: the folder, its manifest or a file that the manifest lists is missing.
         ValueError: the manifest cannot be read or contradicts itself, or a file has another size or hash.
     """
     folder = Path(path)
+    manifest = read_manifest(folder)
+    _verify(folder, manifest.files, afresh)
+    return Bundle(folder, manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What a bundle says about itself, whether or not its files are right.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it cannot be read or contradicts itself.
+    """
     where = folder / MANIFEST
     if not os.path.lexists(where):
         raise FileNotFoundError(f"{folder} is not a bundle: it has no {MANIFEST}; give a bundle folder")
     values = parse_object(read_text(where, _REMEDY), str(where), _REMEDY)
     check_version(values, "format_version", FORMAT_VERSION, str(where), _REMEDY)
     values.pop("defaults", None)  # the first version wrote them, and nothing read them
-    manifest = convert(values, Manifest, str(where), _REMEDY)
-    _verify(folder, manifest.files)
-    return Bundle(folder, manifest)
+    return convert(values, Manifest, str(where), _REMEDY)
 
 
 def check_module(bundle: Bundle, module: str) -> None:
@@ -212,7 +222,7 @@ def _record(path: Path) -> FileRecord:
         return FileRecord(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
-def _verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
+def _verify(folder: Path, files: Mapping[str, FileRecord], afresh: bool) -> None:
     """Compare sizes first, since that costs nothing, then hashes."""
     states = []
     for name, record in files.items():
@@ -225,7 +235,7 @@ def _verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
         states.append([str(path.resolve()), state.st_size, state.st_mtime_ns, record.sha256])
     total = sum(record.size for record in files.values())
     stamp = _stamp(states) if total > _REMEMBER_ABOVE else None
-    if stamp is not None and stamp.exists():
+    if stamp is not None and stamp.exists() and not afresh:
         return
     for name, record in files.items():
         sha256 = _record(folder / name).sha256

@@ -27,6 +27,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "generate": Command("amused_lite.commands.generate", "make pictures from a prompt"),
+    "pull": Command("amused_lite.commands.pull", "download a published model, prepared for this machine"),
+    "models": Command("amused_lite.commands.models", "list, check and remove what was pulled"),
     "vary": Command("amused_lite.commands.edit:vary", "make variations of a picture, or restyle it"),
     "inpaint": Command("amused_lite.commands.edit:inpaint", "draw a marked part of a picture anew"),
     "outpaint": Command("amused_lite.commands.edit:outpaint", "draw what lies beyond a picture's edges"),
@@ -38,12 +40,15 @@ COMMANDS = {
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),
     "tokens": Command("amused_lite.commands.tokens", "turn pictures into files below 2 KB, and back"),
     "demo": Command("amused_lite.apps.demo.command", "make pictures in your browser"),
+    "web": Command("amused_lite.apps.web.command", "write a page that draws in any browser, offline"),
     "serve": Command("amused_lite.apps.server.command", "serve pictures to other programs over HTTP"),
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
     "quantize": Command("amused_lite.quantize.command", "write a model in 8, 6 or 4 bits"),
     "distil": Command("amused_lite.commands.distil", "teach a small decoder for drafts"),
     "style": Command("amused_lite.commands.style", "learn a style from a few pictures"),
+    "tokenize": Command("amused_lite.commands.tokenize", "turn pictures with captions into training data"),
+    "finetune": Command("amused_lite.commands.finetune", "go on training a model on pictures of your own"),
     "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),
     "evaluate": Command("amused_lite.commands.evaluate", "score a model on the held-out prompts"),
 }

@@ -1,8 +1,10 @@
 """Paths: from the words for a place, and where this program keeps files of a person's own. Opens nothing.
 
-Those lie where their system has them; XDG's variables count on Linux.
+Those lie where their system has them; XDG's variables count on Linux. AMUSED_LITE_HOME moves what cannot be made again,
+and the prepared models.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,8 @@ def cache(*parts: str) -> Path:
 
 def data(*parts: str) -> Path:
     """What cannot: a path below the data folder, which may not exist yet."""
-    return _folders().user_data_path.joinpath(*parts)
+    home = os.environ.get("AMUSED_LITE_HOME")
+    return (as_path(home) if home else _folders().user_data_path).joinpath(*parts)
 
 
 def _folders() -> "PlatformDirs":

@@ -14,8 +14,6 @@ from amused_lite.models.checkpoint import save_diffusers
 from amused_lite.models.networks import Networks
 from amused_lite.tokenizer import Tokenizer
 
-SEED = 0
-
 
 def random_model(preset: str, folder: Path | None = None) -> Path:
     """The folder of a model of this preset with random float16 weights, in diffusers' layout; made once, then kept.

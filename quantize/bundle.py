@@ -62,7 +62,7 @@ def quantize_model(
         bundle = float_bundle(model, options.target, Path(scratch))
         check_disk(out, sum(record.size for record in bundle.manifest.files.values()))
         with staging(out) as folder:
-            manifest = _quantize(bundle, folder, options, Path(scratch), name)
+            manifest = write_quantized(bundle, folder, options, Path(scratch), name)
             manifest = _measure(bundle, folder, manifest, options, extent)
     return manifest
 
@@ -91,7 +91,9 @@ def float_bundle(model: Path, target: str, scratch: Path) -> Bundle:
     return open_bundle(scratch / "bundle")
 
 
-def _quantize(bundle: Bundle, folder: Path, options: QuantizeOptions, scratch: Path, name: str | None) -> Manifest:
+def write_quantized(
+    bundle: Bundle, folder: Path, options: QuantizeOptions, scratch: Path, name: str | None = None
+) -> Manifest:
     """Every file of the new bundle, and a manifest without its report."""
     modules = [module for module in bundle.manifest.precision if options.encoder or module != "encode_image"]
     shutil.copyfile(bundle.path(COLOURS), folder / COLOURS)

@@ -5,22 +5,12 @@ from typing import Any
 
 from amused_lite.extras import require_extra
 
-BITS = (8, 6, 4)
 # target -> bits -> methods, the default first
 METHODS: dict[str, dict[int, tuple[str, ...]]] = {
     "onnx": {8: ("weights", "dynamic"), 4: ("weights",)},
     "openvino": {8: ("weights", "full"), 4: ("weights",)},
     "coreml": {8: ("linear", "palette"), 6: ("palette",), 4: ("palette",)},
     "torch": {8: ("int8",), 4: ("nf4",)},
-}
-MEANING = {
-    "dynamic": "8-bit weights, one scale a row; activations of the transformer layers rounded to 8 bits as they come",
-    "weights": "rounded weights; activations stay float",
-    "full": "8-bit weights and activations with ranges found beforehand (SmoothQuant)",
-    "linear": "8-bit weights, one scale a row",
-    "palette": "weights as indices into a table of 2^bits values",
-    "int8": "bitsandbytes LLM.int8: 8-bit weights, one scale a row",
-    "nf4": "bitsandbytes NF4: 4-bit weights on a normal distribution's quantiles, in blocks of 64",
 }
 # Share of a picture's tokens, over all steps, that must be drawn as the float bundle draws them, teacher-forced. What
 # each method reached, and how its worst step did, is in docs/quantization.md.

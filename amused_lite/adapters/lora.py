@@ -22,7 +22,6 @@ from amused_lite.config import PRESETS, ModelConfig
 
 KINDS = ("low_rank", "bottleneck")
 TARGETS = ("attention", "block_attention", "feedforward", "blocks", "head", "embedding", "text", "decoder")
-DEFAULT_TARGETS = ("attention",)
 WEIGHT_RANGE = (-1.0, 2.0)
 Rank = Annotated[int, Meta(ge=1, le=16_384)]
 Alpha = Annotated[float, Meta(ge=-1e6, le=1e6)]

@@ -6,10 +6,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import named, whole
-from amused_lite.commands.flags import (
+from amused_lite.commands.provenance import open_recorded, read_recorded
+from amused_lite.console.arguments import named, whole
+from amused_lite.console.flags import (
     add_engine_flags,
     add_output_flags,
+    add_prepare_flag,
     add_sampling_flags,
     add_seed_flags,
     check_output,
@@ -19,7 +21,6 @@ from amused_lite.commands.flags import (
     warn,
     watched,
 )
-from amused_lite.commands.provenance import open_recorded, read_recorded
 from amused_lite.files.atomic import slug
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ examples:
   amused-lite generate "a yellow star" --maps look/ --film look/star.gif
       how it came about: when each token was fixed, how sure it was, and a film
   amused-lite generate "a cat" -m amused/amused-512
-      the published 512x512 model, downloaded once (3.5 GB; needs the torch extra)
+      the published 512x512 model; amused-lite pull prepares it once, and so does --yes here
 
 Existing files are never overwritten: a name that is taken gets a number.
 """
@@ -87,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     inside.add_argument("--quick-film", action="store_true", help="frames from the colour table, which cost nothing")
     add_engine_flags(parser)
+    add_prepare_flag(parser)
     add_output_flags(parser)
     # What was not said is then known, so that a file can stand in for it.
     parser.set_defaults(**dict.fromkeys((*settings, "model", "runtime")))
@@ -138,6 +140,10 @@ def _prepare(args: argparse.Namespace) -> "tuple[AmusedPipeline, Task]":
     check_prompts(task.prompt, task.negative_prompt)
     _check_best(args, task)
     many = keeps_loaded(args, args.count * args.best_of > 1 or bool(args.film))
+    if args.model is not None:
+        from amused_lite.prepare.ask import prepare_first
+
+        prepare_first([args.model], args.runtime or "auto", args.yes, args.threads)
     if recipe is None:
         model, runtime = args.model or "tiny", args.runtime or "auto"
         amused = AmusedPipeline.open(model, runtime, args.threads, many, args.adapter, args.style_scale)
@@ -232,9 +238,10 @@ def _film_decode(args: argparse.Namespace, amused: "AmusedPipeline") -> "Decode"
         return amused.decode
     from amused_lite.analysis.trace import colour_preview
     from amused_lite.bundle import MANIFEST, open_bundle
-    from amused_lite.runtimes.open import find_model
+    from amused_lite.runtimes.open import find_model, find_prepared
 
-    folder = find_model(args.model or amused.info.name)
+    model = args.model or amused.info.name
+    folder = find_prepared(model, args.runtime or "auto") or find_model(model)
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} is no bundle and has no colour table; leave out --quick-film")
     size = amused.runtime.config.image_size

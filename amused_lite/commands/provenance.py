@@ -52,9 +52,10 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
     """
     from amused_lite.pipeline import AmusedPipeline
     from amused_lite.runtimes.hub import is_here
-    from amused_lite.runtimes.open import BUNDLED
+    from amused_lite.runtimes.open import BUNDLED, find_prepared, is_hub_id
 
-    if args.model is None and model != BUNDLED and not is_here(model):
+    here = model == BUNDLED or is_here(model) or (is_hub_id(model) and find_prepared(model) is not None)
+    if args.model is None and not here:
         raise ValueError(
             f"it was made by the model {model[:80]!r}, which is not here; name its folder or hub id with -m"
         )

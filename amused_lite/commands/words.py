@@ -3,7 +3,7 @@
 import argparse
 import textwrap
 
-from amused_lite.arguments import named
+from amused_lite.console.arguments import named
 from amused_lite.console.terminal import printable
 
 _EXAMPLES = """\

@@ -7,7 +7,6 @@ that half a bundle never opens. One module's weights are in memory at a time.
 import gc
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,14 @@ from amused_lite.bundle import (
 )
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import PRESETS
+from amused_lite.export.colours import colour_table
 from amused_lite.export.costs import disk_needed
-from amused_lite.export.modules import OUTPUTS, colour_table, examples, input_specs, load_module, module_names
+from amused_lite.export.modules import OUTPUTS, examples, input_specs, load_module, module_names
 from amused_lite.export.options import ExportOptions, require_target
 from amused_lite.export.parity import AGREEMENT_STEPS, agreement, compare
 from amused_lite.export.weights import RoundedWeights, SourceModel
+from amused_lite.files.atomic import staging
+from amused_lite.models.networks import Weights
 from amused_lite.runtimes.base import Runtime
 from amused_lite.runtimes.torch import TorchRuntime
 
@@ -62,35 +64,53 @@ def export_bundle(source: SourceModel, out: str | Path, options: ExportOptions, 
     with staging(out) as folder, tqdm(total=2 * modules + AGREEMENT_STEPS, disable=None, leave=False) as bar:
         shutil.copyfile(source.tokenizer, folder / TOKENIZER)
         if source.colours is None:
-            np.save(folder / COLOURS, colour_table(weights).numpy(), allow_pickle=False)
+            np.save(folder / COLOURS, _colours(weights), allow_pickle=False)
         else:
             shutil.copyfile(source.colours, folder / COLOURS)
         inputs = examples(weights)
         parity = _write_modules(source, inputs, folder, options, bar)
         preset = preset_of(weights.config)
-        manifest = Manifest(
-            name=name or source.name or (preset if preset in PRESETS else out.name),
-            preset=preset,
-            config=weights.config,
-            image_size=weights.config.image_size,
-            precision={module: options.precision_of(module) for module in inputs},
-            inputs=input_specs(inputs, options.free_rows),
-            target=options.target,
-            options=_said(source, options),
-            files=record_files(folder),
-            adapter=source.adapter,
-            weights_licence=source.licence,
-        )
+        named = name or source.name or (preset if preset in PRESETS else out.name)
+        base = hash_of(weights.part("uvit.token_side"))
+        manifest = unproven_manifest(source, inputs, folder, options, named, base)
         parity |= _agreement(source, Bundle(folder, manifest), inputs, options, bar)
         manifest = write_manifest(folder, replace(manifest, parity=parity))
         open_bundle(folder)
     return manifest
 
 
-def _said(source: SourceModel, options: ExportOptions) -> dict[str, Any]:
-    """How it was exported, and which base this is: graphs hide the weights that tell it."""
-    base = hash_of(source.weights.part("uvit.token_side"))
-    return options.record() | {"base_hash": base} | ({"draft": source.draft} if source.draft else {})
+def _colours(weights: Weights) -> np.ndarray:
+    codebook = weights.part("vqgan").codebook.detach().numpy()
+    return colour_table(TorchRuntime(weights).decode_image, codebook, weights.config.uvit.grid)
+
+
+def unproven_manifest(
+    source: SourceModel,
+    inputs: dict[str, dict[str, Tensor]],
+    folder: Path,
+    options: ExportOptions,
+    name: str,
+    base: str,
+) -> Manifest:
+    """What a folder with all its files says about itself, without parity.
+
+    base: which base this is (`adapters.lora.base_hash`), since graphs hide the weights that tell it.
+    """
+    config = source.weights.config
+    said = options.record() | {"base_hash": base} | ({"draft": source.draft} if source.draft else {})
+    return Manifest(
+        name=name,
+        preset=preset_of(config),
+        config=config,
+        image_size=config.image_size,
+        precision={module: options.precision_of(module) for module in inputs},
+        inputs=input_specs(inputs, options.free_rows),
+        target=options.target,
+        options=said,
+        files=record_files(folder),
+        adapter=source.adapter,
+        weights_licence=source.licence,
+    )
 
 
 def _target(name: str) -> Any:
@@ -114,7 +134,7 @@ def _write_modules(
     target = _target(options.target)
     rounded = RoundedWeights(source.weights)
     if options.target == "onnx" and not options.single_file:
-        target.write_weights(rounded if options.precision == "float16" else source.weights, folder, options)
+        target.write_weights(source.weights.config, target.tensors_of(source.weights), folder, options)
     parity: dict[str, float] = {}
     for name in inputs:
         bar.set_description(f"{name}: writing")
@@ -192,23 +212,3 @@ def check_disk(out: Path, needed: int) -> None:
     if free < needed:
         sizes = f"needs {needed / 1e9:.1f} GB on the disk of {existing}, {free / 1e9:.1f} GB are free"
         raise ValueError(f"this export {sizes}; make room, or give a folder on another disk")
-
-
-@contextmanager
-def staging(out: Path) -> Iterator[Path]:
-    """An empty folder that becomes `out` when the work ends well, and goes when it does not."""
-    place = out.absolute()
-    partial, retired = (place.parent / f".{place.name}.{end}" for end in ("part", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if place.exists():
-            shutil.rmtree(retired, ignore_errors=True)
-            place.rename(retired)
-        partial.rename(place)
-    finally:
-        if retired.exists() and not place.exists():  # stopped between the two
-            retired.rename(place)
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from amused_lite.bundle import MODULES, RANKER_MODULES
 from amused_lite.conditioning import Conditioning
@@ -21,7 +20,6 @@ from amused_lite.models.tiled_decoder import TiledDecoder
 from amused_lite.models.unmask import UnmaskStep
 from amused_lite.models.vqgan import Upsample
 from amused_lite.runtimes.graphs import OUTPUTS as OUTPUTS
-from amused_lite.runtimes.torch import fast_precision
 
 
 class EncodePrompt(nn.Module):
@@ -226,23 +224,3 @@ def input_specs(
         return str(array.dtype).removeprefix("torch."), [first, *array.shape[1:]]
 
     return {module: {name: spec(name, array) for name, array in arrays.items()} for module, arrays in inputs.items()}
-
-
-@torch.no_grad()
-def colour_table(weights: Weights, side: int = 3, batch: int = 64) -> Tensor:
-    """(K, 3) uint8: the mean colour that each code decodes to in the middle of a `side` x `side` grid of itself.
-
-    Costs a decoding of side * side * K tokens: seconds for the tiny preset, many minutes for the published size. In
-    bfloat16 where the processor has it: half the time, and colours for a preview may be 1 of 255 off.
-    """
-    vqgan = weights.part("vqgan")
-    cell, middle = vqgan.config.downsample_factor, side // 2
-    span = slice(middle * cell, (middle + 1) * cell)
-    codes = torch.arange(vqgan.config.codebook_size).split(batch)
-    device = next(vqgan.parameters()).device.type
-    with torch.autocast(device, torch.bfloat16, enabled=fast_precision(device) == "bfloat16"):
-        colours = [
-            vqgan.decode_image(some[:, None].expand(-1, side * side))[:, :, span, span].float().mean((2, 3))
-            for some in tqdm(codes, desc="colour table", disable=None, leave=False)  # silent where no one watches
-        ]
-    return (torch.cat(colours) * 255).round().to(torch.uint8)

@@ -8,6 +8,7 @@ import json
 import logging
 import struct
 import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from onnxscript import optimizer
+from onnxscript import optimizer, rewriter
 from torch import Tensor, nn
 
 from amused_lite.bundle import WEIGHTS
+from amused_lite.config import ModelConfig
 from amused_lite.export.modules import OUTPUTS, exportable, free_axes, outputs_of
 from amused_lite.export.options import ExportOptions
 from amused_lite.files.safetensors import open_tensors
@@ -28,30 +30,47 @@ from amused_lite.runtimes.onnx import load_session
 _STORED = {"float16": torch.float16, "float32": torch.float32}
 _LIMIT = 2**31  # bytes of one protocol message
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns where there is no torchvision
+# One of the optimizer's rules looks at every node for a partner among all others, which took most of an export's time
+# for the strips of a large decoder. It makes one Split of two Slices, of which these graphs have none.
+rewriter._DEFAULT_REWRITE_RULES = tuple(rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule.name != "SlicesSplit")
 _PART_OF = {part.rpartition(".")[2]: part for part in PARTS}  # "token_side", as modules name it -> "uvit.token_side"
 
+Tensors = Callable[[str], Iterable[tuple[str, np.ndarray]]]  # a part -> its weights, in the order of their names
 
-def write_weights(weights: Weights, folder: Path, options: ExportOptions) -> None:
-    """Write all weights to one safetensors file, part by part: an 8-byte header length, the JSON header, the data.
+
+def tensors_of(weights: Weights) -> Tensors:
+    """The weights of parts that are read as modules."""
+    return lambda part: ((name, value.numpy()) for name, value in sorted(weights.part(part).state_dict().items()))
+
+
+def write_weights(config: ModelConfig, tensors: Tensors, folder: Path, options: ExportOptions) -> None:
+    """Write all weights to one safetensors file, one by one: an 8-byte header length, the JSON header, the data.
 
     Byte for byte what safetensors' own writer makes, which wants all of them in memory at once.
+
+    Raises:
+        ValueError: a weight is not finite in float16.
     """
-    dtype = _STORED[options.precision]
-    kind = "F16" if dtype == torch.float16 else "F32"
-    parts = sorted(part for part in PARTS if part != "ranker" or weights.config.ranker)
+    dtype = np.dtype(options.precision)
+    kind = "F16" if dtype == np.float16 else "F32"
+    parts = sorted(part for part in PARTS if part != "ranker" or config.ranker)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for part in parts:
-        for name, tensor in sorted(empty_part(weights.config, part).state_dict().items()):
+        for name, tensor in sorted(empty_part(config, part).state_dict().items()):
             start, end = end, end + tensor.numel() * dtype.itemsize
             header[f"{part}.{name}"] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8
-    with (folder / WEIGHTS).open("wb") as file:
+    with (folder / WEIGHTS).open("wb") as file, np.errstate(over="ignore"):
         file.write(struct.pack("<Q", len(text)) + text)
         for part in parts:
-            for _, tensor in sorted(weights.part(part).state_dict().items()):
-                file.write(tensor.detach().to(dtype).contiguous().numpy())
+            for name, array in tensors(part):
+                stored = np.ascontiguousarray(array, dtype)
+                if dtype == np.float16 and not np.isfinite(stored).all():
+                    problem = f"{part}.{name} holds values that are not finite as float16"
+                    raise ValueError(f"{problem}; export with precision float32")
+                file.write(stored.data)
 
 
 @torch.no_grad()

@@ -27,14 +27,18 @@ class SourceModel(NamedTuple):
     draft: dict[str, Any] | None = None  # how good a draft decoder is, where it has one
 
 
-def open_source(folder: Path, scratch: Path) -> SourceModel:
+def open_source(
+    folder: Path, scratch: Path, variant: str | None = None, transformer: Path | None = None
+) -> SourceModel:
     """A model's parts; the tokenizer of a diffusers folder is written to `scratch` as one file.
+
+    variant, transformer: of a diffusers folder, see `PublishedWeights`.
 
     Raises:
         FileNotFoundError, ValueError: see `open_bundle` and `PublishedWeights`; or the bundle has no weights file.
     """
     if not (folder / MANIFEST).is_file():
-        weights = PublishedWeights(folder)
+        weights = PublishedWeights(folder, variant, transformer)
         _published_tokenizer(folder / "tokenizer", weights.config).save(scratch / TOKENIZER)
         return SourceModel(weights, scratch / TOKENIZER)
     bundle = open_bundle(folder)

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,26 @@ def unfinished(target: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """An empty folder that becomes `out` when the work ends well, and goes when it does not."""
+    place = out.absolute()
+    partial, retired = (place.parent / f".{place.name}.{end}" for end in ("part", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if place.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+            place.rename(retired)
+        partial.rename(place)
+    finally:
+        if retired.exists() and not place.exists():  # stopped between the two
+            retired.rename(place)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
 
 
 def name_finished(partial: Path, target: Path) -> Path:

@@ -178,15 +178,15 @@ def encode_png(image: Image.Image, recipe: Recipe | None) -> memoryview:
     if recipe is not None:
         texts.add_text("parameters", recipe.parameters())  # tEXt where Latin-1 can hold it, else iTXt
         texts.add_itxt(KEY, recipe.to_json())
-        texts.add_itxt(XMP_KEY, _provenance(recipe))
+        composite = recipe.edit is not None and recipe.edit.operation in ("inpaint", "outpaint")
+        texts.add_itxt(XMP_KEY, provenance(composite))
     data = BytesIO()
     image.copy().save(data, "PNG", pnginfo=texts)  # Pillow keeps the texts on the object while it saves
     return data.getbuffer()
 
 
-def _provenance(recipe: Recipe) -> str:
-    """An XMP packet with IPTC's digital source type; parts of an inpainted or widened picture may be a photograph."""
-    composite = recipe.edit is not None and recipe.edit.operation in ("inpaint", "outpaint")
+def provenance(composite: bool) -> str:
+    """An XMP packet with IPTC's digital source type; `composite` where parts of a picture may be a photograph."""
     kind = "compositeWithTrainedAlgorithmicMedia" if composite else "trainedAlgorithmicMedia"
     return _XMP.format(version=__version__, kind=_SOURCE_TYPE + kind)
 

@@ -17,7 +17,6 @@ from amused_lite.files.atomic import write_new
 from amused_lite.files.png import Recipe, pack_tokens, unpack_tokens
 from amused_lite.reading import parse_object, read_small
 
-SUFFIX = ".tokens"
 LIMIT = 2048  # bytes; a recipe that would make the file longer is left out
 _MAGIC = b"AMTOKENS"
 _VERSION = 1

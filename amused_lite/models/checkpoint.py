@@ -10,16 +10,18 @@ are in `checkpoint_names`, configurations in `checkpoint_config`.
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from msgspec import Meta, Struct
 from safetensors.torch import save_file
 from torch import Tensor
 
 from amused_lite.config import ModelConfig, TextConfig
+from amused_lite.files.safetensors import open_tensors
 from amused_lite.models import checkpoint_config
 from amused_lite.models.checkpoint_names import IGNORED, Published, from_open_clip, published_names
 from amused_lite.models.clip_text import CLIPText
@@ -53,8 +55,13 @@ class _Index(Struct):
 class PublishedWeights:
     """A published folder, opened: its configuration is read and checked, its weights are read part by part."""
 
-    def __init__(self, folder: str | Path, variant: str | None = None) -> None:
-        """Read the folder's configurations. Without a variant, fp16 files serve where there are no plain ones.
+    def __init__(self, folder: str | Path, variant: str | None = None, transformer: Path | None = None) -> None:
+        """Read the folder's configurations.
+
+        Args:
+            folder: in diffusers' layout.
+            variant: of the weights' files; without one, fp16 files serve where there are no plain ones.
+            transformer: a folder or a safetensors file that stands in for the folder's own transformer.
 
         Raises:
             FileNotFoundError: the folder or one of its configurations is missing.
@@ -62,10 +69,12 @@ class PublishedWeights:
         """
         self.folder = Path(folder)
         self.variant = variant
+        self._transformer = transformer
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{self.folder} is not a folder; give a folder with transformer/ and vqvae/ inside")
         text = checkpoint_config.read_text(*self._json("text_encoder/config.json"))
-        uvit = checkpoint_config.read_uvit(*self._json("transformer/config.json"))
+        where = transformer / "config.json" if transformer and transformer.is_dir() else None
+        uvit = checkpoint_config.read_uvit(*self._json("transformer/config.json", where))
         vqgan = checkpoint_config.read_vqgan(*self._json("vqvae/config.json"))
         scheduler, where = self._json("scheduler/scheduler_config.json")
         checkpoint_config.check_scheduler(scheduler, uvit, where)
@@ -86,6 +95,26 @@ class PublishedWeights:
         shapes = {ours: value.shape for ours, value in module.state_dict().items()}
         return fill(module, {ours: found[there.name].reshape(shapes[ours]) for ours, there in names.items()})
 
+    def tensors(self, name: str) -> Iterator[tuple[str, np.ndarray]]:
+        """The weights of one of `networks.PARTS` in the order of their names, as they are stored; bfloat16 as float32.
+
+        One is in memory at a time and no file stays mapped.
+
+        Raises:
+            FileNotFoundError, ValueError: see `part`.
+        """
+        names = self._names(name)
+        files = self._weights(next(iter(names.values())).source)
+        shapes = {ours: value.shape for ours, value in empty_part(self.config, name).state_dict().items()}
+        opened = {path: open_tensors(path) for path in set(files.values())}
+        for ours, there in sorted(names.items()):
+            array = opened[files[there.name]].read([there.name])[there.name]
+            yield ours, array.reshape(tuple(shapes[ours]))
+
+    def files(self) -> list[Path]:
+        """All weight files, checked by name and shape."""
+        return sorted({path for source in _STEMS for path in self._weights(source).values()})
+
     def _names(self, part: str) -> dict[str, Published]:
         shapes = {name: tuple(value.shape) for name, value in empty_part(self.config, part).state_dict().items()}
         return published_names(self.config, part, shapes)
@@ -93,8 +122,11 @@ class PublishedWeights:
     def _weights(self, source: str) -> dict[str, Path]:
         """Published name -> file, once names and shapes of the whole source are known to be right."""
         if source not in self._files:
-            folder = self.folder / source
-            paths = _weight_files(folder, _STEMS[source], self.variant)
+            folder, paths = self.folder / source, []
+            if source == "transformer" and self._transformer:
+                folder = self._transformer
+                paths = [folder] if folder.is_file() else []
+            paths = paths or _weight_files(folder, _STEMS[source], self.variant)
             found, files = {}, {}
             for path in paths:
                 for name, shape in tensor_shapes(path).items():
@@ -105,8 +137,8 @@ class PublishedWeights:
             self._files[source] = files
         return self._files[source]
 
-    def _json(self, name: str) -> tuple[dict[str, Any], str]:
-        path = self.folder / name
+    def _json(self, name: str, where: Path | None = None) -> tuple[dict[str, Any], str]:
+        path = where or self.folder / name
         return _read_json(path), str(path)
 
 

@@ -1,5 +1,17 @@
-"""Models from the Hugging Face hub: downloaded once (broken connections resume, whole files are kept), then offline."""
+"""Models from the Hugging Face hub, in the cache that its own library keeps: downloaded once, then offline.
 
+That library starts a file again when its process was stopped, so `fetch` downloads the large ones itself, into
+`blobs/SHA256.part` of that cache: a later process goes on from there, and what has arrived is compared with the hash
+that the hub states before the library finds it under its name.
+"""
+
+import errno
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # Nothing that could be unpickled or executed is ever fetched. The half-precision twins of the same weights are not
@@ -7,6 +19,27 @@ from pathlib import Path
 _PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 _HALF = "*.fp16.safetensors"
 _INDEXES = ("model_index.json", "manifest.json")  # every model has one of these
+_PARTIAL = ".part"
+_SHA256 = re.compile("[0-9a-f]{64}")
+_BLOCK = 2**20  # bytes read at once to hash
+
+
+@dataclass(frozen=True, order=True)
+class HubFile:
+    """A file of a model on the hub."""
+
+    name: str
+    size: int  # bytes
+    sha256: str | None  # of large files; the hub states none for small ones
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the hub at one commit, by its files."""
+
+    name: str
+    commit: str
+    files: tuple[HubFile, ...]
 
 
 def download(model: str) -> Path:
@@ -17,22 +50,178 @@ def download(model: str) -> Path:
         ConnectionError: the hub cannot be reached and the model is not on this machine yet.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
-    try:
+    with _plain_errors(model):
         folder = Path(snapshot_download(model, allow_patterns=_PATTERNS, ignore_patterns=[_HALF]))
         if not any(folder.rglob("*.safetensors")):
             folder = Path(snapshot_download(model, allow_patterns=_PATTERNS))
+    return folder
+
+
+def look_up(model: str, revision: str | None = None) -> HubModel:
+    """What the hub has under a name, with sizes and hashes; downloads nothing.
+
+    Args:
+        model: hub id.
+        revision: branch, tag or commit; the main branch when None.
+
+    Raises:
+        FileNotFoundError: the hub has no such model or revision, or does not show it to you.
+        ConnectionError: the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with _plain_errors(model, revision):
+        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+    files = [
+        HubFile(item.rfilename, item.size or 0, _hash(item.lfs.sha256, item.rfilename) if item.lfs else None)
+        for item in info.siblings or ()
+    ]
+    return HubModel(model, str(info.sha), tuple(sorted(files)))
+
+
+def _hash(text: str, name: str) -> str:
+    """A hash as the hub states it, which becomes the name of a file here."""
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"the hub states no sha256 of {name} but {text[:80]!r}; its answer cannot be used")
+    return text
+
+
+def blobs(model: str) -> Path:
+    """Where the cache keeps the contents of a model's files."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(HF_HUB_CACHE) / repo_folder_name(repo_id=model, repo_type="model") / "blobs"
+
+
+def arrived(model: HubModel) -> int:
+    """Bytes of a model's files that are in the cache, those of files that are not complete among them."""
+    from huggingface_hub import try_to_load_from_cache
+
+    total = 0
+    for file in model.files:
+        if isinstance(try_to_load_from_cache(model.name, file.name, revision=model.commit), str):
+            total += file.size
+        elif file.sha256:
+            place = blobs(model.name) / file.sha256
+            partial = place.with_name(place.name + _PARTIAL)
+            total += file.size if place.is_file() else partial.stat().st_size if partial.is_file() else 0
+    return total
+
+
+def fetch(model: HubModel, progress: Callable[[int], object]) -> Path:
+    """Download the files of a model that are not in the cache yet, and return their folder.
+
+    Args:
+        model: what to fetch, all of its files.
+        progress: is given the bytes that came, again and again.
+
+    Raises:
+        ConnectionError: the connection broke and did not come back; what has arrived is kept.
+        ValueError: a file is not what the hub says it is.
+        OSError: the disk is full, or may not be written.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()  # the caller has one
+    folder = None
+    with _plain_errors(model.name):
+        for file in model.files:
+            if file.sha256:
+                _fetch_large(model, file, progress)
+            path = Path(hf_hub_download(model.name, file.name, revision=model.commit))
+            folder = folder or path.parents[len(Path(file.name).parts) - 1]
+            if not file.sha256:
+                progress(file.size)
+    if folder is None:
+        raise ValueError(f"{model.name} has no files to download; check the name")
+    return folder
+
+
+def _fetch_large(model: HubModel, file: HubFile, progress: Callable[[int], object]) -> None:
+    """One file into the cache, going on from what an earlier process left."""
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    assert file.sha256 is not None
+    if isinstance(try_to_load_from_cache(model.name, file.name, revision=model.commit), str):
+        progress(file.size)
+        return
+    place = blobs(model.name) / file.sha256
+    partial = place.with_name(place.name + _PARTIAL)
+    if place.exists():
+        progress(file.size)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("ab") as target:
+            start = target.tell()
+            progress(start)
+            http_get(
+                hf_hub_url(model.name, file.name, revision=model.commit),
+                target,
+                resume_size=start,
+                headers=build_hf_headers(),
+                expected_size=file.size,
+                displayed_filename=file.name,
+                _tqdm_bar=_Reporter(progress),  # type: ignore[arg-type]  # of which `update` alone is called
+            )
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            missing, free = file.size - partial.stat().st_size, shutil.disk_usage(place.parent).free
+            problem = f"the disk of {place.parent} is full: {file.name} lacks {missing / 1e9:.2f} GB"
+            remedy = "make room and run this again, what has arrived is kept"
+            raise OSError(f"{problem}, {free / 1e9:.2f} GB are free; {remedy}") from error
+        raise
+    _check_hash(partial, model, file)
+    partial.replace(place)
+
+
+class _Reporter:
+    """What the hub's library takes for its bar."""
+
+    def __init__(self, progress: Callable[[int], object]) -> None:
+        self._progress = progress
+
+    def update(self, count: float | None = 1) -> None:
+        """Bytes that came, or with a minus bytes that must come again."""
+        self._progress(int(count or 0))
+
+
+def _check_hash(partial: Path, model: HubModel, file: HubFile) -> None:
+    digest = hashlib.sha256()
+    with partial.open("rb") as source:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != file.sha256:
+        partial.unlink()
+        said = f"sha256 {digest.hexdigest()[:12]}..., the hub says {str(file.sha256)[:12]}..."
+        remedy = "it was deleted; run this again to download it anew"
+        raise ValueError(f"{file.name} of {model.name} arrived damaged ({said}); {remedy}")
+
+
+@contextmanager
+def _plain_errors(model: str, revision: str | None = None) -> Iterator[None]:
+    """Errors of the hub's library become ours."""
+    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except RevisionNotFoundError as error:
+        remedy = "give a branch, a tag or a commit that it has"
+        raise FileNotFoundError(f"{model!r} on the hub has no revision {revision!r}; {remedy}") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         remedy = "check the name, or run `hf auth login` if it is private"
         raise FileNotFoundError(f"model {model!r} is neither a folder here nor on the hub; {remedy}") from error
     except (OSError, HTTPError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is OSError):
             raise  # an error of the disk has an errno; errors of the hub have none
         problem = f"model {model!r} is not complete on this machine and the hub cannot be reached"
         remedy = "connect to the network and try again (what has arrived is kept), or give a local folder"
         raise ConnectionError(f"{problem}; {remedy}") from error
-    return folder
 
 
 def is_here(model: str) -> bool:
@@ -44,3 +233,38 @@ def is_here(model: str) -> bool:
         return any(isinstance(try_to_load_from_cache(model, name), str) for name in _INDEXES)
     except HFValidationError:
         return False
+
+
+def wanted_files(model: HubModel, parts: Sequence[str], variant: str | None = None) -> HubModel:
+    """Only the files that a folder in diffusers' layout needs, in half precision where every part has it.
+
+    Raises:
+        ValueError: the model is not in that layout, or has no such variant; the message names the files that are there.
+    """
+    weights = [file for file in model.files if file.name.endswith(".safetensors")]
+    chosen: list[HubFile] = []
+    choices = ("fp16", "") if variant is None else (variant,)
+    for choice in choices:
+        found = {part: [file for file in weights if _is_of(file.name, part, choice)] for part in parts}
+        if all(found.values()):
+            chosen = [file for files in found.values() for file in files]
+            break
+    if not chosen:
+        missing = [part for part in parts if not any(file.name.startswith(f"{part}/") for file in weights)]
+        what = f"no safetensors weights in {missing[0]}/" if missing else f"no variant {variant or ''} of every part"
+        has = ", ".join(file.name for file in model.files if "/" not in file.name or file in weights) or "nothing"
+        raise ValueError(f"{model.name} has {what}; it has {has[:150]}; give a model in diffusers' layout")
+    folders = (*parts, "tokenizer", "scheduler")
+    texts = [
+        file
+        for file in model.files
+        if file.name.endswith((".json", ".txt")) and file.name.partition("/")[0] in (*folders, "model_index.json")
+    ]
+    return replace(model, files=tuple(sorted(chosen + texts)))
+
+
+def _is_of(name: str, part: str, variant: str) -> bool:
+    """Whether a file holds weights of a part in a variant, such as "fp16"; "" is the plain one."""
+    folder, _, file = name.partition("/")
+    middle = [word.partition("-")[0] for word in file.split(".")[1:-1]]  # between stem and suffix, without shards
+    return folder == part and "/" not in file and (variant in middle if variant else not middle)

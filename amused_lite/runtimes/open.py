@@ -1,6 +1,5 @@
 """From what a user calls a model to a runtime that runs it. Engines are imported when chosen, and not before."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.bundle import MANIFEST, QUANTIZED, TOKENIZER, WEIGHTS, Bundle, open_bundle
 from amused_lite.config import ModelConfig
 from amused_lite.extras import require_extra
+from amused_lite.installed import find_installed, fingerprint, note_use
 from amused_lite.paths import as_path
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
@@ -57,7 +57,10 @@ def open_model(
         raise ValueError(f"threads must be 1 to 1024, got {threads}; leave it out to use all")
     if style_scale is not None:
         return _open_twice(model, runtime, threads, adapters, style_scale)
-    if _is_hub_id(model):
+    if prepared := find_prepared(model, runtime):
+        note_use(prepared)
+        return _open_bundle(prepared, runtime, threads, adapters)
+    if is_hub_id(model):
         require_extra("torch", "a model from the hub", "torch", "safetensors")  # before gigabytes are downloaded
     folder = find_model(model)
     if (folder / MANIFEST).is_file():
@@ -66,6 +69,13 @@ def open_model(
         return _open_diffusers(folder, str(model), runtime, threads, adapters)
     expected = f"a {MANIFEST} (bundle) or a {_DIFFUSERS_INDEX} (diffusers folder)"
     raise FileNotFoundError(f"{folder} is no model: it has neither {expected}; give the folder that holds one")
+
+
+def find_prepared(model: str | Path, runtime: str = "auto") -> Path | None:
+    """The bundle that `pull` made of a hub id or a folder, where this runtime runs it."""
+    engine = runtime.partition(":")[0]
+    found = find_installed(model, engine) if model != BUNDLED and engine != "torch" else None
+    return found.folder if found else None
 
 
 def _open_twice(
@@ -85,9 +95,10 @@ def runtimes_of(model: str | Path) -> tuple[str, ...]:
     Raises:
         FileNotFoundError, ValueError: see `open_model`.
     """
-    if _is_hub_id(model):
+    prepared = find_prepared(model)
+    if prepared is None and is_hub_id(model):
         return ("torch",)
-    folder = find_model(model)
+    folder = prepared or find_model(model)
     if not (folder / MANIFEST).is_file():
         return ("torch",)
     manifest = open_bundle(folder).manifest
@@ -97,7 +108,7 @@ def runtimes_of(model: str | Path) -> tuple[str, ...]:
 def check_runtime(runtime: str) -> None:
     """Raise ValueError unless this is the name of a runtime, with a precision after a colon where one is meant."""
     engine, _, precision = runtime.partition(":")
-    if engine not in RUNTIMES:
+    if engine not in RUNTIMES or runtime.endswith(":"):
         raise ValueError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}")
     if precision:
         _precision(engine, precision)
@@ -131,7 +142,7 @@ def find_model(model: str | Path) -> Path:
         raise ValueError(f"{path} is a pickle file, which can run code when read; give a folder with safetensors files")
     if path.exists():
         raise ValueError(f"{path} is a file; give the folder that holds the model")
-    if _is_hub_id(model):
+    if is_hub_id(model):
         from amused_lite.runtimes.hub import download
 
         return download(str(model))
@@ -139,7 +150,8 @@ def find_model(model: str | Path) -> Path:
     raise FileNotFoundError(f"model {str(model)!r} not found; give {known}")
 
 
-def _is_hub_id(model: str | Path) -> bool:
+def is_hub_id(model: str | Path) -> bool:
+    """Whether this can only be a model on the hub."""
     return isinstance(model, str) and bool(_HUB_ID.fullmatch(model)) and not Path(model).exists()
 
 
@@ -234,22 +246,9 @@ def _open_diffusers(
     text = engine.config.text
     ids = (text.context_length, text.start_token_id, text.end_token_id)
     tokenizer = Tokenizer.from_folder(folder / "tokenizer", *ids)
-    return engine, tokenizer, ModelInfo(name, _fingerprint(folder), adapters=chosen, remarks=remarks)
+    return engine, tokenizer, ModelInfo(name, fingerprint(folder), adapters=chosen, remarks=remarks)
 
 
 def _tokenizer(config: ModelConfig, path: Path) -> Tokenizer:
     text = config.text
     return Tokenizer.from_file(path, text.context_length, text.start_token_id, text.end_token_id)
-
-
-def _fingerprint(folder: Path) -> str:
-    """sha256 over name, size and both ends of every weights file: whole files of gigabytes would cost many seconds."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(2**20))
-            file.seek(max(0, size - 2**20))
-            digest.update(file.read())
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from amused_lite.console.terminal import printable
 from amused_lite.files.images import SourceImage
 from amused_lite.paths import as_path
 from amused_lite.runtimes.open import BUNDLED, find_model, runtimes_of
@@ -67,7 +69,10 @@ class AppState:
         """Offer the styles that were trained before."""
         for path in sorted(self.styles.glob("*.safetensors")) if self.styles.is_dir() else ():
             if path.stem not in self.engine.model_cache.adapters:
-                self.engine.model_cache.offer_adapter(path)
+                try:
+                    self.engine.model_cache.offer_adapter(path)
+                except ValueError as error:
+                    print(f"amused-lite: note: this style is not offered: {printable(str(error))}", file=sys.stderr)
 
     def draw_example(self) -> None:
         """Draw what the page opens with; it is nobody's, and kept nowhere."""

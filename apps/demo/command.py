@@ -8,7 +8,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from amused_lite.arguments import number, path
+from amused_lite.console.arguments import check_folder, number, path
 
 from ..server.command import access_of, add_server_flags, announce, await_model, check_server_flags, make_engine
 
@@ -16,6 +16,8 @@ _EXAMPLES = """\
 examples:
   amused-lite demo
       opens http://127.0.0.1:7860 in your browser; pictures are kept in your data folder
+  amused-lite demo --host 0.0.0.0
+      for the phones in your network: "on a phone" shows a code for their camera, and they draw by themselves
   amused-lite demo --no-history
       writes nothing to the disk, and learns no styles
   amused-lite demo -m amused/amused-512 -m tiny --adapter blueprint.safetensors
@@ -50,12 +52,15 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.extras import require_extra
 
     check_server_flags(args)
-    require_extra("demo", "the page", "gradio", "fastapi", "uvicorn", "multipart", "prometheus_client")
+    require_extra("demo", "the page", "gradio", "fastapi", "segno", "uvicorn", "multipart", "prometheus_client")
 
     from ..engine import history as histories
     from ..server import app as server
+    from ..server.access import is_loopback
 
     access = access_of(args)
+    styles = args.styles or histories.default_folder().parent / "styles"
+    check_folder(styles)
     history = None if args.no_history else histories.History(args.history or histories.default_folder())
     bound = server.listen(args.host, args.port)
     with bound, tempfile.TemporaryDirectory(prefix="amused-lite-") as scratch:
@@ -71,11 +76,16 @@ def run(args: argparse.Namespace) -> int:
         warm = engine.warm_up()  # meanwhile gradio is imported
         from .app_state import AppState
         from .page import mount
+        from .phone import add_phone_page
 
-        styles = args.styles or histories.default_folder().parent / "styles"
         app_state = AppState(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
         app_state.offer_styles()
-        app = mount(server.build_app(engine, access, args.access_log), app_state)
+        app = server.build_app(engine, access, args.access_log)
+        has_phone = False
+        if not is_loopback(args.host) and history is not None:  # a phone can come here, and a folder may be written
+            model = next(iter(engine.model_cache.models.values()))
+            has_phone = add_phone_page(app, model, Path(scratch) / "phone", access)
+        app = mount(app, app_state, has_phone)
         await_model(warm)
         app_state.draw_example()
         announce(bound, access)

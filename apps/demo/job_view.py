@@ -10,14 +10,7 @@ from PIL import Image
 from ..engine.jobs import RUNNING, Job, JobCancelledError, JobError, Progress
 from .app_state import AppState, page_url
 from .picture_filter import FilterFlag
-
-_VERBS = {
-    "inpaint": "replaced: ",
-    "outpaint": "extended: ",
-    "edit": "changed by words: ",
-    "vary": "varied: ",
-    "reroll": "redone: ",
-}
+from .versions import VERBS
 
 
 def data_url(image: Image.Image, quality: int = 82) -> str:
@@ -77,7 +70,8 @@ def show_strip(jobs: list[Job], shown: str) -> str:
     tiles = []
     for job in reversed(jobs):
         prompt = job.results[0].picture.recipe.prompt if job.results else job.request.prompt or "one of these"
-        words = escape(f"{_VERBS.get(job.request.operation, '')}{prompt}"[:200], quote=True)
+        verb = VERBS.get(job.request.operation)
+        words = escape(f"{verb}: {prompt}"[:200] if verb else prompt[:200], quote=True)
         pressed = "true" if job.id == shown else "false"
         button = f'<button type="button" data-key="{job.id}/0" aria-pressed="{pressed}" title="{words}"'
         if job.results and job.over:

@@ -24,6 +24,7 @@ from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
 from .tabs.trace import TraceTab
 
+MOST_TABS = 256  # of browsers, whose states are remembered; the one that was used longest ago is forgotten
 _SHADE = """
 element.querySelector('button').addEventListener('click', () => {
   const dark = document.body.classList.toggle('dark');
@@ -32,11 +33,15 @@ element.querySelector('button').addEventListener('click', () => {
 """
 
 
-def build_page(app_state: AppState) -> gr.Blocks:
-    """All tabs, and what connects them."""
+_PHONE = ' · <a href="phone-code" target="_blank">on a phone</a>'
+
+
+def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
+    """All tabs, and what connects them; a link where there is a page for phones."""
     with gr.Blocks(title="amused-lite", analytics_enabled=False) as page:
         with gr.Row(elem_id="top"):
-            gr.HTML("<h1>amused-lite</h1><p>Pictures from words, on this machine</p>", elem_id="brand")
+            where = f"on this machine{_PHONE if has_phone else ''}"
+            gr.HTML(f"<h1>amused-lite</h1><p>Pictures from words, {where}</p>", elem_id="brand")
             private = gr.Checkbox(
                 app_state.history is None,
                 label="Write nothing to the disk",
@@ -92,6 +97,7 @@ def build_page(app_state: AppState) -> gr.Blocks:
             **quiet,
         )
     page.queue(max_size=64, api_open=False)
+    page.state_session_capacity = MOST_TABS  # otherwise only its own launch sets this, to 10,000
     return page
 
 
@@ -102,13 +108,14 @@ def _keep_private(app_state: AppState, private: bool, mine: list[str], edited: s
             app_state.engine.job(id).keep = False
 
 
-def mount(app: FastAPI, app_state: AppState) -> FastAPI:
+def mount(app: FastAPI, app_state: AppState, has_phone: bool = False) -> FastAPI:
     """Put the page in front of the server's endpoints."""
     app.include_router(routes.make_router(app_state))
     os.environ["GRADIO_TEMP_DIR"] = str(app_state.uploads.folder)  # which is not there
     fetch_nothing()
-    page = build_page(app_state)
+    page = build_page(app_state, has_phone)
     page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
+    events = {number: len(event.inputs) for number, event in page.fns.items()}
     return gr.mount_gradio_app(
         app,
         page,
@@ -125,5 +132,5 @@ def mount(app: FastAPI, app_state: AppState) -> FastAPI:
         show_error=True,
         max_file_size="32mb",
         server_name="127.0.0.1",
-        app_kwargs={"middleware": [Middleware(Gate, uploads=app_state.uploads)]},
+        app_kwargs={"middleware": [Middleware(Gate, uploads=app_state.uploads, events=events)]},
     )

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from amused_lite.adapters.file import load_adapter
 from amused_lite.adapters.lora import parse_weighted_adapter
 from amused_lite.bundle import MANIFEST, open_bundle
 from amused_lite.paths import as_path
 from amused_lite.pipeline import AmusedPipeline
-from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model
+from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model, find_prepared
 
 
 class ModelKey(NamedTuple):
@@ -69,11 +70,12 @@ class ModelCache:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: another adapter has this name.
+            ValueError: it is no adapter, or another one has this name.
         """
         place = as_path(path).resolve()
         if not place.exists():
             raise FileNotFoundError(f"adapter {place} is not there; give a file that amused-lite style wrote")
+        load_adapter(place)  # says what is wrong with it, before anyone asks for it
         name = name or place.stem
         _claim(self.adapters, name, place, "adapter")
         return name
@@ -113,7 +115,7 @@ class ModelCache:
         model = self.models[choice.model]
         adapters = [f"{self.adapters[name]}:{weight:g}" for name, weight in choice.adapters]
         amused = AmusedPipeline.open(model, choice.runtime, self._threads, keep_loaded=True, adapters=adapters)
-        colours = _colours(model)
+        colours = _colours(model, choice.runtime)
         opened = LoadedModel(amused, colours, None if colours is not None else ColourTableBuilder(amused))
         self._opened[choice] = opened
         return opened
@@ -143,8 +145,8 @@ def _claim(offered: dict[str, Path] | dict[str, str | Path], name: str, place: s
     offered[name] = place  # type: ignore[assignment]  # each caller gives what its table holds
 
 
-def _colours(model: str | Path) -> np.ndarray | None:
-    folder = find_model(model)
+def _colours(model: str | Path, runtime: str) -> np.ndarray | None:
+    folder = find_prepared(model, runtime) or find_model(model)
     return open_bundle(folder).colours() if (folder / MANIFEST).is_file() else None
 
 

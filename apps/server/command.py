@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named, threads, whole
+from amused_lite.console.arguments import named, threads, whole
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -69,6 +69,9 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
     engine.add_argument("--models-open", type=whole(1), default=2, metavar="N", help="models kept in memory (2)")
+    engine.add_argument(
+        "-y", "--yes", action="store_true", help="prepare published models first, as amused-lite pull does"
+    )
     safety = parser.add_argument_group("who may use it")
     safety.add_argument("--token", metavar="TEXT", help="every request must bring it (made for you with another host)")
     safety.add_argument(
@@ -107,8 +110,11 @@ def access_of(args: argparse.Namespace) -> "Access":
 
 def make_engine(args: argparse.Namespace, access: "Access", history: "History | None") -> "Engine":
     """The engine that the flags ask for; each name of a token has its share of the queue."""
+    from amused_lite.prepare.ask import prepare_first
+
     from ..engine.engine import Engine
 
+    prepare_first(args.model or (), args.runtime, args.yes, args.threads)
     models, owners = args.model or ["tiny"], max(1, len(access.tokens))
     return Engine(models, args.adapter, args.runtime, args.threads, args.queue, history, args.models_open, owners)
 

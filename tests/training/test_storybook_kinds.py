@@ -61,7 +61,7 @@ def test_every_entry_says_only_what_is_read() -> None:
 
 
 def test_recolourable_things_are_so_in_several_hands() -> None:
-    coloured = [kind for kind in KINDS.values() if kind.recolourable]
+    coloured = [kind for kind in KINDS.values() if kind.colours]
     assert len(coloured) >= 60
     assert not [(kind.name, c) for kind in coloured for c in kind.colours if len(available(kind.name, c)) < 2]
     assert available("car", "red") == HANDS
@@ -82,7 +82,7 @@ def test_the_page_about_it_has_these_figures() -> None:
     places = Counter(kind.place for kind in kinds)
     said = f"({places['stands']} stand, {places['flies']} fly, {places['floats']} float, {places['lies']} lie about)"
     assert said in " ".join(page.split())
-    assert f"{len(kinds)} named things" in page and f"{sum(k.recolourable for k in kinds)} things can have" in page
+    assert f"{len(kinds)} named things" in page and f"{sum(bool(k.colours) for k in kinds)} things can have" in page
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ class Layer:
     outlined: bool = True
 
 
-HORIZON = 352
 _GROUND = "R0 352 512 160"
 
 

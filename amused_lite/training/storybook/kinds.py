@@ -63,11 +63,6 @@ class Kind:
         """The article that goes with the name: a or an."""
         return article(self.name)
 
-    @property
-    def recolourable(self) -> bool:
-        """Whether it may have another colour; in which hands, `available` says."""
-        return bool(self.colours)
-
 
 def plural(words: str) -> str:
     """`words`, the name or a synonym of a thing, for more than one: boxes of popcorn, fir trees."""

@@ -76,7 +76,7 @@ class CreateTab:
                     "operation": operation,
                     "settings": chosen_settings,
                     "source": source,
-                    "count": int(count),
+                    "count": int(count or 1),
                     **same,
                 }
 
@@ -91,7 +91,7 @@ class CreateTab:
 
         def fields() -> dict[str, Any]:
             recipe = self.app_state.result(chosen).picture.recipe
-            options: dict[str, Any] = {"steps": recipe.steps, "refine": max(2, int(steps) - recipe.steps)}
+            options: dict[str, Any] = {"steps": recipe.steps, "refine": max(2, int(steps or 0) - recipe.steps)}
             if recipe.guidance_scale is not None:
                 options["guidance_scale"] = recipe.guidance_scale
             return {

@@ -132,7 +132,7 @@ class PromptPanel:
             "prompt": (prompt or "").strip(),
             "negative_prompt": negative or "",
             "seed": int(seed) if lock and seed is not None else None,
-            "count": int(count),
+            "count": int(count or 1),
             "options": options,
             **self.how_fields(*how),
         }

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import check_folder, named, threads, whole
+from amused_lite.console.arguments import check_folder, named, threads, whole
 from amused_lite.paths import as_path
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         "--memory",
         choices=["low", "fast"],
         help="low: as little as possible, slower; fast: keep everything loaded (fast for several pictures)",
+    )
+
+
+def add_prepare_flag(parser: argparse.ArgumentParser) -> None:
+    """Whether a published model may be prepared at its first use without a question."""
+    parser.add_argument(
+        "-y", "--yes", action="store_true", help="prepare a published model first, as amused-lite pull does"
     )
 
 
