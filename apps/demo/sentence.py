@@ -5,7 +5,7 @@ import re
 
 from amused_lite.vocabulary import COLOURS, PLACES, STYLES, THINGS, Vocabulary, words
 
-EXAMPLE = "a red balloon above a blue house in a meadow"
+EXAMPLE = "a blue cup by the sea"
 EXAMPLE_SEED = 7
 _STYLES = ("photograph, natural light", "watercolour painting", "oil painting", "pencil drawing", "flat poster art")
 _WIDE = Vocabulary({STYLES: {style: [] for style in _STYLES}})  # of a model that knows more words than can be listed
