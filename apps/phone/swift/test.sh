@@ -18,8 +18,9 @@ found=$(python -c 'import onnxruntime, pathlib; print(*(pathlib.Path(onnxruntime
 mkdir -p "$libraries"
 cp "$found" "$libraries/libonnxruntime.so.1" && ln -sf libonnxruntime.so.1 "$libraries/libonnxruntime.so"
 python vectors.py "$vectors" "${1:-3}"
-options=(--scratch-path "$repository/build/swift" -c release -j "${JOBS:-1}" -Xlinker "-L$libraries" -Xlinker -rpath -Xlinker "$libraries")
-"${inside[@]}" swift build "${options[@]}" --product amused-draw
+options=(--scratch-path "$repository/build/swift" -c release -j "${JOBS:-1}" -Xswiftc -enable-testing)
+options+=(-Xlinker "-L$libraries" -Xlinker -rpath -Xlinker "$libraries")
+"${inside[@]}" swift build "${options[@]}" --build-tests
 AMUSED_VECTORS=$vectors SWIFT_ENVIRONMENT="AMUSED_VECTORS=$vectors" \
-  "${inside[@]}" swift test "${options[@]}" -Xswiftc -enable-testing
+  "${inside[@]}" swift test "${options[@]}" --skip-build
 "${inside[@]}" ./check-apple.sh "$repository/build/swift/apple"
