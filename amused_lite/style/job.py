@@ -22,8 +22,8 @@ from amused_lite.pipeline import check_prompts
 from amused_lite.reading import read_json
 from amused_lite.style.augment import StyleAugmentation
 from amused_lite.style.config import StyleTrainConfig, train_config_of
-from amused_lite.style.cost import Estimate, checkpointed, estimate
-from amused_lite.style.data import StylePicture, crop, encode_pictures, open_picture, readable, styled, trigger
+from amused_lite.style.cost import Estimate, estimate
+from amused_lite.style.data import StylePicture, crop_number, encode_pictures, open_picture, readable, styled, trigger
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import (
@@ -36,6 +36,7 @@ from amused_lite.training.base_model import (
 )
 from amused_lite.training.loop import TrainingRun
 from amused_lite.training.quadrants import TokensAndPixels
+from amused_lite.training.uvit import checkpointed
 
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
@@ -82,7 +83,7 @@ class StyleJob:
 
     def cost(self) -> Estimate:
         """Time and memory, measured on the first batch."""
-        with checkpointed(self.base.networks, self.train_config.checkpointing):
+        with checkpointed(self.base.networks.uvit, self.train_config.checkpointing):
             return estimate(lambda: self.step(self.batches.batch(0)), self.attached)
 
     @property
@@ -236,7 +237,7 @@ def _of_decoder(
     drawn = generated_examples(
         base, [picture.caption for picture in pictures], folder / "captions.safetensors", bar
     ).tokens
-    own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
+    own = [np.array(crop_number(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
     real, augmented = TokensAndPixels(drawn[:, 0], own), None
     if train_config.guessed_share:
         augment = StyleAugmentation.fit([np.array(amused.decode(row.int().numpy())) for row in real.tokens], own)

@@ -8,10 +8,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from amused_lite.conditioning import MicroConditioning
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.batches import Samples
+from amused_lite.training.data.order import EpochOrder
+from amused_lite.training.data.shards import TokenShards
 from amused_lite.training.loop import step_generator
 from amused_lite.training.scenes import random_look
-from amused_lite.training.tokens import TokenPool
-from amused_lite.training.uvit import Samples
 
 Split = Literal["train", "all"]  # "train" never shows what is held out
 
@@ -66,15 +68,23 @@ class World(Protocol):
 class WorldSource:
     """Scenes as training samples; each time another of a scene's captions."""
 
-    def __init__(self, pool: TokenPool, world: World, scene: Callable[[int], Any]) -> None:
-        self.pool, self.world, self.scene = pool, world, scene
+    def __init__(
+        self, shards: TokenShards, order: EpochOrder, world: World, scene: Callable[[int], Any], tokenizer: Tokenizer
+    ) -> None:
+        self.shards, self.order, self.world, self.scene, self.tokenizer = shards, order, world, scene, tokenizer
 
-    def samples(self, seed: int, step: int, size: int) -> Samples:
-        """See `uvit.Source`."""
-        indices, tokens = self.pool.batch(seed, step, size)
-        shown = [self.scene(index) for index in indices]
-        captions = [self.world.caption(scene, random.Random(f"{seed}/{step}/{row}")) for row, scene in enumerate(shown)]
-        return Samples(captions, tokens, np.concatenate([self.world.micro(scene).array() for scene in shown]))
+    def samples(self, place: int, count: int) -> Samples:
+        """See `batches.SampleSource`. A scene that models are scored on gives its place to the next one."""
+        chosen = self.order.samples(place, count)
+        for row, index in enumerate(chosen.tolist()):
+            while self.world.is_scored(self.scene(index)):
+                index = (index + 1) % (self.order.first or self.order.size)
+            chosen[row] = index
+        shown = [self.scene(index) for index in chosen.tolist()]
+        seed = self.order.seed
+        said = [self.world.caption(scene, random.Random(f"{seed}/{place + row}")) for row, scene in enumerate(shown)]
+        micro = np.concatenate([self.world.micro(scene).array() for scene in shown])
+        return Samples(self.tokenizer.encode(said), self.shards.read("tokens", chosen), micro)
 
 
 def codebook_picture(world: World, seed: int, index: int, scene_share: float) -> np.ndarray:

@@ -202,8 +202,8 @@ def test_what_ships_is_within_its_cost_and_its_weights_are_stored_as_exports_sto
     shipped = open_bundle(find_model("tiny"))
     size = sum(record.size for record in shipped.manifest.files.values())
     assert size <= costs.disk_needed(shipped.config, ExportOptions()) <= 2 * size + 2e7
-    source = open_source(shipped.folder, tmp_path)
-    onnx.write_weights(source.weights, tmp_path, ExportOptions())
+    weights = open_source(shipped.folder, tmp_path).weights
+    onnx.write_weights(shipped.config, onnx.tensors_of(weights), tmp_path, ExportOptions())
     assert (tmp_path / WEIGHTS).read_bytes() == shipped.path(WEIGHTS).read_bytes()
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from amused_lite.config import ModelConfig
-from amused_lite.training import presets, tokens
+from amused_lite.training import build as building
+from amused_lite.training import presets
 from amused_lite.training.build import Build
 from amused_lite.training.loop import TrainingRun
 
@@ -57,6 +58,6 @@ def scenes(folder: Path) -> Build:
 def train_uvit(folder: Path) -> None:
     """In a process of its own: a checkpoint after every step, so that a kill can land between any two."""
     torch.set_num_threads(1)
-    tokens.SHARD = SHARD
+    building.SHARD = SHARD
     TrainingRun.due = lambda self: True  # type: ignore[method-assign]
     scenes(folder).run("uvit")

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from amused_lite.config import UViTConfig
 from amused_lite.models.uvit import UViT
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
-from amused_lite.training.uvit import drop_prompts
 
 SMALL = UViTConfig(
     grid=8, codebook_size=32, vocab_size=40, token_width=16, block_width=16, block_heads=2, res_blocks=1,
@@ -41,13 +40,6 @@ def test_rectangles_are_rectangles_of_the_drawn_area() -> None:
         assert mask.sum() == rows.sum() * columns.sum()
         for line in (rows, columns):  # one run, no gaps
             assert (line.int().diff().abs().sum() + line[0].int() + line[-1].int()) == 2
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
-def test_prompt_dropout_drops_its_share(share: float) -> None:
-    kept = [bool(c) for c in drop_prompts(["a red star"] * 20_000, share, torch.Generator().manual_seed(3))]
-    dropped = 1 - sum(kept) / len(kept)
-    assert dropped == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 20_000))
 
 
 def test_asked_tokens_are_hidden_ones() -> None:

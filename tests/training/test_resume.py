@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 
 from amused_lite.bundle import open_bundle
 from amused_lite.runtimes.open import find_model
-from amused_lite.training import presets, tokens
+from amused_lite.training import build, presets
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "SHARD", small_build.SHARD)
+    monkeypatch.setattr(build, "SHARD", small_build.SHARD)
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:

@@ -16,7 +16,8 @@ from small_drawings import write_sets
 from amused_lite import cli
 from amused_lite.bundle import open_bundle
 from amused_lite.config import RANKER_SIDE
-from amused_lite.training import presets, tokens
+from amused_lite.training import build as building
+from amused_lite.training import presets
 from amused_lite.training.storybook.drawings import render
 from amused_lite.training.storybook.world import Storybook
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Drawings made by code, and a storybook whose every stage takes a second or a few."""
     small = presets.small
     monkeypatch.setattr(presets, "small", lambda build: small_build.little(small(build)))
-    monkeypatch.setattr(tokens, "SHARD", small_build.SHARD)
+    monkeypatch.setattr(building, "SHARD", small_build.SHARD)
     yield write_sets(tmp_path / "book")
     render.use_folder(render.FOLDER)
 

@@ -81,8 +81,8 @@ def pictures(amused: AmusedPipeline, count: int) -> list[dict[str, Any]]:
     size = amused.runtime.config.image_size
     mask = Image.new("L", (size, size))
     mask.paste(255, (size // 4, size // 3, size // 2, size))
-    made.append(vary(amused, made[0], "a green tree", strength=0.6, seed=3).run())
-    made.append(inpaint(amused, made[0], mask, "a yellow star", seed=4).run())
+    made.append(amused.run(vary(amused, made[0], "a green tree", strength=0.6, seed=3)))
+    made.append(amused.run(inpaint(amused, made[0], mask, "a yellow star", seed=4)))
     return [{"recipe": one.recipe.to_json(), "parameters": one.recipe.parameters()} for one in made]
 
 
