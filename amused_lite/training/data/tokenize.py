@@ -187,14 +187,16 @@ def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator
     # One of this machine alone listens nowhere else.
     own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
     try:
-        ray.init(address, log_to_driver=False, **own)
+        ray.init(address, log_to_driver=False, logging_level="warning", **own)
     except Exception as error:  # its own kinds, and plain ones
         reason = " ".join(str(error).split())[:120]
         raise ConnectionError(f"Ray at {address!r} does not answer ({reason}); check the address") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False  # there is one already
     gpus = 1 if job.device.startswith("cuda") else 0
     rows = ray.data.from_items([{"piece": piece} for piece in pieces], override_num_blocks=max(1, len(pieces)))
     encoder: Any = _RayEncoder
-    made = rows.map(encoder, fn_constructor_args=(job,), concurrency=workers, num_gpus=gpus, num_cpus=1)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
+    made = rows.map(encoder, fn_constructor_args=(job,), compute=pool, num_gpus=gpus, num_cpus=1)
     for row in made.iter_rows():
         yield ShardRecord(row["count"], {})
 
