@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named, threads
+from amused_lite.console.arguments import named, threads
 
 if TYPE_CHECKING:
     from amused_lite.prepare.plan import Plan
@@ -46,10 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Say the plan, ask, and carry it out."""
+    from amused_lite.installed import work_folder
     from amused_lite.prepare.plan import make_plan
 
     plan = make_plan(args.model, args.bits, args.runtime, args.revision, args.variant, args.base)
     if plan.is_done:
+        shutil.rmtree(work_folder(plan.place), ignore_errors=True)  # of a run that was stopped at its very end
         print(f"amused-lite: {args.model} is prepared already, from {plan.commit[:12]}", file=sys.stderr)
     elif not _prepare(args, plan):
         print("amused-lite: nothing was changed", file=sys.stderr)

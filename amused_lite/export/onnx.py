@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from onnxscript import optimizer
+from onnxscript import optimizer, rewriter
 from torch import Tensor, nn
 
 from amused_lite.bundle import WEIGHTS
@@ -30,6 +30,9 @@ from amused_lite.runtimes.onnx import load_session
 _STORED = {"float16": torch.float16, "float32": torch.float32}
 _LIMIT = 2**31  # bytes of one protocol message
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns where there is no torchvision
+# One of the optimizer's rules looks at every node for a partner among all others, which took most of an export's time
+# for the strips of a large decoder. It makes one Split of two Slices, of which these graphs have none.
+rewriter._DEFAULT_REWRITE_RULES = tuple(rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule.name != "SlicesSplit")
 _PART_OF = {part.rpartition(".")[2]: part for part in PARTS}  # "token_side", as modules name it -> "uvit.token_side"
 
 Tensors = Callable[[str], Iterable[tuple[str, np.ndarray]]]  # a part -> its weights, in the order of their names

@@ -7,7 +7,7 @@ from pathlib import Path
 from amused_lite.bundle import MANIFEST
 from amused_lite.extras import MissingExtraError
 from amused_lite.installed import find_installed, models_folder, place_of, source_name
-from amused_lite.prepare.plan import Plan, make_plan
+from amused_lite.prepare.plan import Plan, ReadyError, make_plan
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
 
 
@@ -27,10 +27,12 @@ def prepare_first(models: Sequence[str | Path | None], runtime: str, yes: bool, 
             continue
         try:
             plan = make_plan(str(model))
-        except MissingExtraError as error:
+        except ReadyError:
+            continue
+        except (MissingExtraError, ConnectionError, ValueError) as error:
             if yes:
                 raise
-            print(f"amused-lite: this model is slow as it is; to prepare it once, {error}", file=sys.stderr)
+            print(f"amused-lite: {model} is not prepared, and slow as it is: {error}", file=sys.stderr)
             continue
         show(plan)
         if yes or agreed():
@@ -53,7 +55,8 @@ def show(plan: Plan) -> None:
 def agreed() -> bool:
     """Whether a person at the terminal says yes, which Enter does too."""
     print("Go on? [Y/n] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+    answer = sys.stdin.readline()  # without its newline where the terminal was closed
+    return answer.endswith("\n") and answer.strip().lower() in ("", "y", "yes")
 
 
 def _can_be_prepared(model: str | Path) -> bool:

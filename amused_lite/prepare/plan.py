@@ -30,6 +30,10 @@ _SECONDS = 2.2e-7  # of one core, for one weight
 _ROOM = 1.1  # more than is computed, so that nothing ends on the last byte
 
 
+class ReadyError(ValueError):
+    """A model is a bundle already; there is nothing to prepare."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One model to prepare. Sizes are in bytes."""
@@ -169,7 +173,7 @@ def _folder(model: str) -> Path:
     """
     folder = Path(model).expanduser()
     if model == BUNDLED or (folder / MANIFEST).is_file():
-        raise ValueError(f"{model} is a bundle, ready as it is: amused-lite generate PROMPT -m {model}")
+        raise ReadyError(f"{model} is a bundle, ready as it is: amused-lite generate PROMPT -m {model}")
     if folder.is_file() or (folder / "config.json").is_file():
         what = "a file" if folder.is_file() else "a transformer alone"
         raise ValueError(f"{folder} is {what}; say which model it belongs to, such as --base amused/amused-512")
@@ -212,14 +216,20 @@ def _count(folder: Path, variant: str | None) -> int:
 def _look_up(model: str, revision: str | None, variant: str | None, remembered: Path) -> HubModel:
     """What the hub has, or had when an earlier run asked it, where it cannot be reached now."""
     try:
-        found = wanted_files(look_up(model, revision), PARTS, variant)
+        found = look_up(model, revision)
     except ConnectionError:
         if revision is not None or not remembered.is_file():
             raise
         return read_json(remembered, HubModel, "delete it and pull again")
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(remembered, json.dumps(asdict(found)))
-    return found
+    if any(file.name == MANIFEST for file in found.files):
+        raise ReadyError(f"{model} is a bundle, ready as it is: amused-lite generate PROMPT -m {model}")
+    return wanted_files(found, PARTS, variant)
+
+
+def remember(plan: Plan) -> None:
+    """Keep what the hub said, for a run that goes on where it cannot be reached."""
+    if plan.hub is not None:
+        replace_text(work_folder(plan.place) / _LISTING, json.dumps(asdict(plan.hub)))
 
 
 def _existing(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from amused_lite import __version__
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
 from amused_lite.files.atomic import replace_text
 from amused_lite.installed import models_folder, work_folder
-from amused_lite.prepare.plan import Plan
+from amused_lite.prepare.plan import Plan, remember
 from amused_lite.runtimes.hub import fetch
 
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -46,6 +46,7 @@ def prepare(plan: Plan, threads: int | None = None) -> Path:
     work = work_folder(plan.place)
     work.mkdir(parents=True, exist_ok=True)
     with _alone(work, plan.model):
+        remember(plan)
         folder = Path(plan.base or plan.model) if plan.hub is None else _download(plan)
         _forget_other_source(work, plan.commit)
         bundle = _write(plan, folder, work)

@@ -18,6 +18,7 @@ from amused_lite.adapters.file import load_adapter, save_adapter
 from amused_lite.adapters.lora import Adapter, AdapterRecord, shapes_of
 from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.files.atomic import replace_text
+from amused_lite.pipeline import check_prompts
 from amused_lite.reading import read_json
 from amused_lite.style.augment import StyleAugmentation
 from amused_lite.style.config import StyleTrainConfig, train_config_of
@@ -46,7 +47,7 @@ _Words = Annotated[list[str], Meta(max_length=100_000)]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StylePlan:
     """What a work folder was made for."""
 
     base: str  # the model's hash
@@ -177,6 +178,9 @@ def make_job(
     if not own and (train_config.prior_share or train_config.guessed_share):
         raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     good = readable(pictures, config.image_size, skip_unreadable)
+    for words in (*(picture.caption for picture in good), *own):  # before anything is written
+        check_prompts(words)
+        base.tokenizer.encode([words])
     folder = work_folder(out)
     _check_plan(folder, base, good, style, train_config, prior_prompts)
     record = AdapterRecord(
@@ -272,7 +276,7 @@ def _check_plan(
     if path.is_file():
         remedy = f"remove {folder} to start anew, or change --out"
         try:
-            before = asdict(read_json(path, Plan, remedy))
+            before = asdict(read_json(path, StylePlan, remedy))
         except ValueError as error:
             raise OtherTrainingError(str(error)) from error
         if changed := [key for key in plan if plan[key] != before[key]]:

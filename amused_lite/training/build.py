@@ -152,8 +152,9 @@ class Build:
 
     def encode(self, part: str) -> None:
         """Draw and encode the pictures of a part."""
+        vqgan = self._vqgan_as_trained()
         self._check_scenes(part)
-        folder, vqgan = self.folder / f"tokens{part}", self._vqgan_as_trained()
+        folder = self.folder / f"tokens{part}"
         for shard in trange(-(-self.parts[part].pictures // SHARD), desc="shards", disable=None):
             if column_path(folder, "tokens", shard).exists():
                 continue

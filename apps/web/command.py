@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from amused_lite.arguments import check_folder, check_other_folder, named, path
+from amused_lite.console.arguments import check_folder, check_other_folder, named, path
 
 _EXAMPLES = """\
 examples:

@@ -1,8 +1,10 @@
 """Downloads by the hub's own client from a hub on loopback: stopped, broken, damaged, refused, and gone on with."""
 
+import json
 import resource
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import huggingface_hub
@@ -170,6 +172,8 @@ def test_a_messy_repository_is_named_file_by_file(hub: LoopbackHub, files: Path,
 def test_what_the_hub_had_is_remembered_for_when_it_is_gone(hub: LoopbackHub, tmp_path: Path) -> None:
     remembered = tmp_path / "work" / "hub.json"
     found = plan._look_up("org/model", None, None, remembered)
+    remembered.parent.mkdir()
+    remembered.write_text(json.dumps(asdict(found)))
     hub.gone = True
     assert plan._look_up("org/model", None, None, remembered) == found
     with pytest.raises(ConnectionError, match=r"connect to the network"):
@@ -185,3 +189,12 @@ def test_a_hash_that_is_none_is_refused(hub: LoopbackHub) -> None:
     hub.repositories["org/model"][commit][LARGE] = file._replace(etag="../../../evil")
     with pytest.raises(ValueError, match=r"states no sha256 of transformer/diffusion_pytorch_model.safetensors but"):
         look_up("org/model")
+
+
+def test_a_bundle_on_the_hub_needs_no_preparing(hub: LoopbackHub, files: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    hub.add("org/bundle", bundle)
+    with pytest.raises(plan.ReadyError, match=r"org/bundle is a bundle, ready as it is: amused-lite generate"):
+        plan.make_plan("org/bundle")

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import published
 import pytest
 import torch
-from diffusers import UVit2DModel
 from test_style_train import published_loss, reference
 from torch import nn
 
@@ -31,7 +31,7 @@ PUBLISHED_GIGABYTES = 5.6  # what the README says its StyleDrop recipe for 512 t
 def random_uvit() -> Any:
     values = checkpoint_config.published_configs(CONFIG)["transformer/config.json"]
     with torch.device("meta"):
-        uvit = UVit2DModel(**{key: value for key, value in values.items() if not key.startswith("_")})
+        uvit = published.UVit2DModel(**{key: value for key, value in values.items() if not key.startswith("_")})
     uvit.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
     for name, weight in uvit.named_parameters():

@@ -1,4 +1,4 @@
-"""The codebook's moving averages and the crops keep their laws."""
+"""The codebook's moving averages and the crops keep their rules."""
 
 from functools import partial
 
