@@ -5,6 +5,7 @@ encodes it, or how often.
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -187,7 +188,7 @@ def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator
     # One of this machine alone listens nowhere else.
     own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
     try:
-        ray.init(address, log_to_driver=False, logging_level="warning", **own)
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **own)
     except Exception as error:  # its own kinds, and plain ones
         reason = " ".join(str(error).split())[:120]
         raise ConnectionError(f"Ray at {address!r} does not answer ({reason}); check the address") from error
