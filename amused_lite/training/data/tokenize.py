@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,13 +23,15 @@ from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
+from amused_lite.console.terminal import printable
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.base_model import BaseModel
 from amused_lite.training.data import shards
-from amused_lite.training.data.pictures import Choice, Chosen, PictureSource, crops_of, plan_of
+from amused_lite.training.data.pictures import FAULTS, Choice, Chosen, PictureSource, crops_of, plan_of
 from amused_lite.training.data.shards import Manifest, ShardRecord
 
 ENCODED_AT_ONCE = 16  # pictures
+_NAMED = 5  # faults of a kind that are named in a shard; all are counted
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Encoder:
             made = crops_of(item, self.job.choice, self.image_size)
             if isinstance(made, str):
                 dropped[made] = dropped.get(made, 0) + 1
+                if made in FAULTS and dropped[made] <= _NAMED:
+                    print(f"amused-lite: warning: {printable(item.name)}: {made}", file=sys.stderr)
             else:
                 batch += made
             while len(batch) >= ENCODED_AT_ONCE:
