@@ -2,7 +2,7 @@
 
 import argparse
 
-from amused_lite.arguments import check_folder, named, number, path, threads, whole
+from amused_lite.console.arguments import check_folder, named, number, path, threads, whole
 from amused_lite.extras import require_extra
 
 _EXAMPLES = """\

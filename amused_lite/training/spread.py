@@ -60,7 +60,8 @@ class Spread:
         mesh = init_device_mesh(self.device.type, (self.processes,))
         for layer in layers:
             fully_shard(layer, mesh=mesh)
-        return fully_shard(loss, mesh=mesh)
+        fully_shard(loss, mesh=mesh)
+        return loss
 
     def tracker(self, name: str, folder: Path) -> Callable[[int, dict[str, float]], object] | None:
         """What a tracker wants to be told of each line of the log; None without a name.

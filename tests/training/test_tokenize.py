@@ -56,10 +56,11 @@ def test_a_folder_becomes_shards_with_counts(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tokenize(pictures, tmp_path / "out") == 0
-    said = capsys.readouterr().out
+    said, named = capsys.readouterr()
+    assert "warning: cut.jpg: unreadable" in named and "warning: mute.png: no caption" in named
     reasons = ("aesthetic score", "no caption", "too small", "unreadable", "unsafe", "watermark")
     assert [f"dropped 1: {reason}" in said for reason in reasons] == [True] * 6
-    assert "3 samples of 1024 tokens in 1 shards" in said
+    assert "3 samples of 1024 tokens in 1 shards" in said and "low.png" not in named
     manifest, shards = open_shards(tmp_path / "out")
     assert manifest.count == len(shards) == 3 and manifest.dropped == dict.fromkeys(reasons, 1)
     every = np.arange(3)

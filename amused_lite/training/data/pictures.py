@@ -20,6 +20,7 @@ from amused_lite.training.data.shards import SHARD
 from amused_lite.training.world import World
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FAULTS = ("no caption", "no picture", "unreadable", "unreadable metadata", "broken tar")  # what its owner may mend
 USUAL_SCORE = 6.0  # what the published trainer says of a picture whose aesthetic score nobody measured
 _REMOTE = ("pipe:", "http:", "https:", "sftp:", "gs:", "s3:")  # webdataset opens them
 

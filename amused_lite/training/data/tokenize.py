@@ -5,9 +5,11 @@ encodes it, or how often.
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,13 +23,15 @@ from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
+from amused_lite.console.terminal import printable
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.base_model import BaseModel
 from amused_lite.training.data import shards
-from amused_lite.training.data.pictures import Choice, Chosen, PictureSource, crops_of, plan_of
+from amused_lite.training.data.pictures import FAULTS, Choice, Chosen, PictureSource, crops_of, plan_of
 from amused_lite.training.data.shards import Manifest, ShardRecord
 
 ENCODED_AT_ONCE = 16  # pictures
+_NAMED = 5  # faults of a kind that are named in a shard; all are counted
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Encoder:
             made = crops_of(item, self.job.choice, self.image_size)
             if isinstance(made, str):
                 dropped[made] = dropped.get(made, 0) + 1
+                if made in FAULTS and dropped[made] <= _NAMED:
+                    print(f"amused-lite: warning: {printable(item.name)}: {made}", file=sys.stderr)
             else:
                 batch += made
             while len(batch) >= ENCODED_AT_ONCE:
@@ -187,14 +193,16 @@ def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator
     # One of this machine alone listens nowhere else.
     own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
     try:
-        ray.init(address, log_to_driver=False, **own)
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **own)
     except Exception as error:  # its own kinds, and plain ones
         reason = " ".join(str(error).split())[:120]
         raise ConnectionError(f"Ray at {address!r} does not answer ({reason}); check the address") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False  # there is one already
     gpus = 1 if job.device.startswith("cuda") else 0
     rows = ray.data.from_items([{"piece": piece} for piece in pieces], override_num_blocks=max(1, len(pieces)))
     encoder: Any = _RayEncoder
-    made = rows.map(encoder, fn_constructor_args=(job,), concurrency=workers, num_gpus=gpus, num_cpus=1)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
+    made = rows.map(encoder, fn_constructor_args=(job,), compute=pool, num_gpus=gpus, num_cpus=1)
     for row in made.iter_rows():
         yield ShardRecord(row["count"], {})
 
