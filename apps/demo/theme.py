@@ -264,7 +264,7 @@ html:has(body.dark) { background: #161513; }
 .reading { max-width: 720px; margin: 0 auto; line-height: 1.6; }
 
 @media (min-width: 861px) {
-  #ask { height: calc(100dvh - 112px); flex-wrap: nowrap; }
+  #ask { height: calc(100dvh - 128px); flex-wrap: nowrap; }
   #tools { flex: 1 1 0; min-height: 0; overflow-y: auto; padding-right: 6px; }
   #tools > * { flex: 0 0 auto; }
 }

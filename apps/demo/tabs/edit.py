@@ -46,7 +46,7 @@ class EditTab:
                     eraser=gr.Eraser(default_size=48),
                     canvas_size=(512, 512),
                     format="png",
-                    height=600,
+                    height=540,
                     buttons=[],
                     placeholder=_EMPTY,
                     elem_id="editor",

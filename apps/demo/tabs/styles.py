@@ -235,8 +235,10 @@ class StylesTab:
     def rejoin(self, visitor: str, *chosen: list[str]) -> Iterator[list[Any]]:
         """Show a visitor whose page was loaded again how the training goes, or how it ended."""
         training = self._training
-        if training is not None and training.visitor == visitor:
-            yield from self._follow(training, chosen)
+        if training is None or training.visitor != visitor:
+            yield [gr.skip()] * len(self.outputs)
+            return
+        yield from self._follow(training, chosen)
 
     def _follow(self, training: Training, chosen: tuple[list[str], ...]) -> Iterator[list[Any]]:
         skip, seen = gr.skip(), -1
