@@ -66,9 +66,9 @@ class Vocabulary:
         return frozenset(word for way in said for word in words(way))
 
     def unknown(self, text: str, also: str = "") -> list[str]:
-        """The words of a text that mean nothing here, each once; words of `also` count as known."""
+        """The words of a text that mean nothing here, each once; those of `also` are known, single letters no words."""
         taught = self.known | set(words(also))
-        return list(dict.fromkeys(word for word in words(text) if word not in taught))
+        return list(dict.fromkeys(word for word in words(text) if len(word) > 1 and word not in taught))
 
     def nearest(self, word: str) -> list[str]:
         """What can be drawn and is spelled nearly the same, the nearest first."""
