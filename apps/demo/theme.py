@@ -109,7 +109,6 @@ html:has(body.dark) { background: #161513; }
 #tabs { gap: 12px; }
 .tabs .tabitem { padding: 0; }
 .gradio-container *:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
-.dark .gradio-container *:focus-visible { outline-color: #86cbb9 !important; }
 #top { align-items: center; padding: 8px 0 0; gap: 12px; flex-wrap: nowrap; }
 #brand { flex: 1 1 auto; }
 #brand .prose { display: flex; gap: 14px; align-items: baseline; }
@@ -220,7 +219,6 @@ html:has(body.dark) { background: #161513; }
   color: var(--body-text-color);
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .gallery-own [aria-pressed="true"], .gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px var(--color-accent); }
-.dark .gallery-own [aria-pressed="true"], .dark .gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px #86cbb9; }
 .gallery-own button:focus-visible, .gallery-own label:has(input:focus-visible) {
   outline: 3px solid var(--color-accent); }
 .gallery-own label input { position: absolute; left: 10px; top: 10px; width: 20px; height: 20px;
@@ -256,7 +254,6 @@ html:has(body.dark) { background: #161513; }
   border: 1px solid rgba(128,128,128,.5); }
 .look td .share { display: inline-block; height: 8px; border-radius: 4px; background: var(--color-accent);
   vertical-align: middle; }
-.dark .look td .share { background: #86cbb9; }
 .tries { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 10px; margin-top: 10px; }
 .tries figure { margin: 0; } .tries img { width: 100%; border-radius: 10px; margin: 0; display: block; }
 .tries figcaption { font-size: 13px; color: var(--body-text-color-subdued); padding-top: 4px; }

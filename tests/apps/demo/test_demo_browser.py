@@ -77,7 +77,7 @@ class Visit:
             self.page.get_by_role("button", name="Options").click()
 
     def wait_until_said(self, word: str) -> None:
-        self.page.wait_for_function(f"document.querySelector('#said').textContent.includes('{word}')")
+        self.page.wait_for_function(f"document.querySelector('#said')?.textContent.includes('{word}')")
 
     def wait_for_pictures(self) -> None:
         self.wait_until_said("Done")
