@@ -165,7 +165,7 @@ def test_a_page_that_is_loaded_again_shows_the_same(visit: Visit) -> None:
     assert page.locator("#prompt textarea").input_value() == "a red balloon above a blue house at sunset"
     visit.create("a yellow star at night")
     visit.create("a green fish at sea")  # waits its turn
-    assert page.locator("#strip [data-cancel]").count() == 2
+    page.wait_for_function("document.querySelectorAll('#strip [data-cancel]').length === 2")
     page.locator("#strip .waits .end").click()
     page.wait_for_function("document.querySelectorAll('#strip [data-cancel]').length === 1")
     page.reload()
