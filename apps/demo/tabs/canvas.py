@@ -89,8 +89,9 @@ class Canvas:
     def _connect(self) -> None:
         at_once: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         self._timer.tick(self.look, self.known, self.outputs, **at_once)
+        in_order: dict[str, Any] = {**at_once, "queue": True, "concurrency_limit": 1, "trigger_mode": "multiple"}
         for clicked in (self.stage, self.strip):
-            clicked.click(self._clicked, self.known, self.outputs, trigger_mode="always_last", **at_once)
+            clicked.click(self._clicked, self.known, self.outputs, **in_order)
         for button, how in ((self._stop, self.app_state.engine.stop), (self._cancel, self.app_state.engine.cancel)):
             button.click(lambda *known, how=how: self._end(how, *known), self.known, self.outputs, **at_once)
 
