@@ -24,7 +24,7 @@ _HALF = ".fp16"
 _LISTING = "hub.json"  # in the folder where a model is prepared: what the hub said, for when it cannot be reached
 # Bytes for one weight of the model, measured on amused-512: of the finished bundle, of the process at its peak.
 _STORED = {16: 2.0, 8: 1.08, 4: 0.66}
-_MEMORY = 2.3
+_MEMORY = 2.4
 _LIBRARIES = 4e8  # bytes: torch with nothing to do
 _SECONDS = 2.2e-7  # of one core, for one weight
 _ROOM = 1.1  # more than is computed, so that nothing ends on the last byte
