@@ -111,21 +111,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, name: str, file: Served, commit: str, body: bool) -> None:
         wanted = self.headers.get("Range", "")
-        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted.startswith("bytes=") else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(file.size - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{file.size - 1}/{file.size}")
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        start, end = int(first or 0), min(int(last) + 1 if last else file.size, file.size)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(end - start))
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{file.size}")
         self.send_header("ETag", f'"{file.etag}"')
         self.send_header("X-Repo-Commit", commit)
         self.end_headers()
         if body:
             self.hub.asked.append(f"{name} {start}")
-            self._send(name, file, start)
+            self._send(name, file, start, end)
 
-    def _send(self, name: str, file: Served, start: int) -> None:
+    def _send(self, name: str, file: Served, start: int, end: int) -> None:
         hub = self.hub
-        allowed = file.size - start
+        allowed = end - start
         if hub.break_after is not None and file.large and hub.breaks_left and allowed > hub.break_after:
             allowed, self.close_connection = hub.break_after, True
             hub.breaks_left, hub.gone = hub.breaks_left - 1, hub.gone_after_breaking

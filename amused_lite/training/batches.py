@@ -31,6 +31,10 @@ class SampleSource(Protocol):
         """`count` samples of the stream from `place` on."""
         ...
 
+    def weights(self, place: int, count: int) -> np.ndarray | None:
+        """(count, N) float32: how often each of their tokens is asked beside the others; None: all alike."""
+        ...
+
 
 class ShardSamples:
     """The samples of a folder of shards, every one once an epoch."""
@@ -43,6 +47,9 @@ class ShardSamples:
         chosen = self.order.samples(place, count)
         text, tokens, micro = (self.shards.read(column, chosen) for column in ("text", "tokens", "micro"))
         return Samples(text, tokens, micro)
+
+    def weights(self, place: int, count: int) -> None:
+        """See `SampleSource`."""
 
 
 class Batch(NamedTuple):
@@ -85,7 +92,7 @@ class Batches:
         told = torch.rand(config.batch, generator=generator) >= config.prompt_dropout
         masks = draw_masks(config.batch, self._grid, config.rectangle_share, generator)
         parts = torch.arange(config.batch).split(size)
-        asked = [self._asked(masks[part], generator) for part in parts]
+        asked = [self._asked(masks[part], step * config.batch + int(part[0]), generator) for part in parts]
         total = sum(len(places) for places in asked)
         for number in range(process, config.accumulation, processes):
             part = parts[number]
@@ -105,7 +112,9 @@ class Batches:
         """Tokens per side, as the first sample has them."""
         return int(self.source.samples(0, 1).tokens.shape[1] ** 0.5)
 
-    def _asked(self, hidden: Tensor, generator: torch.Generator) -> Tensor:
+    def _asked(self, hidden: Tensor, place: int, generator: torch.Generator) -> Tensor:
         if self.train_config.asked_share is None:
             return hidden.flatten().nonzero()[:, 0]
-        return ask(hidden, int(self.train_config.asked_share * hidden.numel()), generator)
+        weights = self.source.weights(place, len(hidden))
+        given = None if weights is None else torch.from_numpy(weights)
+        return ask(hidden, int(self.train_config.asked_share * hidden.numel()), generator, given)

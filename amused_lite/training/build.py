@@ -10,7 +10,7 @@ finishing the decoder leaves the codes alone. Nothing needs `ranker`, which need
 
 import hashlib
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ class Build:
         Raises:
             ValueError: the code that composes scenes has changed since.
         """
-        said = "\n".join(repr(self.scene(part, index)) for index in range(2000))
+        said = "\n".join(repr(astuple(self.scene(part, index))) for index in range(2000))
         digest, kept = hashlib.sha256(said.encode()).hexdigest(), self.folder / f"tokens{part}" / "scenes.sha256"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from huggingface_hub import constants, file_download
 from loopback_hub import TOKEN, LoopbackHub, running
+from safetensors.numpy import save_file
 
 from amused_lite.prepare import plan
-from amused_lite.runtimes.hub import HubModel, arrived, blobs, fetch, look_up, wanted_files
+from amused_lite.runtimes.hub import HubModel, arrived, blobs, count_weights, fetch, look_up, wanted_files
 
 PARTS = ("transformer", "vqvae", "text_encoder")
 SIZE = 300_000  # bytes of a part's weights
@@ -198,3 +199,15 @@ def test_a_bundle_on_the_hub_needs_no_preparing(hub: LoopbackHub, files: Path, t
     hub.add("org/bundle", bundle)
     with pytest.raises(plan.ReadyError, match=r"org/bundle is a bundle, ready as it is: amused-lite generate"):
         plan.make_plan("org/bundle")
+
+
+def test_weights_are_counted_from_the_first_bytes_of_their_files(hub: LoopbackHub, tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    for part, kind in zip(PARTS, (np.float16, np.float32, np.float16), strict=True):
+        (real / part).mkdir(parents=True)
+        save_file({"w": np.zeros((500, 1000), kind), "b": np.zeros(7, kind)}, real / part / "model.safetensors")
+    hub.add("org/real", real)
+    model = wanted_files(look_up("org/real"), PARTS)
+    hub.sent = 0
+    assert count_weights(model) == 3 * 500_007
+    assert hub.sent < 400_000

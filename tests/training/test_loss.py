@@ -67,3 +67,16 @@ def test_loss_is_the_mean_cross_entropy_of_hidden_tokens() -> None:
     shown = (~masks).nonzero()[0]
     tokens[shown[0], shown[1]] = (tokens[shown[0], shown[1]] + 1) % 32
     assert masked_token_loss(uvit, tokens, masks, asked, text, pooled, micro, 0.1).item() != loss.item()
+
+
+def test_heavier_tokens_are_asked_more_often() -> None:
+    masks = torch.rand(4000, 64, generator=torch.Generator().manual_seed(5)) < 0.5
+    weights = torch.ones(4000, 64)
+    weights[:, :16] = 3
+    asked = ask(masks, 6400, torch.Generator().manual_seed(6), weights)
+    assert masks.flatten()[asked].all()
+    assert len(asked.unique()) == 6400
+    # A quarter of the tokens with weight 3: half of what is asked, a little less since none is asked twice.
+    assert (asked % 64 < 16).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    few = masks & (torch.arange(64) == 3)
+    assert few.flatten()[ask(few, 20_000, torch.Generator().manual_seed(7), weights)].all()  # more than are hidden

@@ -15,7 +15,9 @@ from PIL import Image
 
 import amused_lite
 from amused_lite.bundle import open_bundle
+from amused_lite.editing.geometry import to_pixels
 from amused_lite.editing.operations import inpaint, vary
+from amused_lite.files.png import Recipe
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling import noise
 from amused_lite.sampling.distribution import halton_noise
@@ -66,6 +68,12 @@ def random_words() -> list[dict[str, Any]]:
     return found
 
 
+def encoded(amused: AmusedPipeline, recipe: str) -> list[int]:
+    """The tokens that a picture's pixels are read as, which are not all those it was drawn from."""
+    image = amused.decode(Recipe.from_json(recipe).tokens)
+    return amused.runtime.encode_image(to_pixels(image))[0].tolist()
+
+
 def pictures(amused: AmusedPipeline, count: int) -> list[dict[str, Any]]:
     """New pictures of several settings, then a variation and an inpainting of the first."""
     subjects = ["red balloon", "yellow star", "blue house", "green tree", "white boat", "small cat", "orange moon"]
@@ -111,7 +119,8 @@ def main() -> None:
             GenerateOptions(steps=n).complete(bundle.config).mask_temperatures()
             for n in (1, 2, 7, 12, 24)
         ],
-        "pictures": pictures(amused, count),
+        "pictures": (made := pictures(amused, count)),
+        "encoded": encoded(amused, made[0]["recipe"]),
     }  # fmt: skip
     (out / "vectors.json").write_text(json.dumps(vectors), encoding="utf-8")
 

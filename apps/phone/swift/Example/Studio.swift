@@ -72,6 +72,20 @@ final class Studio {
         do { draw(edit: Edit(.vary(strength: strength), tokens: try source(item).tokens)) } catch { fail(error) }
     }
 
+    /// Draws a photograph anew in part: a square of the model's size.
+    func vary(_ photograph: RGBImage, strength: Double) {
+        guard let pipeline else { return }
+        phase = .preparing("Reading the photograph")
+        work?.cancel()
+        work = Task {
+            do {
+                let tokens = try await pipeline.encode(photograph)
+                try Task.checkCancellation()
+                draw(edit: Edit(.vary(strength: strength), tokens: tokens))
+            } catch { fail(error) }
+        }
+    }
+
     /// Draws the marked cells of an earlier picture anew: (grid, grid), row by row.
     func inpaint(_ item: Item, cells: [Bool]) {
         guard let pipeline else { return }
@@ -83,6 +97,7 @@ final class Studio {
     }
 
     var grid: Int? { pipeline?.bundle.config.uvit.grid }
+    var side: Int? { pipeline?.bundle.manifest.imageSize }
 
     func stop() { work?.cancel() }
 

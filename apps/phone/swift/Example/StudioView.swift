@@ -1,9 +1,12 @@
 import AmusedLiteCore
+import ImageIO
+import PhotosUI
 import SwiftUI
 
 /// One screen: the picture under way, the prompt, and the gallery below.
 struct StudioView: View {
     @Bindable var studio: Studio
+    @State private var photograph: PhotosPickerItem?
 
     var body: some View {
         NavigationStack {
@@ -18,12 +21,23 @@ struct StudioView: View {
                         ForEach(studio.styles, id: \.self) { Text($0.lastPathComponent).tag($0) }
                     }
                     Stepper("\(studio.steps) steps", value: $studio.steps, in: 1...48)
+                    PhotosPicker("Start from a photograph", selection: $photograph, matching: .images)
+                        .onChange(of: photograph) { _, chosen in Task { await vary(chosen) } }
                     GalleryView(studio: studio)
                 }
                 .padding()
             }
             .navigationTitle("amused-lite")
         }
+    }
+
+    private func vary(_ chosen: PhotosPickerItem?) async {
+        guard let data = try? await chosen?.loadTransferable(type: Data.self), let side = studio.side,
+            let source = CGImageSourceCreateWithData(data as CFData, nil),
+            let picture = CGImageSourceCreateImageAtIndex(source, 0, nil),
+            let square = RGBImage(middleOf: picture, side: side)
+        else { return }
+        studio.vary(square, strength: 0.7)
     }
 }
 

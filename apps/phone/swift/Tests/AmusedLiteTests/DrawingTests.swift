@@ -72,6 +72,16 @@ final class DrawingTests: XCTestCase {
         }
     }
 
+    func testPixelsAreReadAsTheTokensOfPython() async throws {
+        let (vectors, pipeline) = try pipeline()
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        let order = try decoder.decode(Order.self, from: Data(vectors.pictures[0].recipe.utf8))
+        let image = try await pipeline.decode(unpackTokens(order.tokens, codebookSize: order.codebookSize))
+        let tokens = try await pipeline.encode(image)
+        XCTAssertEqual(tokens, vectors.encoded)
+    }
+
     func testCancellingStopsTheSteps() async throws {
         let (_, pipeline) = try pipeline()
         var seen = 0

@@ -26,6 +26,7 @@ struct Vectors: Decodable {
     let halton: [Float]
     let maskTemperatures: [[Float]]
     let pictures: [PictureVector]
+    let encoded: [Int32]  // the first picture's pixels, read again
 
     static let all: Result<Vectors, any Error> = Result {
         guard let folder = ProcessInfo.processInfo.environment["AMUSED_VECTORS"] else {
