@@ -3,14 +3,12 @@
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_CHUNK = 2**16  # bytes sent at once
 TOKEN = "hf_loopback"
 
 
@@ -35,6 +33,7 @@ class LoopbackHub:
         self.breaks_left = 10**9
         self.gone_after_breaking = self.gone = False  # no answer any more
         self.bytes_a_second: float | None = None
+        self.chunk = 2**16  # bytes sent at once
         self.instead: dict[str, bytes] = {}  # file name -> other bytes of the same length
         self.private = False
         self.address = ""
@@ -133,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         with file.path.open("rb") as source:
             source.seek(start)
             while allowed:
-                block = source.read(min(_CHUNK, allowed))
+                block = source.read(min(hub.chunk, allowed))
                 if name in hub.instead:
                     block = hub.instead[name][source.tell() - len(block) : source.tell()]
                 try:
@@ -143,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
                 allowed -= len(block)
                 hub.sent += len(block)
                 if hub.bytes_a_second:
-                    time.sleep(len(block) / hub.bytes_a_second)
+                    threading.Event().wait(len(block) / hub.bytes_a_second)
 
 
 def _siblings(files: dict[str, Served]) -> list[dict[str, Any]]:
