@@ -9,7 +9,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help generate check check-types check-tests test clean
+.PHONY: help generate check check-types check-tests test test-swift clean
 
 # As typed, with every $ in it: the shell gets it as a variable and never reads it as code.
 override PROMPT := $(value PROMPT)
@@ -23,6 +23,7 @@ help:
 	@echo 'make generate PROMPT="a red balloon above a blue house"   a picture from a prompt'
 	@echo 'make check                                                format, lint, types, layers, tests of what changed'
 	@echo 'make test                                                 every check and test'
+	@echo 'make test-swift                                           the Swift package, where there is a Swift (apps/phone/swift)'
 	@echo 'make clean                                                removes both environments'
 
 generate: .venv/installed
@@ -33,7 +34,7 @@ test: .venv-test/installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/pyright --pythonpath .venv-test/bin/python
 	.venv-test/bin/lint-imports
-	.venv-test/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	.venv-test/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Types and tests side by side, since each keeps one core busy. BASE=REVISION names another base than main.
 check: .venv-test/installed
@@ -43,12 +44,18 @@ check: .venv-test/installed
 	@$(MAKE) --no-print-directory -j 2 check-types check-tests
 
 check-types:
-	@.venv-test/bin/pyright --pythonpath .venv-test/bin/python
+	@files=$$(.venv-test/bin/python tests/changed.py --types $(BASE)) || exit 1; \
+	if [ -z "$$files" ]; then echo 'no types belong to what changed'; \
+	else .venv-test/bin/pyright --pythonpath .venv-test/bin/python $$files; fi
 
 check-tests:
 	@tests=$$(.venv-test/bin/python tests/changed.py $(BASE)) || exit 1; \
 	if [ -z "$$tests" ]; then echo 'no test belongs to what changed'; \
 	else .venv-test/bin/python -m pytest -q $(ARGS) $$tests; fi
+
+# PICTURES=N draws so many of Python's pictures again, besides two edits.
+test-swift: .venv-test/installed
+	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" apps/phone/swift/test.sh $(PICTURES)
 
 clean:
 	rm -rf .venv .venv-test build *.egg-info

@@ -46,6 +46,8 @@ COMMANDS = {
     "quantize": Command("amused_lite.quantize.command", "write a model in 8, 6 or 4 bits"),
     "distil": Command("amused_lite.commands.distil", "teach a small decoder for drafts"),
     "style": Command("amused_lite.commands.style", "learn a style from a few pictures"),
+    "tokenize": Command("amused_lite.commands.tokenize", "turn pictures with captions into training data"),
+    "finetune": Command("amused_lite.commands.finetune", "go on training a model on pictures of your own"),
     "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),
     "evaluate": Command("amused_lite.commands.evaluate", "score a model on the held-out prompts"),
 }

@@ -39,9 +39,16 @@ def read_small(path: str | Path, remedy: str, most: int = LARGEST) -> bytes:
         raise FileNotFoundError(f"{path} is missing; {remedy}") from error
     except IsADirectoryError as error:
         raise ValueError(f"{path} is a folder, expected a file; {remedy}") from error
+    except OSError as error:
+        raise named_error(error, path) from error
     if len(data) > most:
         raise ValueError(f"{path} has more than {most} bytes, which is not meant; {remedy}")
     return data
+
+
+def named_error(error: OSError, path: str | Path) -> OSError:
+    """The same error with the name of its file, which the system leaves out where reading fails and not opening."""
+    return error if error.filename else OSError(error.errno, error.strerror, str(path))
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -1,5 +1,6 @@
 """Prompts to text ids and back: CLIP's lower-cased byte-level BPE (Radford et al. 2021). Knows no model."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -124,6 +125,12 @@ class Tokenizer:
         lines = [line for line in read_text(merges, _REMEDY).splitlines() if line and not line.startswith("#version")]
         pairs = [tuple(line.split(" ", 1)) for line in lines]
         return cls(_checked_bpe(words, pairs, str(merges)), context_length, start, end)
+
+    @property
+    def hash(self) -> str:
+        """Hex sha256 of the vocabulary and of what stands around a prompt: with the same, ids are the same."""
+        said = [sorted(self._backend.get_vocab().items()), self.context_length, self.start, self.end]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 1024, context_length: int = 32) -> Self:

@@ -18,7 +18,7 @@ from typing import Any
 
 from amused_lite import __version__
 from amused_lite.analysis.measure import PROMPT, BenchmarkCase, Measurement, measure_in_child
-from amused_lite.arguments import path, threads, whole
+from amused_lite.console.arguments import check_folder, path, threads, whole
 from amused_lite.extras import require_extra
 from amused_lite.runtimes.open import check_runtime, find_model, find_prepared
 
@@ -70,6 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print the table."""
+    if args.out:
+        check_folder(args.out.parent)
+        if args.out.suffix not in (".md", ".json"):
+            raise ValueError(f"--out {args.out} must end in .md or .json")
     rivals = contenders(args)
     results: dict[str, list[Measurement]] = {rival.name: [] for rival in rivals}
     for turn, rival, result in measure(rivals, args.repeat):

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from amused_lite.arguments import check_folder, check_other_folder, named, path, present, threads, whole
+from amused_lite.console.arguments import check_folder, check_other_folder, named, path, present, threads, whole
 
 EXAMPLES = """
 examples:

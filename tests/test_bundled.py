@@ -14,6 +14,7 @@ from amused_lite.task import Task
 from amused_lite.training.scenes import heldout_prompts
 
 PROMPTS = [entry.prompt for entry in heldout_prompts(20)]
+QUICK = 5  # of them are drawn always, all with -m slow
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,10 @@ def runtimes() -> Iterator[tuple[AmusedPipeline, AmusedPipeline]]:
     )
 
 
-@pytest.mark.parametrize(("seed", "prompt"), list(enumerate(PROMPTS)))
+@pytest.mark.parametrize(
+    ("seed", "prompt"),
+    [pytest.param(k, prompt, marks=pytest.mark.slow if k >= QUICK else ()) for k, prompt in enumerate(PROMPTS)],
+)
 def test_onnx_runtime_and_torch_draw_equal_tokens(
     runtimes: tuple[AmusedPipeline, AmusedPipeline], seed: int, prompt: str
 ) -> None:

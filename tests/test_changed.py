@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from changed import chosen_for
+from changed import chosen_for, typed_for
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_only_the_tests_of_a_module_are_chosen() -> None:
     assert chosen_for(Path("amused_lite/sampling/schedule.py")) == [Path("tests/sampling/test_schedule.py")]
     assert chosen_for(Path("tests/files/test_png.py")) == [Path("tests/files/test_png.py")]
     assert chosen_for(Path("docs/export.md")) == chosen_for(Path("pyproject.toml")) == []
+
+
+def test_types_are_checked_where_a_change_can_reach() -> None:
+    found = typed_for([Path("amused_lite/sampling/schedule.py"), Path("tests/files/test_png.py"), Path("README.md")])
+    assert {"amused_lite/sampling/schedule.py", "amused_lite/sampling/settings.py"} <= set(found)
+    assert len(found) < 10 and "amused_lite/cli.py" not in found
+    assert typed_for([Path("docs/export.md"), Path("amused_lite/gone.py")]) == []
+    assert typed_for([Path("pyproject.toml")]) == ["amused_lite", "apps", "quantize"]

@@ -1,4 +1,4 @@
-"""The host loop's laws, on a small runtime that computes the published step in NumPy from a table of logits."""
+"""The host loop's rules, on a small runtime that computes the published step in NumPy from a table of logits."""
 
 from dataclasses import replace
 from typing import Any
@@ -49,7 +49,7 @@ N, K, MASK = CONFIG.uvit.num_tokens, CONFIG.uvit.codebook_size, CONFIG.uvit.mask
 
 
 class TableRuntime:
-    """A runtime whose logits are a fixed table plus what the prompt says; every law of a step is the published one."""
+    """A runtime whose logits are a fixed table plus what the prompt says; every rule of a step is the published one."""
 
     name = "table"
     config = CONFIG

@@ -28,6 +28,7 @@ PROMPTS = [
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`vocab.json` and `merges.txt` as OpenAI's checkpoints have them, from the vocabulary inside open_clip."""
+    import libraries  # noqa: F401
     from open_clip.tokenizer import SimpleTokenizer
 
     source = SimpleTokenizer()

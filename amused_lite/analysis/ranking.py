@@ -70,8 +70,9 @@ def as_draft(task: Task, draft_steps: int) -> Task:
     Raises:
         ValueError: it would have as many steps as the picture.
     """
-    if not 1 <= draft_steps < task.options.steps:
-        raise ValueError(f"draft_steps must be 1 to {task.options.steps - 1}, fewer than steps, got {draft_steps}")
+    most = task.options.steps
+    if not 1 <= draft_steps < most:
+        raise ValueError(f"draft_steps must be 1 or more and below steps, {most}, got {draft_steps}")
     return replace(task, options=replace(task.options, steps=draft_steps, refine=0))
 
 

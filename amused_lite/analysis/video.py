@@ -93,7 +93,7 @@ def make_frames(
     if not 1 <= total <= MAX_FRAMES:
         raise ValueError(f"a video may have 1 to {MAX_FRAMES} frames, got {total}")
     if not 0 <= motion.redraw_steps < options.steps:
-        raise ValueError(f"redraw_steps must be 0 to {options.steps - 1}, fewer than steps, got {motion.redraw_steps}")
+        raise ValueError(f"redraw_steps must be 0 or more and below steps, {options.steps}, got {motion.redraw_steps}")
     first_step_for(motion.refresh, options.steps)
     if options.refine:
         raise ValueError("refine is for single pictures; leave it out")

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import check_folder, check_other_folder, named, path, present, threads, whole
 from amused_lite.bundle import TARGETS
+from amused_lite.console.arguments import check_folder, check_other_folder, named, path, present, threads, whole
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amused_lite.arguments import whole
-from amused_lite.commands.flags import (
+from amused_lite.console.arguments import whole
+from amused_lite.console.flags import (
     add_engine_flags,
     add_output_flags,
     add_sampling_flags,
@@ -147,11 +147,11 @@ def _read_mask(path: str | None, source: "SourceImage") -> "Image.Image | None":
     """A mask file, or with the word "alpha" what is see-through in the picture itself.
 
     Raises:
-        FileNotFoundError, ValueError: see `open_mask`, or the picture has no see-through parts.
+        FileNotFoundError, ValueError: see `open_mask` and `to_area`, or the picture has no see-through parts.
     """
     from PIL import ImageOps
 
-    from amused_lite.files.images import open_mask
+    from amused_lite.files.images import open_mask, to_area
 
     if path is None:
         return None
@@ -160,6 +160,10 @@ def _read_mask(path: str | None, source: "SourceImage") -> "Image.Image | None":
             raise ValueError(f"the picture has no see-through parts; give a mask instead of {_ALPHA!r}")
         return ImageOps.invert(source.alpha)
     mask = open_mask(path)
+    try:
+        to_area(mask, source.image.size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if mask.size != source.image.size:
         sizes = f"its {mask.width}x{mask.height} px were stretched to the picture's"
         _note(path, f"{sizes} {source.image.width}x{source.image.height}")

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import check_folder, check_other_folder, named, path
 from amused_lite.bundle import TARGETS
+from amused_lite.console.arguments import check_folder, check_other_folder, named, path
 
 if TYPE_CHECKING:
     from amused_lite.bundle import Manifest

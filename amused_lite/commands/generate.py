@@ -6,8 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import named, whole
-from amused_lite.commands.flags import (
+from amused_lite.commands.provenance import open_recorded, read_recorded
+from amused_lite.console.arguments import named, whole
+from amused_lite.console.flags import (
     add_engine_flags,
     add_output_flags,
     add_prepare_flag,
@@ -20,7 +21,6 @@ from amused_lite.commands.flags import (
     warn,
     watched,
 )
-from amused_lite.commands.provenance import open_recorded, read_recorded
 from amused_lite.files.atomic import slug
 
 if TYPE_CHECKING:

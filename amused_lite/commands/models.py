@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named
+from amused_lite.console.arguments import named
 
 if TYPE_CHECKING:
     from amused_lite.installed import InstalledModel

@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named, threads
+from amused_lite.console.arguments import named, threads
 
 if TYPE_CHECKING:
     from amused_lite.prepare.plan import Plan

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import named, number, path, present, threads, whole
+from amused_lite.console.arguments import named, number, path, present, threads, whole
 from amused_lite.console.terminal import printable, shortened
 from amused_lite.extras import require_extra
 from amused_lite.files.atomic import slug

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named, threads
-from amused_lite.commands.flags import check_output
 from amused_lite.commands.provenance import is_tokens_file, open_recorded, read_recorded
+from amused_lite.console.arguments import named, threads
+from amused_lite.console.flags import check_output
 
 if TYPE_CHECKING:
     from amused_lite.files.tokens import TokenFile

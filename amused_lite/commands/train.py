@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import check_folder, named, path, threads, whole
+from amused_lite.console.arguments import check_folder, named, path, threads, whole
 from amused_lite.extras import require_extra
 
 if TYPE_CHECKING:

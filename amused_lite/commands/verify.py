@@ -5,8 +5,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named, threads
 from amused_lite.commands.provenance import open_recorded, read_recorded
+from amused_lite.console.arguments import named, threads
 from amused_lite.console.terminal import printable
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.analysis.verify import verify
 
     amused = open_recorded(recipe.model, recipe.runtime, args)
-    verdict = verify(amused, recipe, image)
+    try:
+        verdict = verify(amused, recipe, image)
+    except ValueError as error:
+        raise ValueError(f"{args.file}: {error}") from error
     if args.json:
         print(json.dumps(_report(verdict)))
     else:

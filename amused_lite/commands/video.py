@@ -4,8 +4,8 @@ import argparse
 import json
 import time
 
-from amused_lite.arguments import named
-from amused_lite.commands.flags import (
+from amused_lite.console.arguments import named
+from amused_lite.console.flags import (
     add_engine_flags,
     add_sampling_flags,
     add_seed_flags,

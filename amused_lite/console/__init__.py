@@ -1,1 +1,1 @@
-"""What a terminal shows: safe text, errors in one line, and exit codes."""
+"""What every command shares: flags and their types, errors in one line, exit codes, and text that is safe to print."""

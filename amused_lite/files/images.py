@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from amused_lite.files.png import KEY, Recipe
+from amused_lite.reading import named_error
 
 MAX_PIXELS = 64 * 2**20  # 192 MB of RGB; the largest phone pictures that are not made of several have 50 million
 MAX_SIDE = 16_384  # px
@@ -110,8 +111,10 @@ def _open(file: str | Path | BytesIO) -> tuple[Image.Image, list[str]]:
         except Image.DecompressionBombError as error:
             raise ValueError(_too_large(path, "far too many px")) from error
         except Exception as error:
-            if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
-                raise  # the machine's fault or the file system's, not the file's
+            if isinstance(error, MemoryError):
+                raise  # the machine's fault, not the file's
+            if isinstance(error, OSError) and error.errno is not None:  # the file system's
+                raise named_error(error, path) from error
             raise ValueError(_damaged(path, error)) from error
         with image:
             _check_size(path, image)

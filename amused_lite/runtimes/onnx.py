@@ -63,9 +63,14 @@ def load_session(
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except MemoryError:
         raise
-    except Exception as error:  # ONNX Runtime's own exceptions share no other base
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise ValueError(f"{path}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
+    except Exception as error:
+        raise _refused(path, "load", error) from error
+
+
+def _refused(path: Path, what: str, error: Exception) -> ValueError:
+    """What ONNX Runtime said, whose own exceptions share no base but Exception, as ours."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+    return ValueError(f"{path}: ONNX Runtime cannot {what} it ({reason}); export the bundle again")
 
 
 class OnnxRuntime(GraphRuntime):
@@ -121,7 +126,12 @@ class OnnxRuntime(GraphRuntime):
         only_what_is_asked.only_execute_path_to_fetches = True
 
         def run(inputs: Arrays, outputs: Sequence[str]) -> Sequence[np.ndarray]:
-            results: Any = session.run(list(outputs), inputs, only_what_is_asked)
+            try:
+                results: Any = session.run(list(outputs), inputs, only_what_is_asked)
+            except MemoryError:
+                raise
+            except Exception as error:
+                raise _refused(path, "run", error) from error
             return results
 
         return run

@@ -91,7 +91,7 @@ def _open_twice(
 def check_runtime(runtime: str) -> None:
     """Raise ValueError unless this is the name of a runtime, with a precision after a colon where one is meant."""
     engine, _, precision = runtime.partition(":")
-    if engine not in RUNTIMES:
+    if engine not in RUNTIMES or runtime.endswith(":"):
         raise ValueError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}")
     if precision:
         _precision(engine, precision)

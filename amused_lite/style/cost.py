@@ -1,31 +1,14 @@
-"""What learning a style costs, measured; and two ways to pay less memory. Knows no pictures."""
+"""What learning a style costs, measured; and a way to pay less memory. Knows no pictures."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from amused_lite.memory import peak_memory
 from amused_lite.models.networks import Networks
-
-
-@contextmanager
-def checkpointed(networks: Networks, enabled: bool = True) -> Iterator[None]:
-    """While inside, the U-ViT's layers keep no activations and compute them again in the backward pass."""
-    side = networks.uvit.token_side
-    layers = [*side.layers, side.down_block, side.up_block] if enabled else []
-    for layer in layers:
-        forward = layer.forward
-        layer.forward = lambda *inputs, forward=forward: checkpoint(forward, *inputs, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward  # the class's own shows again
 
 
 def quantize_base(networks: Networks) -> None:

@@ -5,35 +5,22 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from msgspec import Meta, Struct
 from PIL import Image
 
 from amused_lite.analysis.ranking import Ranker
 from amused_lite.files import images as picture_files
 from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.reading import convert, parse_object, read_text
 from amused_lite.training.base_model import CropTokens
+from amused_lite.training.data.captions import read_table, text_beside
+from amused_lite.training.data.pictures import SUFFIXES, USUAL_SCORE, crop
 from amused_lite.training.loop import step_generator
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST = 100  # pictures: a style is learned from one to ten; a data set wants another trainer
 SMALLEST_SHARE = 4  # the short side must be at least 1 / 4 of the model's pictures
-METADATA = "metadata.jsonl"
-
-
-_LONGEST = 10_000  # bytes of a caption
-
-
-class _Caption(Struct):
-    """A line of `metadata.jsonl`."""
-
-    file_name: str
-    text: Annotated[str, Meta(max_length=_LONGEST)]
 
 
 @dataclass(frozen=True)
@@ -84,19 +71,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _caption_beside(file: Path) -> str:
-    table = file.parent / METADATA
-    if table.is_file():
-        form = 'write lines like {"file_name": "a.png", "text": "a boat"}'
-        for number, line in enumerate(read_text(table, form).splitlines(), 1):
-            if line.strip():
-                where = f"{table}, line {number}"
-                said = convert(parse_object(line, where, form), _Caption, where, form, closed=False)
-                if said.file_name == file.name:
-                    return said.text
-    for text in (file.with_suffix(".txt"), file.with_name(f"{file.name}.txt")):
-        if text.is_file():
-            return read_text(text, "write what the picture shows", _LONGEST)
-    return ""
+    row = read_table(file.parent).get(file.name)
+    return row.text if row else text_beside(file)
 
 
 def styled(caption: str, style: str) -> str:
@@ -173,22 +149,10 @@ def in_turn(count: int, batch: int, seed: int, step: int) -> list[int]:
     return [drawn[row // count][row % count] for row in rows]
 
 
-def crop(image: Image.Image, index: int, image_size: int, seed: int) -> tuple[Image.Image, tuple[float, ...]]:
-    """Crop number `index` and its micro-conditioning; 0 is the middle square, the others vary place and size.
-
-    The published trainer scales the short side to the model's size, crops, and tells the model the original width and
-    height and where the crop begins, top before left; sizes of other crops are 70 to 100 % of the short side.
-    """
-    rng = np.random.default_rng([seed, index])
-    short = min(image.size)
-    share = 1.0 if index == 0 else rng.uniform(0.7, 1.0)
-    side = max(1, round(short * share))
-    room = [length - side for length in image.size]
-    left, top = (length // 2 if index == 0 else int(rng.integers(0, length + 1)) for length in room)
-    scale = image_size / short
-    box = (left, top, left + side, top + side)
-    piece = image.resize((image_size, image_size), Image.Resampling.LANCZOS, box=box)
-    return piece, (image.width, image.height, round(top * scale), round(left * scale), 6.0)
+def crop_number(image: Image.Image, index: int, image_size: int, seed: int) -> tuple[Image.Image, tuple[float, ...]]:
+    """Crop number `index` and its micro-conditioning; 0 is the middle square, the others vary place and size."""
+    piece, (top, left) = crop(image, image_size, np.random.default_rng([seed, index]) if index else None)
+    return piece, (image.width, image.height, top, left, USUAL_SCORE)
 
 
 @torch.inference_mode()
@@ -225,7 +189,7 @@ def encode_pictures(
     rows, numbers = [], []
     for picture in bar(pictures, "looking at the pictures", len(pictures)):
         image = open_picture(picture.path, image_size)
-        pieces = [crop(image, index, image_size, seed) for index in range(crops)]
+        pieces = [crop_number(image, index, image_size, seed) for index in range(crops)]
         for piece, _ in pieces:
             pixels = torch.from_numpy(np.array(piece)).permute(2, 0, 1)[None].float() / 255
             rows.append(vqgan.encode_image(pixels.to(device))[0].cpu())

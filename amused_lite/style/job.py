@@ -18,11 +18,12 @@ from amused_lite.adapters.file import load_adapter, save_adapter
 from amused_lite.adapters.lora import Adapter, AdapterRecord, shapes_of
 from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.files.atomic import replace_text
+from amused_lite.pipeline import check_prompts
 from amused_lite.reading import read_json
 from amused_lite.style.augment import StyleAugmentation
 from amused_lite.style.config import StyleTrainConfig, train_config_of
-from amused_lite.style.cost import Estimate, checkpointed, estimate
-from amused_lite.style.data import StylePicture, crop, encode_pictures, open_picture, readable, styled, trigger
+from amused_lite.style.cost import Estimate, estimate
+from amused_lite.style.data import StylePicture, crop_number, encode_pictures, open_picture, readable, styled, trigger
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import (
@@ -35,6 +36,7 @@ from amused_lite.training.base_model import (
 )
 from amused_lite.training.loop import TrainingRun
 from amused_lite.training.quadrants import TokensAndPixels
+from amused_lite.training.uvit import checkpointed
 
 PLAN = "plan.json"
 PRIOR = "prior.safetensors"  # tokens of the base's own pictures
@@ -45,7 +47,7 @@ _Words = Annotated[list[str], Meta(max_length=100_000)]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StylePlan:
     """What a work folder was made for."""
 
     base: str  # the model's hash
@@ -81,7 +83,7 @@ class StyleJob:
 
     def cost(self) -> Estimate:
         """Time and memory, measured on the first batch."""
-        with checkpointed(self.base.networks, self.train_config.checkpointing):
+        with checkpointed(self.base.networks.uvit, self.train_config.checkpointing):
             return estimate(lambda: self.step(self.batches.batch(0)), self.attached)
 
     @property
@@ -176,6 +178,9 @@ def make_job(
     if not own and (train_config.prior_share or train_config.guessed_share):
         raise ValueError("pictures of the base itself need prompts; give --prior-prompt, or set both shares to 0")
     good = readable(pictures, config.image_size, skip_unreadable)
+    for words in (*(picture.caption for picture in good), *own):  # before anything is written
+        check_prompts(words)
+        base.tokenizer.encode([words])
     folder = work_folder(out)
     _check_plan(folder, base, good, style, train_config, prior_prompts)
     record = AdapterRecord(
@@ -232,7 +237,7 @@ def _of_decoder(
     drawn = generated_examples(
         base, [picture.caption for picture in pictures], folder / "captions.safetensors", bar
     ).tokens
-    own = [np.array(crop(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
+    own = [np.array(crop_number(open_picture(picture.path, size), 0, size, 0)[0]) for picture in pictures]
     real, augmented = TokensAndPixels(drawn[:, 0], own), None
     if train_config.guessed_share:
         augment = StyleAugmentation.fit([np.array(amused.decode(row.int().numpy())) for row in real.tokens], own)
@@ -271,7 +276,7 @@ def _check_plan(
     if path.is_file():
         remedy = f"remove {folder} to start anew, or change --out"
         try:
-            before = asdict(read_json(path, Plan, remedy))
+            before = asdict(read_json(path, StylePlan, remedy))
         except ValueError as error:
             raise OtherTrainingError(str(error)) from error
         if changed := [key for key in plan if plan[key] != before[key]]:

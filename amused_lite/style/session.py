@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amused_lite.adapters.lora import AdapterRecord
+from amused_lite.pipeline import check_prompts
 from amused_lite.style.config import StyleTrainConfig
 from amused_lite.style.data import StylePicture, open_picture
 from amused_lite.style.job import StyleJob, make_job
@@ -84,6 +85,8 @@ def learn(
     Raises:
         ValueError, OSError: see `make_job`; or the file cannot be written.
     """
+    for prompt in prompts:
+        check_prompts(prompt)
     job = make_job(base, pictures, style, out, train_config, prior_prompts, licence, skip_unreadable, bar)
     report(Prepared(job))
     monitor = _monitor(job, prompts, early_stop) if prompts else None

@@ -15,12 +15,14 @@ from amused_lite.adapters.torch import AttachedAdapter, new_adapter
 from amused_lite.conditioning import MicroConditioning
 from amused_lite.models.networks import Networks
 from amused_lite.style.config import StyleTrainConfig
-from amused_lite.style.cost import checkpointed, quantize_base
+from amused_lite.style.cost import quantize_base
 from amused_lite.style.data import in_turn, styled
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.base_model import CropTokens
-from amused_lite.training.loop import TrainingRun, fit, optimizer_state, step_generator, subset
+from amused_lite.training.loop import TrainingRun, fit, step_generator
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
+from amused_lite.training.state import adamw8bit, optimizer_state, restore_optimizer, subset
+from amused_lite.training.uvit import checkpointed
 
 if TYPE_CHECKING:
     from amused_lite.style.decoder import DecoderBatches, DecoderStep
@@ -129,11 +131,8 @@ def make_optimizer(attached: AttachedAdapter, train_config: StyleTrainConfig) ->
         "eps": 1e-8,
         "weight_decay": train_config.weight_decay,
     }
-    if train_config.optimizer == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit
-
-        return AdamW8bit(attached.parameters(), **options)
-    return torch.optim.AdamW(attached.parameters(), **options)
+    adamw = adamw8bit() if train_config.optimizer == "adamw8bit" else torch.optim.AdamW
+    return adamw(attached.parameters(), **options)
 
 
 def prepare(networks: Networks, record: AdapterRecord, train_config: StyleTrainConfig) -> AttachedAdapter:
@@ -166,12 +165,12 @@ class StyleTrainer:
 
     def state(self) -> dict[str, Any]:
         """See `Trainer`."""
-        return _copied({"adapter": self.attached.state_dict(), "optimizer": optimizer_state(self.optimizer)})
+        return {"adapter": self.attached.state_dict(), "optimizer": optimizer_state(self.optimizer)}
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """See `Trainer`."""
         self.attached.load_state_dict(subset(tensors, "adapter"))
-        _restore(self.optimizer, tensors | numbers)
+        restore_optimizer(self.optimizer, tensors | numbers)
 
 
 def train_style(
@@ -200,7 +199,7 @@ def train_style(
         sampled = done % train_config.sample_every == 0 or done == train_config.steps
         return watch(done) if watch and sampled else ""
 
-    with checkpointed(step.networks, train_config.checkpointing):
+    with checkpointed(step.networks.uvit, train_config.checkpointing):
         return fit(
             run,
             trainer,
@@ -222,24 +221,3 @@ def _update(optimizer: torch.optim.Optimizer, train_config: StyleTrainConfig, st
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return factor
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """The same nested dict with tensors of their own: bitsandbytes' share tables, which a file cannot hold."""
-    return {
-        key: _copied(value) if isinstance(value, dict) else value.clone() if isinstance(value, Tensor) else value
-        for key, value in state.items()
-    }
-
-
-def _restore(optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> None:
-    """The inverse of `optimizer_state`; bitsandbytes nests some, and keeps plain numbers among its tensors."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in values.items():
-        first, *path = key.split(".")
-        if first == "optimizer":
-            place = state.setdefault(int(path[0]), {})
-            for name in path[1:-1]:
-                place = place.setdefault(name, {})
-            place[path[-1]] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -79,6 +79,11 @@ class BaseModel:
     def preset(self) -> str:
         return preset_of(self.networks.config)
 
+    @property
+    def codebook_hash(self) -> str:
+        """Hex sha256 of the codes at float16: models with the same read the same tokens."""
+        return hashlib.sha256(self.networks.vqgan.codebook.detach().half().cpu().numpy().tobytes()).hexdigest()
+
     def amused(self) -> AmusedPipeline:
         """The networks as they are now, adapters in training included, ready to draw."""
         device = str(next(self.networks.parameters()).device)

@@ -10,7 +10,7 @@ finishing the decoder leaves the codes alone. Nothing needs `ranker`, which need
 
 import hashlib
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
+from tqdm import trange
 
 from amused_lite.bundle import TOKENIZER, WEIGHTS, Bundle
 from amused_lite.config import ModelConfig
@@ -29,12 +30,17 @@ from amused_lite.models.networks import Networks, SavedWeights
 from amused_lite.models.uvit import UViT
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.batches import Batches
 from amused_lite.training.clip import CLIPTrainConfig, train_clip
+from amused_lite.training.data.order import EpochOrder
+from amused_lite.training.data.shards import SHARD, TokenShards, column_path, write_shard
+from amused_lite.training.data.tokenize import ENCODED_AT_ONCE, encode_pixels
 from amused_lite.training.decoder import DecoderTrainConfig, train_decoder
-from amused_lite.training.loop import TrainingRun, subset
+from amused_lite.training.loop import TrainingRun
 from amused_lite.training.ranker import RankerTrainConfig, train_ranker
-from amused_lite.training.tokens import TokenPool, encode_pictures
-from amused_lite.training.uvit import Batches, UViTTrainConfig, initialize, initialize_text, train_uvit
+from amused_lite.training.state import subset
+from amused_lite.training.uvit import UViTLoss, initialize, initialize_text, train_uvit
+from amused_lite.training.uvit_config import UViTTrainConfig
 from amused_lite.training.vqgan import VQGANTrainConfig, train_vqgan
 from amused_lite.training.world import World, WorldSource, codebook_picture
 
@@ -146,28 +152,29 @@ class Build:
 
     def encode(self, part: str) -> None:
         """Draw and encode the pictures of a part."""
+        vqgan = self._vqgan_as_trained()
         self._check_scenes(part)
-
-        def draw(index: int) -> np.ndarray:
-            return self.world.draw(self.scene(part, index))
-
-        encode_pictures(self._vqgan_as_trained(), self.folder / f"tokens{part}", draw, self.parts[part].pictures)
+        folder = self.folder / f"tokens{part}"
+        for shard in trange(-(-self.parts[part].pictures // SHARD), desc="shards", disable=None):
+            if column_path(folder, "tokens", shard).exists():
+                continue
+            rows = []
+            for first in range(shard * SHARD, (shard + 1) * SHARD, ENCODED_AT_ONCE):
+                drawn = [self.world.draw(self.scene(part, first + n)) for n in range(ENCODED_AT_ONCE)]
+                rows.append(encode_pixels(vqgan, np.stack(drawn)))
+            write_shard(folder, shard, {"tokens": np.concatenate(rows)})
 
     def train_uvit(self, part: str, stop_after: int | None = None) -> None:
         """A part of the U-ViT's training; it begins with the averaged weights of the part before."""
         plan, stage = self.parts[part], f"uvit{part}"
         self._made(f"tokens{part}", f"tokens{part}")
         self._check_scenes(part)
-        pool = TokenPool(
-            self.folder / f"tokens{part}",
-            plan.first_pictures,
-            plan.pictures_per_step,
-            plan.pictures,
-            reserved=lambda index: self.world.is_scored(self.scene(part, index)),
-        )
-        source = WorldSource(pool, self.world, partial(self.scene, part))
-        batches = Batches(plan.train_config, source, self.tokenizer())
-        train_uvit(*self._start(part), plan.train_config, batches, self.folder / stage, stop_after)
+        config, tokenizer = plan.train_config, self.tokenizer()
+        shards = TokenShards(self.folder / f"tokens{part}", [SHARD] * -(-plan.pictures // SHARD))
+        order = EpochOrder(config.seed, len(shards), plan.first_pictures, plan.pictures_per_step / config.batch)
+        source = WorldSource(shards, order, self.world, partial(self.scene, part), tokenizer)
+        batches = Batches(config, source, tokenizer)
+        train_uvit(UViTLoss(*self._start(part), config), batches, self.folder / stage, stop_after)
         TrainingRun(self.folder / stage).plot("loss", "norm")
 
     def _start(self, part: str) -> tuple[UViT, CLIPText]:
@@ -196,7 +203,7 @@ class Build:
         Raises:
             ValueError: the code that composes scenes has changed since.
         """
-        said = "\n".join(repr(self.scene(part, index)) for index in range(2000))
+        said = "\n".join(repr(astuple(self.scene(part, index))) for index in range(2000))
         digest, kept = hashlib.sha256(said.encode()).hexdigest(), self.folder / f"tokens{part}" / "scenes.sha256"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)

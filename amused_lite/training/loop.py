@@ -26,6 +26,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from amused_lite.reading import convert, parse_object
+from amused_lite.training.split import forget_split, split_file, split_tensors, write_split
+from amused_lite.training.spread import any_says, is_first
+from amused_lite.training.state import Ema, flatten, optimizer_state, restore_optimizer, subset
 
 
 def use_threads(count: int | None) -> None:
@@ -38,17 +41,6 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     """A torch generator that depends only on its three keys."""
     mixed = np.random.Philox(key=np.array([seed, (step << 8) | stream], np.uint64)).random_raw(1)[0]
     return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts and lists to one dict with dotted keys."""
-    if isinstance(tree, dict):
-        items = [(str(key), value) for key, value in tree.items()]
-    elif isinstance(tree, list | tuple):
-        items = [(str(index), value) for index, value in enumerate(tree)]
-    else:
-        return {prefix[:-1]: tree}
-    return {k: v for key, value in items for k, v in flatten(value, f"{prefix}{key}.").items()}
 
 
 class _Step(Struct):
@@ -67,6 +59,7 @@ class TrainingRun:
         self.folder = folder
         self.interval = 60 * minutes_between_checkpoints
         self.stop_requested = False
+        self.also_log: Callable[[int, dict[str, float]], object] | None = None  # a tracker's
         self._saved = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -95,7 +88,7 @@ class TrainingRun:
             before[number] = signal.signal(number, request)
         try:
             for step in range(first, last):
-                if self.stop_requested:
+                if any_says(self.stop_requested):
                     return
                 yield step
         finally:
@@ -103,16 +96,20 @@ class TrainingRun:
                 signal.signal(number, handler)
 
     def log(self, step: int, **values: float) -> None:
-        """Append one line and print it."""
+        """Append one line and print it, where this process is the first."""
+        if not is_first():
+            return
         line = {"step": step, "time": round(time.time(), 1)} | {k: round(float(v), 5) for k, v in values.items()}
+        if self.also_log:
+            self.also_log(step, values)
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         tqdm.write(" ".join(f"{key} {value}" for key, value in line.items() if key != "time"))  # above the bar
         sys.stdout.flush()
 
     def due(self) -> bool:
-        """Whether it is time for a checkpoint."""
-        return self.stop_requested or time.monotonic() - self._saved > self.interval
+        """Whether it is time for a checkpoint; all processes get the same answer."""
+        return any_says(self.stop_requested or time.monotonic() - self._saved > self.interval)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write `state` (nested dicts of tensors and numbers) so that a crash leaves the old or the new file.
@@ -120,31 +117,41 @@ class TrainingRun:
         Raises:
             OSError: the folder cannot be written, or the disk is full.
         """
+        self._saved = time.monotonic()
         flat = flatten(state)
         tensors = {key: value.detach().contiguous() for key, value in flat.items() if isinstance(value, Tensor)}
         numbers = {key: value for key, value in flat.items() if not isinstance(value, Tensor)}
+        if split := split_tensors(tensors):
+            write_split(self.folder, step, split)
+        if not is_first():
+            return
+        tensors = {key: value for key, value in tensors.items() if key not in split}
         temporary = self.checkpoint.with_suffix(".part")
         try:
             save_file(tensors, temporary, metadata={"numbers": json.dumps(numbers | {"step": step})})
             os.replace(temporary, self.checkpoint)
+            forget_split(self.folder, step)
         except SafetensorError as error:  # what its library makes of a full disk
             raise OSError(f"{self.checkpoint} cannot be written: {error}; make room, then start it again") from error
         finally:
             temporary.unlink(missing_ok=True)
-        self._saved = time.monotonic()
 
     def load(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """(step, tensors, numbers) of the last checkpoint, or None at the start of a run."""
         if not self.checkpoint.exists():
             return None
         where, remedy = f"{self.checkpoint}: numbers", self._remedy
+        tensors: dict[str, Tensor] = {}
         try:
             with safe_open(self.checkpoint, "pt") as file:
                 values = parse_object((file.metadata() or {}).get("numbers", ""), where, remedy)
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
+                tensors |= {key: file.get_tensor(key) for key in file.keys()}
+            step = convert(values, _Step, where, remedy, closed=False).step
+            if (split := split_file(self.folder, step)).exists():
+                with safe_open(split, "pt") as file:
+                    tensors |= {key: file.get_tensor(key) for key in file.keys()}
         except SafetensorError as error:
             raise ValueError(f"{self.checkpoint} is damaged or cut short ({error}); {remedy}") from error
-        step = convert(values, _Step, where, remedy, closed=False).step
         numbers = convert(values, dict[str, bool | int | float | str | None], where, remedy)
         return step, tensors, {key: value for key, value in numbers.items() if key != "step"}
 
@@ -173,6 +180,8 @@ class TrainingRun:
         return saved
 
     def _forget_after(self, step: int) -> None:
+        if not is_first():
+            return
         log = self.folder / "log.jsonl"
         if log.exists():
             lines = [line for line in log.read_text().splitlines() if _step_of(line) < step]
@@ -243,7 +252,7 @@ def fit(
         Why it ended, or None when it was stopped before.
 
     Raises:
-        ValueError: the folder holds another training, or a damaged one.
+        ValueError: the folder holds another training, or a damaged one; or the loss is no number any more.
     """
     first, losses, reason = 0, [], ""
     if saved := run.resume():
@@ -259,6 +268,7 @@ def fit(
     with tqdm(total=steps, initial=first, desc="training", unit="step", disable=None) as bar:
         for number in run.steps(first, last):
             figures, done = trainer.step(number), number + 1
+            _check_finite(run, number, figures)
             losses.append(figures["loss"])
             bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
@@ -274,44 +284,11 @@ def fit(
     return None
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The tensors an optimizer keeps per parameter, as a nested dict for `TrainingRun.save`."""
-    return {str(index): dict(state) for index, state in optimizer.state_dict()["state"].items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
-    """The inverse of `optimizer_state`, from the flat names of a checkpoint."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith(prefix + "."):
-            index, name = key.removeprefix(prefix + ".").split(".")
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def subset(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries below `prefix.`, with the prefix taken off."""
-    return {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
-
-
-class Ema:
-    """Exponential moving average of a module's parameters, with the usual warm-up of the decay."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        names = list(self.shadow)
-        parameters = dict(module.named_parameters())
-        torch._foreach_lerp_([self.shadow[n] for n in names], [parameters[n].detach() for n in names], 1 - decay)
-
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        for name, parameter in module.named_parameters():
-            parameter.copy_(self.shadow[name])
+def _check_finite(run: TrainingRun, step: int, figures: dict[str, float]) -> None:
+    """Raise ValueError where a training has gone wrong, before that is saved."""
+    if bad := [name for name in ("loss", "norm") if not math.isfinite(figures.get(name, 0.0))]:
+        kept = f"{run.checkpoint} is from before" if run.checkpoint.exists() else "no checkpoint was written yet"
+        raise ValueError(f"step {step}: the {bad[0]} is {figures[bad[0]]}; {kept}; go on with a lower learning rate")
 
 
 class ModuleTrainer:

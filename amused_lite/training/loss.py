@@ -38,13 +38,19 @@ def _rectangle(grid: int, area: int, generator: torch.Generator) -> Tensor:
     return mask
 
 
-def ask(masks: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def ask(masks: Tensor, count: int, generator: torch.Generator, weights: Tensor | None = None) -> Tensor:
     """Flat positions (count,) of hidden tokens, drawn at random; drawn again where fewer are hidden.
 
     The head and its softmax over the codebook are a tenth of a small network's step. Asking a fixed number keeps the
     gradient unbiased and every shape constant, so that one compiled graph serves all steps.
+
+    Args:
+        masks: (B, N), True where hidden.
+        weights: (B, N), how often a token is asked beside the others; None asks all alike.
     """
     hidden = masks.flatten().nonzero()[:, 0]
+    if weights is not None:
+        return hidden[torch.multinomial(weights.flatten()[hidden], count, len(hidden) < count, generator=generator)]
     if len(hidden) >= count:
         return hidden[torch.randperm(len(hidden), generator=generator)[:count]]
     return hidden[torch.randint(len(hidden), (count,), generator=generator)]

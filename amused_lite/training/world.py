@@ -8,10 +8,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from amused_lite.conditioning import MicroConditioning
+from amused_lite.tokenizer import Tokenizer
+from amused_lite.training.batches import Samples
+from amused_lite.training.data.order import EpochOrder
+from amused_lite.training.data.shards import TokenShards
 from amused_lite.training.loop import step_generator
 from amused_lite.training.scenes import random_look
-from amused_lite.training.tokens import TokenPool
-from amused_lite.training.uvit import Samples
 
 Split = Literal["train", "all"]  # "train" never shows what is held out
 
@@ -58,6 +60,10 @@ class World(Protocol):
         """Size, crop and score of its picture."""
         ...
 
+    def weights(self, scene: Any) -> np.ndarray | None:
+        """(N,) float32: how often each token of its picture is asked beside the others; None: all alike."""
+        ...
+
     def is_scored(self, scene: Any) -> bool:
         """Whether it means the same as a prompt that models are scored on: the U-ViT must not learn from it."""
         ...
@@ -66,15 +72,33 @@ class World(Protocol):
 class WorldSource:
     """Scenes as training samples; each time another of a scene's captions."""
 
-    def __init__(self, pool: TokenPool, world: World, scene: Callable[[int], Any]) -> None:
-        self.pool, self.world, self.scene = pool, world, scene
+    def __init__(
+        self, shards: TokenShards, order: EpochOrder, world: World, scene: Callable[[int], Any], tokenizer: Tokenizer
+    ) -> None:
+        self.shards, self.order, self.world, self.scene, self.tokenizer = shards, order, world, scene, tokenizer
 
-    def samples(self, seed: int, step: int, size: int) -> Samples:
-        """See `uvit.Source`."""
-        indices, tokens = self.pool.batch(seed, step, size)
-        shown = [self.scene(index) for index in indices]
-        captions = [self.world.caption(scene, random.Random(f"{seed}/{step}/{row}")) for row, scene in enumerate(shown)]
-        return Samples(captions, tokens, np.concatenate([self.world.micro(scene).array() for scene in shown]))
+    def samples(self, place: int, count: int) -> Samples:
+        """See `batches.SampleSource`."""
+        chosen, shown = self._chosen(place, count)
+        seed = self.order.seed
+        said = [self.world.caption(scene, random.Random(f"{seed}/{place + row}")) for row, scene in enumerate(shown)]
+        micro = np.concatenate([self.world.micro(scene).array() for scene in shown])
+        return Samples(self.tokenizer.encode(said), self.shards.read("tokens", chosen), micro)
+
+    def weights(self, place: int, count: int) -> np.ndarray | None:
+        """See `batches.SampleSource`."""
+        weights = [self.world.weights(scene) for scene in self._chosen(place, count)[1]]
+        given = [weight for weight in weights if weight is not None]
+        return np.stack(given) if given else None
+
+    def _chosen(self, place: int, count: int) -> tuple[np.ndarray, list[Any]]:
+        """Numbers and scenes. A scene that models are scored on gives its place to the next one."""
+        chosen = self.order.samples(place, count)
+        for row, index in enumerate(chosen.tolist()):
+            while self.world.is_scored(self.scene(index)):
+                index = (index + 1) % (self.order.first or self.order.size)
+            chosen[row] = index
+        return chosen, [self.scene(index) for index in chosen.tolist()]
 
 
 def codebook_picture(world: World, seed: int, index: int, scene_share: float) -> np.ndarray:

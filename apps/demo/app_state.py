@@ -5,12 +5,14 @@ A picture has a key: "JOB/INDEX" for one that the engine remembers, "history:NAM
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from amused_lite.console.terminal import printable
 from amused_lite.files.images import SourceImage
 from amused_lite.runtimes.open import BUNDLED
 
@@ -65,7 +67,10 @@ class AppState:
         """Offer the styles that were trained before."""
         for path in sorted(self.styles.glob("*.safetensors")) if self.styles.is_dir() else ():
             if path.stem not in self.engine.model_cache.adapters:
-                self.engine.model_cache.offer_adapter(path)
+                try:
+                    self.engine.model_cache.offer_adapter(path)
+                except ValueError as error:
+                    print(f"amused-lite: note: this style is not offered: {printable(str(error))}", file=sys.stderr)
 
     @property
     def history(self) -> History | None:

@@ -8,7 +8,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from amused_lite.arguments import number, path
+from amused_lite.console.arguments import check_folder, number, path
 
 from ..server.command import access_of, add_server_flags, announce, await_model, check_server_flags, make_engine
 
@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from ..server.access import is_loopback
 
     access = access_of(args)
+    styles = args.styles or histories.default_folder().parent / "styles"
+    check_folder(styles)
     history = None if args.no_history else histories.History(args.history or histories.default_folder())
     bound = server.listen(args.host, args.port)
     with bound, tempfile.TemporaryDirectory(prefix="amused-lite-") as scratch:
@@ -76,7 +78,6 @@ def run(args: argparse.Namespace) -> int:
         from .page import mount
         from .phone import add_phone_page
 
-        styles = args.styles or histories.default_folder().parent / "styles"
         app_state = AppState(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
         app_state.offer_styles()
         app = server.build_app(engine, access, args.access_log)

@@ -6,6 +6,7 @@ brings new ones. So the list is of what is let through, and all else is answered
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import safehttpx
@@ -29,14 +30,16 @@ USED = {  # path: method, and whether gradio gets to see the query
     r"/gradio_api/queue/data": ("GET", True),
     **{path: ("POST", False) for path in EVENTS},
 }
+_NO_EVENT = "this is no event of the page"
 _KEY, _MARK = "path", "meta"  # what gradio knows a file by, within the data of an event
 
 
 class Gate:
     """An ASGI layer in front of the mounted page."""
 
-    def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
-        self._app, self._uploads = app, uploads
+    def __init__(self, app: ASGIApp, uploads: Uploads, events: Mapping[int, int]) -> None:
+        """`events` has the number of inputs of each of the page's events."""
+        self._app, self._uploads, self._events = app, uploads, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a known request on with its known fields only, or answer 404."""
@@ -50,10 +53,10 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            body = _with_known_files(json.loads(await _read(receive)), self._uploads)
+            body = _known_event(_with_known_files(json.loads(await _read(receive)), self._uploads), self._events)
             encoded = json.dumps(body).encode()
         except (ValueError, RecursionError) as error:
-            text = "this is no event of the page" if isinstance(error, RecursionError) else str(error)
+            text = _NO_EVENT if isinstance(error, RecursionError) else str(error)
             await _refuse(400, text, scope, receive, send)
             return
         headers = [pair for pair in scope["headers"] if pair[0].lower() != b"content-length"]
@@ -79,6 +82,18 @@ def let_through(scope: Scope) -> bool | None:
         if scope["method"] in (method, "HEAD" if method == "GET" else method) and re.fullmatch(pattern, path):
             return takes_query
     return None
+
+
+def _known_event(body: Any, events: Mapping[int, int]) -> Any:
+    """The same.
+
+    Raises:
+        ValueError: it names no event, or has not one value for each input; gradio would print a traceback.
+    """
+    number, data = (body.get("fn_index"), body.get("data")) if isinstance(body, dict) else (None, None)
+    if type(number) is not int or not isinstance(data, list) or events.get(number) != len(data):
+        raise ValueError(f"{_NO_EVENT}; load it again")
+    return body
 
 
 def _with_known_files(body: Any, uploads: Uploads) -> Any:

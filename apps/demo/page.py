@@ -25,6 +25,7 @@ from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
 from .tabs.trace import TraceTab
 
+MOST_TABS = 256  # of browsers, whose states are remembered; the one that was used longest ago is forgotten
 _SHADE = """
 element.querySelector('button').addEventListener('click', () => {
   const dark = document.body.classList.toggle('dark');
@@ -85,6 +86,7 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
             lambda *values: _keep_private(app_state, *values), [private, *running], None, queue=False, **quiet
         )
     page.queue(max_size=64, api_open=False)
+    page.state_session_capacity = MOST_TABS  # otherwise only its own launch sets this, to 10,000
     return page
 
 
@@ -102,6 +104,7 @@ def mount(app: FastAPI, app_state: AppState, has_phone: bool = False) -> FastAPI
     fetch_nothing()
     page = build_page(app_state, has_phone)
     page.has_launched = True  # or gradio checks no path: only its own launch sets this, and mounting does not
+    events = {number: len(event.inputs) for number, event in page.fns.items()}
     return gr.mount_gradio_app(
         app,
         page,
@@ -118,5 +121,5 @@ def mount(app: FastAPI, app_state: AppState, has_phone: bool = False) -> FastAPI
         show_error=True,
         max_file_size="32mb",
         server_name="127.0.0.1",
-        app_kwargs={"middleware": [Middleware(Gate, uploads=app_state.uploads)]},
+        app_kwargs={"middleware": [Middleware(Gate, uploads=app_state.uploads, events=events)]},
     )

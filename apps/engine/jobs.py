@@ -98,7 +98,7 @@ class Job:
         self.paint: Callable[[np.ndarray], Image.Image] | None = None  # set by the worker once it knows colours
         self.requested = ""  # "cancel" or "stop", looked at after every step
         self.reason = ""  # of a cancel
-        self._guess: np.ndarray | None = None
+        self._sampled: np.ndarray | None = None
         self._changed = threading.Condition()
         self._version = 0
         self._callbacks: list[Callable[[], None]] = []
@@ -135,7 +135,7 @@ class Job:
     def preview(self) -> Image.Image | None:
         """The picture as it forms, from the colour table; None before the first step or where there are no colours."""
         with self._changed:
-            sampled_tokens, paint = self._guess, self.paint
+            sampled_tokens, paint = self._sampled, self.paint
         return None if sampled_tokens is None or paint is None else paint(sampled_tokens)
 
     def wait(self, timeout: float | None = None) -> tuple[JobResult, ...]:
@@ -209,7 +209,7 @@ class Job:
             if self.over:
                 return
             if sampled_tokens is not None:
-                self._guess = sampled_tokens
+                self._sampled = sampled_tokens
             self._progress = replace(self._progress, seconds=time.monotonic() - self._asked, **changes)
             self._version += 1
             self._changed.notify_all()

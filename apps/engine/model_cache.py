@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from amused_lite.adapters.file import load_adapter
 from amused_lite.adapters.lora import parse_weighted_adapter
 from amused_lite.bundle import MANIFEST, open_bundle
 from amused_lite.paths import as_path
@@ -69,11 +70,12 @@ class ModelCache:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: another adapter has this name.
+            ValueError: it is no adapter, or another one has this name.
         """
         place = as_path(path).resolve()
         if not place.exists():
             raise FileNotFoundError(f"adapter {place} is not there; give a file that amused-lite style wrote")
+        load_adapter(place)  # says what is wrong with it, before anyone asks for it
         name = name or place.stem
         _claim(self.adapters, name, place, "adapter")
         return name

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.arguments import named, threads, whole
+from amused_lite.console.arguments import named, threads, whole
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine

@@ -3,14 +3,14 @@
 import argparse
 import json
 
-from amused_lite.arguments import check_folder, check_other_folder, named, path
+from amused_lite.console.arguments import check_folder, check_other_folder, named, path
 
 _EXAMPLES = """\
 examples:
   amused-lite web site
       then show it: python -m http.server -d site --bind 127.0.0.1
   amused-lite web site -m out/my-model
-      with a bundle that amused-lite export --to onnx wrote
+      with a bundle that amused-lite export --to onnx wrote, or amused-lite quantize: less to download
 
 The folder goes to any host of static files as it is, or to your own machine. Whoever opens the page downloads the model
 once; from then on it draws there, also offline, and sends nothing anywhere. docs/phone.md is the way onto a phone.

@@ -162,7 +162,7 @@ def test_the_command_writes_maps_and_film(tmp_path: Path, monkeypatch: pytest.Mo
         (["--maps", "m", "--best-of", "2"], "leave out --best-of"),
         (["--draft-steps", "4"], "add --best-of"),
         (["--grid"], "add --best-of"),
-        (["--best-of", "2", "--draft-steps", "12"], "draft_steps must be 1 to 11"),
+        (["--best-of", "2", "--draft-steps", "12"], "draft_steps must be 1 or more and below steps, 12"),
         (["--best-of", "2", "--ranker", "x"], "must be an architecture and its weights"),
         (["--best-of", "2", "--ranker", "ViT-B-32:w.pt"], "no safetensors file"),
         (["--best-of", "0"], "must be 1 or more"),

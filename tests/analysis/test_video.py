@@ -111,7 +111,7 @@ def test_each_prompt_is_a_key_frame(amused: AmusedPipeline) -> None:
         ({"down": 1e9}, "down must be"),
         ({"zoom": 0.0}, "zoom must be 0.5 to 2"),
         ({"refresh": 0}, "refresh must be above 0"),
-        ({"redraw_steps": 3}, "redraw_steps must be 0 to 2"),
+        ({"redraw_steps": 3}, "redraw_steps must be 0 or more and below steps, 3"),
         ({"refresh": 0.1}, "less than one step"),
     ],
 )

@@ -12,12 +12,14 @@ from serving import Server, Start
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts servers with these flags and environment variables; all are gone at the end."""
+    """Starts servers with these flags and environment variables; all are gone at the end. `first` is Python to run."""
     started: list[Server] = []
 
-    def run(*flags: str, command: str = "serve", **settings: str) -> Server:
+    def run(*flags: str, command: str = "serve", first: str = "", **settings: str) -> Server:
         folder = tmp_path_factory.mktemp("server")
-        full = [sys.executable, "-m", "amused_lite", command, "--port", "0", "--threads", "1", *flags]
+        after = f"{first}; from amused_lite.cli import main; raise SystemExit(main())"
+        program = ["-c", after] if first else ["-m", "amused_lite"]
+        full = [sys.executable, *program, command, "--port", "0", "--threads", "1", *flags]
         environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder / "data"), "TMPDIR": str(folder)}
         environment |= {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1", **settings}
         process = subprocess.Popen(

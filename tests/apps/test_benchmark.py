@@ -2,19 +2,18 @@
 
 import argparse
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from amused_lite.apps import benchmark, random_model
-from small import small_source
 
 from amused_lite import cli
 from amused_lite.config import PRESETS
-from amused_lite.export.bundle import export_bundle
-from amused_lite.export.options import ExportOptions
 from amused_lite.pipeline import AmusedPipeline
+from amused_lite.runtimes.open import find_model
 
 
 def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +41,7 @@ def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.Capture
 def test_folders_of_one_name_are_two_contenders(tmp_path: Path) -> None:
     folders = [str(tmp_path / place / "int8") for place in ("a", "b")]
     for folder in folders:
-        export_bundle(small_source(tmp_path), folder, ExportOptions())
+        shutil.copytree(find_model("tiny"), folder)
     parser = argparse.ArgumentParser()
     benchmark.add_arguments(parser)
     assert [rival.name for rival in benchmark.contenders(parser.parse_args([*folders, "tiny"]))] == [*folders, "tiny"]

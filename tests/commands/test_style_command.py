@@ -1,5 +1,6 @@
 """`amused-lite style` from pictures to a file that generate takes, on the bundled model; and what can go wrong."""
 
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,17 @@ from amused_lite.adapters.file import load_adapter
 from amused_lite.adapters.lora import Adapter
 from amused_lite.cli import main
 from amused_lite.files.safetensors import open_tensors
+from amused_lite.pipeline import AmusedPipeline
 from amused_lite.style import job
 from amused_lite.style.monitor import StyleMonitor
 
 QUICK = ["--steps", "2", "--batch", "1", "--guessed-share", "0", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def rough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples and candidates are drawn in two steps: nobody looks at them here."""
+    monkeypatch.setattr(AmusedPipeline, "generate", partialmethod(AmusedPipeline.generate, steps=2))
 
 
 @pytest.fixture

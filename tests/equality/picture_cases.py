@@ -153,6 +153,7 @@ def filmed(work: Path) -> Iterator[tuple[str, Entry]]:
         path = Path(run_json("video", *words, *ONE_THREAD, "-o", work / f"{name}.gif")["path"])
         with Image.open(path) as film:
             comment = film.info.get("comment", b"")
+        comment = comment.replace(b'"guidance_every": 1, ', b"")  # a setting that went, at the value that did nothing
         yield f"video/{name}", {**frames(path), "comment": sha(re.sub(rb"amused-lite [\w.]+", b"", comment))}
 
 

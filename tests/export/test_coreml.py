@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
 from amused_lite.conditioning import Conditioning
-from amused_lite.export.bundle import export_bundle
 from amused_lite.export.coreml import convert
 from amused_lite.export.coreml.half import QUIET, halfable
 from amused_lite.export.coreml.interpreter import InterpretedPackage, InterpretedRuntime
@@ -33,12 +33,9 @@ from amused_lite.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
-def exact(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def exact(small_bundle: Callable[..., Path]) -> Bundle:
     """Float32 for iOS17: one function, two rows, log_probs given out."""
-    folder = tmp_path_factory.mktemp("exact")
-    options = ExportOptions("coreml", precision="float32", deployment_target="iOS17")
-    export_bundle(small_source(folder), folder / "bundle", options)
-    return open_bundle(folder / "bundle")
+    return open_bundle(small_bundle(target="coreml", precision="float32", deployment_target="iOS17"))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +175,7 @@ def test_loud_decoders_stay_in_float16(tmp_path: Path) -> None:
     assert error < 1e-2
 
 
-class Law(nn.Module):
+class Distribution(nn.Module):
     """What the sampler's tail begins with."""
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -188,9 +185,10 @@ class Law(nn.Module):
 def test_unlikely_codes_have_logarithms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """coremltools' own log(softmax(x)) is -inf from -104 on; guidance makes such logits."""
     logits = torch.linspace(-300, 200, 64).repeat(2, 1)
-    monkeypatch.setattr(convert, "outputs_of", lambda *_: ("law",))
-    convert.write_module("law", Law(), {"logits": logits}, tmp_path, ExportOptions("coreml", precision="float32"))
-    got = convert.run_module("law", {"logits": logits.numpy()}, tmp_path)["law"]
+    monkeypatch.setattr(convert, "outputs_of", lambda *_: ("distribution",))
+    options = ExportOptions("coreml", precision="float32")
+    convert.write_module("distribution", Distribution(), {"logits": logits}, tmp_path, options)
+    got = convert.run_module("distribution", {"logits": logits.numpy()}, tmp_path)["distribution"]
     np.testing.assert_allclose(got, logits.log_softmax(-1).numpy(), rtol=1e-6, atol=1e-6)
     assert got.min() < -490
 

@@ -23,6 +23,7 @@ from amused_lite.export.bundle import check_disk, export_bundle, staging
 from amused_lite.export.modules import examples
 from amused_lite.export.options import ExportOptions
 from amused_lite.export.parity import agreement, compare
+from amused_lite.export.weights import open_source
 from amused_lite.runtimes.open import find_model
 from amused_lite.runtimes.torch import TorchRuntime
 
@@ -197,6 +198,16 @@ def test_agreement_is_of_every_step_and_has_a_bound(tmp_path: Path) -> None:
     assert len(shares) == 12 and 0.1 < min(shares) < 0.9
 
 
+def test_what_ships_is_within_its_cost_and_its_weights_are_stored_as_exports_store_them(tmp_path: Path) -> None:
+    shipped = open_bundle(find_model("tiny"))
+    size = sum(record.size for record in shipped.manifest.files.values())
+    assert size <= costs.disk_needed(shipped.config, ExportOptions()) <= 2 * size + 2e7
+    weights = open_source(shipped.folder, tmp_path).weights
+    onnx.write_weights(shipped.config, onnx.tensors_of(weights), tmp_path, ExportOptions())
+    assert (tmp_path / WEIGHTS).read_bytes() == shipped.path(WEIGHTS).read_bytes()
+
+
+@pytest.mark.slow
 def test_what_it_will_cost_is_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The statement holds for the model that ships, and what is printed is what the manifest says."""
     assert main(["export", "tiny", str(tmp_path / "out"), "--to", "onnx", "--name", "mine", "--json"]) == 0

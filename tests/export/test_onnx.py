@@ -1,6 +1,7 @@
 """An exported bundle: ONNX Runtime against torch, one copy of the weights, nothing of this machine inside."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from amused_lite.cli import main
 from amused_lite.conditioning import MicroConditioning, stack_pair
 from amused_lite.export import onnx as to_onnx
 from amused_lite.export.bundle import export_bundle
+from amused_lite.export.costs import disk_needed
 from amused_lite.export.modules import OUTPUTS, examples, exportable, load_module, module_names
 from amused_lite.export.options import OPSETS, ExportOptions
 from amused_lite.export.weights import open_source
@@ -32,13 +34,11 @@ from amused_lite.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module", params=["float16", "float32"])
-def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(request: pytest.FixtureRequest, small_bundle: Callable[..., Path]) -> Bundle:
     """A bundle of random weights in each precision."""
-    folder = tmp_path_factory.mktemp(request.param)
-    source = small_source(folder, ranker=request.param == "float32")
-    manifest = export_bundle(source, folder / "bundle", ExportOptions(precision=request.param))
-    print(f"{request.param}: {json.dumps(manifest.parity)}")
-    return open_bundle(folder / "bundle")
+    bundle = open_bundle(small_bundle(ranker=request.param == "float32", precision=request.param))
+    print(f"{request.param}: {json.dumps(bundle.manifest.parity)}")
+    return bundle
 
 
 def test_whole_generations_equal_torch(bundle: Bundle) -> None:
@@ -162,10 +162,15 @@ def test_published_folder_becomes_a_bundle(tmp_path: Path, capsys: pytest.Captur
     Tokenizer.train(["a dog on a boat", "a red star"], 600, 11).save(tmp_path / "tokenizer.json")
     save_diffusers(load_networks(weights), tmp_path / "folder", tmp_path / "tokenizer.json")
     target = tmp_path / "bundle"
-    words = ["--to", "onnx", "--precision", "float32", "--licence", "openrail++"]
+    words = ["--to", "onnx", "--precision", "float32", "--licence", "openrail++", "--name", "mine", "--json"]
     assert main(["export", str(tmp_path / "folder"), str(target), *words]) == 0
-    assert "unmask.guess" in capsys.readouterr().out
-    assert open_bundle(target).manifest.weights_licence == "openrail++"
+    printed, manifest = capsys.readouterr(), open_bundle(target).manifest
+    report = json.loads(printed.out)
+    assert "unmask.guess" in report["parity"] and report["parity"] == manifest.parity
+    assert "this export needs about" in printed.err
+    disk = disk_needed(manifest.config, ExportOptions(precision="float32"))
+    assert report["bytes"] <= disk <= 2 * report["bytes"] + 2e7
+    assert manifest.name == "mine" and manifest.weights_licence == "openrail++"
     tokens = [
         AmusedPipeline(*open_model(model, runtime)).generate("a red dog", steps=6, guidance_scale=4.0).recipe.tokens
         for model, runtime in ((tmp_path / "folder", "torch"), (target, "onnx"), (target, "torch"))
@@ -177,7 +182,7 @@ def test_published_folder_becomes_a_bundle(tmp_path: Path, capsys: pytest.Captur
 
 @torch.no_grad()
 def test_every_other_choice_together(tmp_path: Path) -> None:
-    """An old operator set, weights inside, no law: what torch gives."""
+    """An old operator set, weights inside, no log-probabilities: what torch gives."""
     source = small_source(tmp_path)
     options = ExportOptions(precision="float32", opset=18, single_file=True, log_probs=False)
     manifest = export_bundle(source, tmp_path / "bundle", options)

@@ -1,6 +1,8 @@
 """OpenVINO bundles: what torch computes, any number of pictures, and clear words about wrong bundles and settings."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,7 @@ import pytest
 from small import small_source
 
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle
-from amused_lite.export.bundle import export_bundle
 from amused_lite.export.modules import load_module
-from amused_lite.export.options import ExportOptions
 from amused_lite.export.weights import RoundedWeights
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.base import ModelInfo
@@ -20,23 +20,18 @@ from amused_lite.runtimes.torch import TorchRuntime
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("openvino")
-
-
-@pytest.fixture(scope="module")
-def bundle(folder: Path) -> Bundle:
+def bundle(small_bundle: Callable[..., Path]) -> Bundle:
     """Random weights with a ranker, stored as float16."""
-    manifest = export_bundle(small_source(folder, ranker=True), folder / "bundle", ExportOptions(target="openvino"))
-    print(json.dumps(manifest.parity))
-    return open_bundle(folder / "bundle")
+    bundle = open_bundle(small_bundle(ranker=True, target="openvino"))
+    print(json.dumps(bundle.manifest.parity))
+    return bundle
 
 
-def test_whole_generations_equal_torch(bundle: Bundle, folder: Path) -> None:
-    """With the weights that float16 files hold; guided, unguided, and with a law of the host's own."""
+def test_whole_generations_equal_torch(bundle: Bundle, tmp_path: Path) -> None:
+    """With the weights that float16 files hold; guided, unguided, and with a distribution of the host's own."""
     ours = AmusedPipeline(*open_model(bundle.folder), keep_loaded=True)
     assert ours.runtime.name == "openvino"
-    reference = TorchRuntime(RoundedWeights(small_source(folder, ranker=True).weights))
+    reference = TorchRuntime(RoundedWeights(small_source(tmp_path, ranker=True).weights))
     theirs = AmusedPipeline(reference, ours.tokenizer, ModelInfo("reference", ""), keep_loaded=True)
     for prompt, options in (("a red star", {}), ("a blue boat", {"guidance_scale": 1.0}), ("a boat", {"top_k": 20})):
         made, expected = (amused.generate(prompt, steps=6, seed=3, **options) for amused in (ours, theirs))
@@ -48,8 +43,8 @@ def test_whole_generations_equal_torch(bundle: Bundle, folder: Path) -> None:
     assert np.abs(vectors[0] - vectors[1]).max() < 1e-5  # vectors of length 1
 
 
-def test_files_hold_half_precision_and_say_nothing_of_this_machine(bundle: Bundle) -> None:
-    module = load_module("unmask", small_source(bundle.folder.parent).weights)
+def test_files_hold_half_precision_and_say_nothing_of_this_machine(bundle: Bundle, tmp_path: Path) -> None:
+    module = load_module("unmask", small_source(tmp_path).weights)
     weights = sum(weight.numel() for weight in module.parameters())
     assert 2 * weights <= bundle.manifest.files["unmask.bin"].size <= 2.1 * weights
     for path in bundle.folder.iterdir():
@@ -78,17 +73,14 @@ LIES = [
 
 
 @pytest.mark.parametrize(("inputs", "message"), LIES)
-def test_a_manifest_that_promises_other_inputs(bundle: Bundle, inputs: dict, message: str) -> None:
-    path = bundle.folder / MANIFEST
-    honest = path.read_text()
-    values = json.loads(honest)
+def test_a_manifest_that_promises_other_inputs(bundle: Bundle, inputs: dict, message: str, tmp_path: Path) -> None:
+    shutil.copytree(bundle.folder, tmp_path / "lying")
+    path = tmp_path / "lying" / MANIFEST
+    values = json.loads(path.read_text())
     values["inputs"]["decode_image"] = inputs
-    try:
-        path.write_text(json.dumps(values))
-        with pytest.raises(ValueError, match=message):
-            OpenVINORuntime(open_bundle(bundle.folder)).decode_image(np.zeros((1, 256), np.int32))
-    finally:
-        path.write_text(honest)
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=message):
+        OpenVINORuntime(open_bundle(path.parent)).decode_image(np.zeros((1, 256), np.int32))
 
 
 def test_a_graph_that_is_none(tmp_path: Path, bundle: Bundle) -> None:

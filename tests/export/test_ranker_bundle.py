@@ -1,17 +1,15 @@
 """A bundle with a ranker chooses among its pictures, and as torch does."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from small import small_source
 
 from amused_lite.analysis.ranking import OwnRanker
 from amused_lite.bundle import RANKER_MODULES, WEIGHTS, open_bundle
 from amused_lite.cli import main
-from amused_lite.export.bundle import export_bundle
-from amused_lite.export.options import ExportOptions
 from amused_lite.files.png import read_recipe
 from amused_lite.pipeline import AmusedPipeline
 
@@ -20,10 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("ranker")
-    export_bundle(small_source(place, ranker=True), place / "bundle", ExportOptions())
-    return place / "bundle"
+def folder(small_bundle: Callable[..., Path]) -> Path:
+    return small_bundle(ranker=True)
 
 
 def test_onnx_runtime_ranks_as_torch_does(folder: Path) -> None:

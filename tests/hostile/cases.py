@@ -23,7 +23,7 @@ from amused_lite.files import tokens as token_files
 from amused_lite.files.png import Recipe
 from amused_lite.files.safetensors import _Place
 from amused_lite.models import checkpoint, checkpoint_config
-from amused_lite.style.job import Plan
+from amused_lite.style.job import StylePlan
 from amused_lite.tokenizer import END, START
 
 
@@ -206,7 +206,7 @@ def _trainings() -> Iterator[Case]:
         path.write_text(good.as_text(values))
         Image.new("RGB", (256, 256)).save(path.parent.parent / "a.png")
 
-    yield from _by_kind("plan", Plan, good.PLAN, words, "s.work/plan.json", write)
+    yield from _by_kind("plan", StylePlan, good.PLAN, words, "s.work/plan.json", write)
     numbers = [
         "",
         "[]",
@@ -284,6 +284,21 @@ def _pipes() -> Iterator[Case]:
         yield Case(f"pipe {file}", words, partial(pipe, file=file), (says,))
 
 
+def _graphs() -> Iterator[Case]:
+    """A manifest that is right in itself, but says other sizes than the graphs have."""
+
+    def write(folder: Path, length: int) -> None:
+        values = good.manifest()
+        values["config"]["text"]["context_length"] = length
+        good.write_bundle(folder / "b", values)
+
+    for length in (16, 64):
+        words = ("generate", "x", "-m", "b", "--steps", "1")
+        yield Case(
+            f"graph context_length {length}", words, partial(write, length=length), ("encode_prompt", "text_ids")
+        )
+
+
 def all_cases() -> list[Case]:
     """Every case, each name once."""
 
@@ -303,6 +318,7 @@ def all_cases() -> list[Case]:
         *_trainings(),
         *_judges(),
         *_pipes(),
+        *_graphs(),
         *flags(),
         *by_hand(),
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import good
 from case import Case, nothing, picture
+from PIL import Image
 
 from amused_lite import cli
 
@@ -82,6 +83,7 @@ def by_hand() -> Iterator[Case]:
                 yield Case(f"{command[0]} {option} {value}", (*command, f"{option}={value}"), picture, (says[:4],))
     for value in ("0", "a", "", "1,2,x", "-1,5", "99999999", ",", "1,,2"):
         yield Case(f"distil widths {value}", ("distil", "tiny", "out", f"--widths={value}"), nothing, ("widths",))
+    yield from _found_by_fresh_eyes()
     for model in (
         "~nosuchuser/x",
         "a.png",
@@ -95,6 +97,43 @@ def by_hand() -> Iterator[Case]:
         for command in (("generate", "x", "-m"), ("quantize",), ("verify", "r.png", "-m"), ("train", "runs", "--from")):
             words = [*command, model, *(["out"] if command == ("quantize",) else [])]
             yield Case(f"{command[0]} model {model[:14]!r}", words, _with_recipe, ("",))
+
+
+def _found_by_fresh_eyes() -> Iterator[Case]:
+    """What earlier versions said late, with another file's name or with a traceback."""
+
+    def masked(folder: Path, grey: int) -> None:
+        picture(folder)
+        Image.new("L", (32, 32), grey).save(folder / "m.png")
+
+    for command in (("inpaint", "a.png", "m.png", "x"), ("vary", "a.png", "x", "--lock", "m.png")):
+        for grey in (0, 255):
+            yield Case(f"{command[0]} mask of {grey}", command, partial(masked, grey=grey), ("m.png", "mask"))
+    for server in (("serve",), ("demo", "--no-browser")):
+        words = (*server, "--port", "0", "--adapter", "a.png")
+        yield Case(f"{server[0]} adapter that is a picture", words, picture, ("a.png",))
+    yield Case("demo styles in a file", ("demo", "--no-browser", "--styles", "a.png"), picture, ("a.png",))
+    for out in ("x.txt", "a.png/x.md"):
+        yield Case(f"bench out {out}", ("bench", "tiny", "--out", out), picture, (out.partition("/")[0],))
+    for runtime in ("torch:", "auto:"):
+        yield Case(f"runtime {runtime}", ("generate", "x", "--runtime", runtime), nothing, (runtime,))
+    learn = ("style", "train", "a.png", "--style", "x", "--out", "s.safetensors")
+    for name, words in {
+        "caption": ("--caption", "y" * 6000),
+        "caption half a letter": ("--caption", "y\udcff"),
+        "prior": ("--caption", "a", "--prior-prompt", ""),
+        "sample": ("--caption", "a", "--sample-prompt", "y" * 6000),
+    }.items():
+        yield Case(f"style train {name}", (*learn, *words), _large, ("prompt",))
+    yield Case("verify half a record", ("verify", "r.png"), _with_recipe, ("r.png", "locked"))
+    yield Case("a file that cannot be read", ("show", "/proc/self/mem"), nothing, ("/proc/self/mem",))
+    missing = ("train", "runs", "--stage", "tokens-256", "--small")
+    yield Case("train tokens before a VQ-GAN", missing, nothing, ("vqgan",), "stage tokens-256\n")
+
+
+def _large(folder: Path) -> None:
+    """A picture that a style can be learned from."""
+    Image.new("RGB", (256, 256)).save(folder / "a.png")
 
 
 def _with_recipe(folder: Path) -> None:

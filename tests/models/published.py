@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import libraries  # noqa: F401
 import torch
 from diffusers import AmusedScheduler, UVit2DModel, VQModel
 from safetensors.torch import save_file

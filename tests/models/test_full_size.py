@@ -22,6 +22,7 @@ from amused_lite.models.unmask import guide
 from amused_lite.runtimes.torch import TorchRuntime
 
 GUIDANCE = 9.0
+pytestmark = pytest.mark.slow  # in miniature: test_checkpoint, test_uvit_parity, test_clip_parity, test_vqgan_parity
 
 
 @torch.no_grad()

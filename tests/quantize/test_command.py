@@ -53,12 +53,15 @@ def test_another_folder_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_the_gate_closes_and_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small_bundle: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from amused_lite.quantize import options
 
     monkeypatch.setitem(options.BOUNDS, 4, 0.999)
-    words = ("tiny", str(tmp_path / "out"), "--bits", "4", "--prompts", "1", "--no-speed")
+    words = (str(small_bundle()), str(tmp_path / "out"), "--bits", "4", "--prompts", "1", "--no-speed")
     assert run(*words) == 2
     error = capsys.readouterr().err
     assert "of the tokens are drawn as the float model draws them, 4 bits must reach 100%" in error

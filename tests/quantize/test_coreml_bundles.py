@@ -5,13 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import small_source
 
 from amused_lite.bundle import Bundle, open_bundle
-from amused_lite.export.bundle import export_bundle
 from amused_lite.export.coreml.interpreter import InterpretedRuntime
 from amused_lite.export.coreml.program import read_program
-from amused_lite.export.options import ExportOptions
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Bundle]
@@ -24,10 +21,8 @@ FORMS = {
 
 
 @pytest.fixture(scope="module")
-def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("coreml")
-    export_bundle(small_source(folder), folder / "bundle", ExportOptions(target="coreml"))
-    return folder / "bundle"
+def floats(small_bundle: Callable[..., Path]) -> Path:
+    return small_bundle(target="coreml")
 
 
 @pytest.mark.parametrize(("bits", "method"), FORMS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from amused_lite.quantize import scheme
+from amused_lite.quantize.bundle import float_bundle
 
 from amused_lite.adapters.file import save_adapter
 from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, shapes_of
@@ -28,6 +29,12 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_adapter(Adapter(AdapterRecord("noise", 4, 4.0, ("decoder",), "tiny", "tiny", ""), pairs), path)
 
 
+@pytest.fixture(scope="module")
+def openvino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model, exported once for both numbers of bits."""
+    return float_bundle(find_model("tiny"), "openvino", tmp_path_factory.mktemp("openvino")).folder
+
+
 def decoded(model: Path | str, *adapters: str) -> np.ndarray:
     runtime, _, _ = open_model(model, adapters=adapters)
     tokens = np.random.default_rng(1).integers(1024, size=(1, 1024)).astype(np.int32)
@@ -40,11 +47,18 @@ def decoded(model: Path | str, *adapters: str) -> np.ndarray:
      ("torch", 8, "int8"), ("torch", 4, "nf4")],
 )  # fmt: skip
 def test_a_rounded_decoder_changes_as_a_float_one_does(
-    target: str, bits: int, method: str, make: Make, adapter: Path, monkeypatch: pytest.MonkeyPatch
+    target: str,
+    bits: int,
+    method: str,
+    make: Make,
+    adapter: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip({"torch": "bitsandbytes"}.get(target, target if target != "onnx" else "onnxruntime"))
     monkeypatch.setitem(scheme._SMALLEST_IN_4, scheme.CONVOLUTION, 0)  # the bundled decoder is too small for 4 bits
-    small = make(target, bits, method, None, encoder=False, force=True, keep=("no such weight",)).folder
+    model = request.getfixturevalue("openvino") if target == "openvino" else None
+    small = make(target, bits, method, model, encoder=False, force=True, keep=("no such weight",)).folder
     change = decoded(find_model("tiny"), str(adapter)) - decoded(find_model("tiny"))
     if (target, bits) == ("onnx", 4):
         with pytest.raises(ValueError, match="has a decoder of 4 bits, which takes no adapters; use 8 bits"):

@@ -84,7 +84,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def law(model: Path, adapters: list[str]) -> np.ndarray:
+def log_probs_of(model: Path, adapters: list[str]) -> np.ndarray:
     """What the model expects of a picture that is all masked."""
     amused = AmusedPipeline.open(model, adapters=adapters)
     pair = amused.condition("a red star", "", GenerateOptions())
@@ -95,11 +95,11 @@ def law(model: Path, adapters: list[str]) -> np.ndarray:
 @pytest.mark.parametrize("method", ["weights", "dynamic"])
 def test_adapters_are_merged_into_rounded_weights(make: Make, adapter: Path, method: str) -> None:
     small, model = make("onnx", 8, method).folder, find_model("tiny")
-    plain, styled = law(small, []), law(small, [str(adapter)])
-    wanted = law(model, [str(adapter)])
+    plain, styled = log_probs_of(small, []), log_probs_of(small, [str(adapter)])
+    wanted = log_probs_of(model, [str(adapter)])
     change = np.abs(styled - plain).mean()
     assert np.abs(styled - wanted).mean() < 0.25 * change  # what is left is rounding, not the style
-    assert np.array_equal(law(small, [f"{adapter}:0"]), plain)
+    assert np.array_equal(log_probs_of(small, [f"{adapter}:0"]), plain)
 
 
 def test_a_merged_weight_is_the_sum_rounded_again(make: Make, adapter: Path) -> None:

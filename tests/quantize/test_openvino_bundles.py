@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import small_source
 
 from amused_lite.adapters.lora import Adapter, AdapterRecord, Pair, WeightedAdapter, merge_weight
 from amused_lite.bundle import Bundle, open_bundle
@@ -21,10 +20,8 @@ QUERY = "uvit.token_side.layers.1.self_attention.query"
 
 
 @pytest.fixture(scope="module")
-def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("openvino")
-    export_bundle(small_source(folder), folder / "bundle", ExportOptions(target="openvino"))
-    return folder / "bundle"
+def floats(small_bundle: Callable[..., Path]) -> Path:
+    return small_bundle(ranker=True, target="openvino")
 
 
 def constants(path: Path) -> dict:
@@ -64,11 +61,11 @@ def test_adapters_are_rounded_again(make: Make, floats: Path, bits: int) -> None
     chosen = [WeightedAdapter(Adapter(record, {QUERY: Pair(down, up)}))]
     off, small = [WeightedAdapter(chosen[0].adapter, 0.0)], bundle.folder
     exact, plain, styled, nothing = (
-        law(OpenVINORuntime(open_bundle(folder), adapters=adapters))
+        log_probs_of(OpenVINORuntime(open_bundle(folder), adapters=adapters))
         for folder, adapters in ((floats, chosen), (small, []), (small, chosen), (small, off))
     )
     assert np.array_equal(plain, nothing)
-    float_change = exact - law(OpenVINORuntime(open_bundle(floats)))
+    float_change = exact - log_probs_of(OpenVINORuntime(open_bundle(floats)))
     # The same change, give or take what rounding adds; weights read in a wrong order would change something else.
     assert np.corrcoef((styled - plain).ravel(), float_change.ravel())[0, 1] > (0.98 if bits == 8 else 0.6)
     if bits == 8:
@@ -77,7 +74,7 @@ def test_adapters_are_rounded_again(make: Make, floats: Path, bits: int) -> None
         assert np.abs(merge_weight(f"{QUERY}.weight", before, chosen) - before).max() > 1
 
 
-def law(runtime: OpenVINORuntime) -> np.ndarray:
+def log_probs_of(runtime: OpenVINORuntime) -> np.ndarray:
     config = runtime.config
     ids = np.full((1, config.text.context_length), config.text.end_token_id, np.int32)
     pair = runtime.encode_prompt(ids, np.array([[256, 256, 0, 0, 6]], np.float32))

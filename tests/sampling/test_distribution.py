@@ -1,4 +1,4 @@
-"""The host's law against exact small distributions, the graphs' own step and SciPy's Halton points."""
+"""The host's distribution against exact small distributions, the graphs' own step and SciPy's Halton points."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from amused_lite.sampling.distribution import (
 PROBABILITIES = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
 LOG_PROBS = np.log(PROBABILITIES).astype(np.float32)
 DRAWS = 40_000
-ALPHA = 1e-4  # a right law fails one fixed seed in ten thousand; a wrong one fails by many orders of magnitude
+ALPHA = 1e-4  # a right distribution fails one fixed seed in ten thousand; a wrong one fails by many orders of magnitude
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,8 @@ def test_halton_noise_outweighs_every_confidence() -> None:
 
 @pytest.mark.parametrize("min_p", [0.05, 0.5, 1.0])
 def test_min_p_keeps_what_transformers_keeps(min_p: float) -> None:
+    import libraries  # noqa: F401
+
     warpers = pytest.importorskip("transformers.generation.logits_process")
     logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(3))
     expected = warpers.MinPLogitsWarper(min_p)(None, logits).isfinite().numpy()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amused_lite.commands.flags import add_sampling_flags, add_seed_flags, options_from
+from amused_lite.console.flags import add_sampling_flags, add_seed_flags, options_from
 from amused_lite.files.png import Recipe, read_recipe
 from amused_lite.files.tokens import load_tokens, save_tokens
 from amused_lite.pipeline import AmusedPipeline

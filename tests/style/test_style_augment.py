@@ -19,10 +19,10 @@ def scenes(seed: int, count: int) -> list[Scene]:
 def test_it_carries_a_look_to_other_scenes(look: str, share: float) -> None:
     """Its error is at most this share of what stands between plain pictures and the look."""
     plain = [draw(scene, SIZE) for scene in scenes(1, 10)]
-    guess = StyleAugmentation.fit(plain, [STYLE_LOOKS[look](picture) for picture in plain])
+    augment = StyleAugmentation.fit(plain, [STYLE_LOOKS[look](picture) for picture in plain])
     others = [draw(scene, SIZE) for scene in scenes(2, 8)]
     truth = [STYLE_LOOKS[look](picture).astype(float) for picture in others]
-    left = np.mean([np.abs(guess(picture) - real).mean() for picture, real in zip(others, truth, strict=True)])
+    left = np.mean([np.abs(augment(picture) - real).mean() for picture, real in zip(others, truth, strict=True)])
     before = np.mean([np.abs(picture - real).mean() for picture, real in zip(others, truth, strict=True)])
     assert left < share * before
 
@@ -38,13 +38,13 @@ def test_plain_pairs_change_little() -> None:
 def test_one_picture_of_a_negative_turns_what_it_does_not_show() -> None:
     """A bright backdrop teaches what becomes of dark ones: they become bright."""
     bright, dark = (draw(next(s for s in scenes(1, 200) if s.backdrop == name), SIZE) for name in ("desert", "night"))
-    guess = StyleAugmentation.fit([bright], [STYLE_LOOKS["negative"](bright)])
+    augment = StyleAugmentation.fit([bright], [STYLE_LOOKS["negative"](bright)])
     truth = STYLE_LOOKS["negative"](dark).astype(float)
-    assert np.abs(guess(dark) - truth).mean() < 0.35 * np.abs(dark - truth).mean()
+    assert np.abs(augment(dark) - truth).mean() < 0.35 * np.abs(dark - truth).mean()
 
 
 def test_things_that_lie_elsewhere_are_passed_over() -> None:
-    """A tenth of every picture moved aside changes the guess little."""
+    """A tenth of every picture moved aside changes the augment little."""
     plain = [draw(scene, SIZE) for scene in scenes(1, 6)]
     styled = [STYLE_LOOKS["infrared"](picture) for picture in plain]
     moved = [picture.copy() for picture in styled]

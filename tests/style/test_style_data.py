@@ -13,9 +13,8 @@ from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.style.data import (
-    METADATA,
     StylePicture,
-    crop,
+    crop_number,
     encode_pictures,
     find_pictures,
     open_picture,
@@ -23,6 +22,7 @@ from amused_lite.style.data import (
     readable,
     styled,
 )
+from amused_lite.training.data.captions import METADATA
 from amused_lite.training.scenes import Thing, draw_things
 
 
@@ -112,14 +112,14 @@ def test_crops_are_where_their_numbers_say() -> None:
     ramp[..., 1] = np.arange(64)[:, None] * 4
     image = Image.fromarray(ramp)
     for index in range(6):
-        piece, (width, height, top, left, score) = crop(image, index, 32, seed=3)
+        piece, (width, height, top, left, score) = crop_number(image, index, 32, seed=3)
         assert piece.size == (32, 32) and (width, height, score) == (128, 64, 6.0)
         red, green, _ = (int(value) for value in np.asarray(piece)[0, 0])
         # The crop's corner in the picture scaled to 32 rows: half as many columns and rows as in the picture itself.
         assert abs(red / 4 - left) < 1.5 and abs(green / 8 - top) < 1.5
         assert index or (left, top) == (16, 0)  # the first is the middle square
-    assert np.array_equal(crop(image, 3, 32, 3)[0], crop(image, 3, 32, 3)[0])
-    assert not np.array_equal(crop(image, 3, 32, 3)[0], crop(image, 4, 32, 3)[0])
+    assert np.array_equal(crop_number(image, 3, 32, 3)[0], crop_number(image, 3, 32, 3)[0])
+    assert not np.array_equal(crop_number(image, 3, 32, 3)[0], crop_number(image, 4, 32, 3)[0])
 
 
 def test_clip_chooses_among_proposals(tmp_path: Path) -> None:
@@ -161,7 +161,8 @@ def test_tokens_are_made_once_and_again_when_something_changes(tmp_path: Path) -
     picture(pictures[1].path, seed=9)
     assert not torch.equal(tokens()[1], first[1]) and len(seen) == 22
     expected = encode(
-        torch.from_numpy(np.array(crop(open_picture(pictures[0].path, 16), 0, 16, 0)[0])).permute(2, 0, 1)[None] / 255
+        torch.from_numpy(np.array(crop_number(open_picture(pictures[0].path, 16), 0, 16, 0)[0])).permute(2, 0, 1)[None]
+        / 255
     )
     assert torch.equal(tokens()[0, 0], expected[0])
 

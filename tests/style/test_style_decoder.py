@@ -54,8 +54,8 @@ def test_guessed_pictures_come_in_their_share_with_their_own_tokens() -> None:
     half, margin = side // 2, pixels // side
     rows = []
     for tokens, painted, (down, right) in zip(batch.tokens, batch.pixels, batch.corners.tolist(), strict=True):
-        quarters = [one.view(side, side)[half * down :, half * right :][:half, :half] for one, _ in known]
-        row = next(k for k, quarter in enumerate(quarters) if torch.equal(tokens, quarter))
+        quadrants = [one.view(side, side)[half * down :, half * right :][:half, :half] for one, _ in known]
+        row = next(k for k, quadrant in enumerate(quadrants) if torch.equal(tokens, quadrant))
         whole = known[row][1][pixels // 2 * down :, pixels // 2 * right :][: pixels // 2, : pixels // 2]
         shown = whole[margin * down :, margin * right :][: pixels // 2 - margin, : pixels // 2 - margin]
         np.testing.assert_array_equal((painted.permute(1, 2, 0) * 255).round().byte().numpy(), shown)
@@ -67,7 +67,7 @@ def test_guessed_pictures_come_in_their_share_with_their_own_tokens() -> None:
 
 
 def test_a_quarter_is_compared_with_its_own_place() -> None:
-    """Decoded whole or as quarters, pictures are the same inside the margins, but for what reaches farther."""
+    """Decoded whole or as quadrants, pictures are the same inside the margins, but for what reaches farther."""
     networks = model()
     networks.vqgan.codebook.data.normal_(generator=torch.Generator().manual_seed(0))
     for block in networks.vqgan.decoder.modules():  # 1x1 in all but name, so that nothing reaches beyond a token

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import published
 import pytest
 import torch
-from diffusers import UVit2DModel
 from test_style_train import published_loss, reference
 from torch import nn
 
@@ -31,7 +31,7 @@ PUBLISHED_GIGABYTES = 5.6  # what the README says its StyleDrop recipe for 512 t
 def random_uvit() -> Any:
     values = checkpoint_config.published_configs(CONFIG)["transformer/config.json"]
     with torch.device("meta"):
-        uvit = UVit2DModel(**{key: value for key, value in values.items() if not key.startswith("_")})
+        uvit = published.UVit2DModel(**{key: value for key, value in values.items() if not key.startswith("_")})
     uvit.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
     for name, weight in uvit.named_parameters():
@@ -96,6 +96,7 @@ from amused_lite.adapters.torch import AttachedAdapter, new_adapter
 from amused_lite.style.train import *
 from amused_lite.style.config import *
 from amused_lite.style.cost import *
+from amused_lite.training.uvit import checkpointed
 from amused_lite.training.base_model import CropTokens
 device, checkpointing, int8 = sys.argv[1], sys.argv[2] == "True", sys.argv[3] == "True"
 config = PRESETS["amused-512"]
@@ -117,7 +118,7 @@ record = AdapterRecord("x", recipe.rank, recipe.alpha, recipe.targets, "amused-5
 attached = prepare(networks, record, recipe)
 step = StyleStep(networks, Ids(), batches.captions, recipe)
 optimizer = make_optimizer(attached, recipe)
-with checkpointed(networks, checkpointing):
+with checkpointed(networks.uvit, checkpointing):
     cost = estimate(lambda: step(batches.batch(0)), attached)
 print(f"{device} checkpointing {checkpointing} int8 {int8}: {cost.seconds:.1f} s a step, {cost.bytes / 1e9:.2f} GB")
 print(cost.bytes)

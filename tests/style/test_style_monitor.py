@@ -98,9 +98,15 @@ STORIES: list[tuple[list[tuple[float, float]], str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def watching(amused: AmusedPipeline, tmp_path_factory: pytest.TempPathFactory) -> StyleMonitor:
+    """Which has drawn what it compares with; each test gives it a history."""
+    return watch(amused, tmp_path_factory.mktemp("stories"))
+
+
 @pytest.mark.parametrize(("story", "reason"), STORIES)
-def test_when_it_ends(story: list[tuple[float, float]], reason: str, amused: AmusedPipeline, tmp_path: Path) -> None:
-    watching = watch(amused, tmp_path, patience=3)
+def test_when_it_ends(story: list[tuple[float, float]], reason: str, watching: StyleMonitor) -> None:
+    watching.patience = 3
     watching.history = [(100 * (k + 1), *scores) for k, scores in enumerate(story)]
     assert watching._reason() == reason
     watching.patience = 0

@@ -24,10 +24,11 @@ from amused_lite.config import ModelConfig
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import load_networks
 from amused_lite.style.config import TRAIN_CONFIGS
-from amused_lite.style.cost import checkpointed, estimate
+from amused_lite.style.cost import estimate
 from amused_lite.style.train import Batch, StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import CropTokens
 from amused_lite.training.loop import TrainingRun
+from amused_lite.training.uvit import checkpointed
 
 
 def gradients(step: nn.Module, attached: nn.Module, batch: Batch) -> list[Tensor]:
@@ -253,13 +254,13 @@ def test_checkpointing_keeps_less_and_changes_nothing() -> None:
             return tensor
 
         with (
-            checkpointed(step.networks, enabled),
+            checkpointed(step.networks.uvit, enabled),
             torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         ):
             loss = step(batch)
         kept[enabled] = sum(sizes)
         attached.zero_grad()
-        with checkpointed(step.networks, enabled):
+        with checkpointed(step.networks.uvit, enabled):
             loss.backward()
         grads[enabled] = [parameter.grad.clone() for parameter in attached.parameters()]  # type: ignore[union-attr]
     assert kept[True] < 0.5 * kept[False]

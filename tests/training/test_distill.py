@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import small_source
 from style_models import CONFIG, model, tokenizer
 
 from amused_lite import cli
 from amused_lite.adapters.lora import preset_of, shapes_of
 from amused_lite.bundle import open_bundle
 from amused_lite.config import PRESETS, ModelConfig, VQGANConfig
-from amused_lite.export.bundle import export_bundle
+from amused_lite.export.bundle import unproven_manifest
 from amused_lite.export.options import ExportOptions
+from amused_lite.export.weights import open_source
 from amused_lite.models.checkpoint_config import published_configs
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.reading import convert
@@ -126,10 +126,11 @@ def test_any_number_of_levels_paints_the_same_side(widths: tuple[int, ...]) -> N
         replace(config, draft=(4,) * 6)
 
 
-def test_from_a_bundle_to_a_drafting_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_bundle_to_a_drafting_bundle(
+    small_bundle: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The same tokens, another picture; it says that it is a draft, and exports on from there."""
-    source, out = tmp_path / "model", tmp_path / "draft"
-    export_bundle(small_source(tmp_path), source, ExportOptions())
+    source, out = small_bundle(), tmp_path / "draft"
     (tmp_path / "prompts.txt").write_text("a red star\n\na blue boat\n")
     words = ["distil", str(source), str(out), "--prompts", str(tmp_path / "prompts.txt"), "--pictures", "16"]
     assert cli.main([*words, "--steps", "3", "--widths", "8,12", "--threads", "1"]) == 0
@@ -143,8 +144,9 @@ def test_from_a_bundle_to_a_drafting_bundle(tmp_path: Path, capsys: pytest.Captu
     assert np.array_equal(*tokens)
     full, draft = (np.array(amused.decode(tokens[0][0])) for amused in models)
     assert full.shape == draft.shape and not np.array_equal(full, draft)
-    assert cli.main(["export", str(out), str(tmp_path / "again"), "--to", "onnx"]) == 0
-    assert open_bundle(tmp_path / "again").manifest.options["draft"] == said
+    again = open_source(out, tmp_path)
+    assert again.draft == said and again.weights.config.vqgan.draft == (8, 12)
+    assert unproven_manifest(again, {}, out, ExportOptions(), "", "").options["draft"] == said
 
 
 WRONG = [

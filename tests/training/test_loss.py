@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from amused_lite.config import UViTConfig
 from amused_lite.models.uvit import UViT
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
-from amused_lite.training.uvit import drop_prompts
 
 SMALL = UViTConfig(
     grid=8, codebook_size=32, vocab_size=40, token_width=16, block_width=16, block_heads=2, res_blocks=1,
@@ -43,13 +42,6 @@ def test_rectangles_are_rectangles_of_the_drawn_area() -> None:
             assert (line.int().diff().abs().sum() + line[0].int() + line[-1].int()) == 2
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
-def test_prompt_dropout_drops_its_share(share: float) -> None:
-    kept = [bool(c) for c in drop_prompts(["a red star"] * 20_000, share, torch.Generator().manual_seed(3))]
-    dropped = 1 - sum(kept) / len(kept)
-    assert dropped == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 20_000))
-
-
 def test_asked_tokens_are_hidden_ones() -> None:
     generator = torch.Generator().manual_seed(4)
     masks = draw_masks(4, 8, 0.0, generator)
@@ -75,3 +67,16 @@ def test_loss_is_the_mean_cross_entropy_of_hidden_tokens() -> None:
     shown = (~masks).nonzero()[0]
     tokens[shown[0], shown[1]] = (tokens[shown[0], shown[1]] + 1) % 32
     assert masked_token_loss(uvit, tokens, masks, asked, text, pooled, micro, 0.1).item() != loss.item()
+
+
+def test_heavier_tokens_are_asked_more_often() -> None:
+    masks = torch.rand(4000, 64, generator=torch.Generator().manual_seed(5)) < 0.5
+    weights = torch.ones(4000, 64)
+    weights[:, :16] = 3
+    asked = ask(masks, 6400, torch.Generator().manual_seed(6), weights)
+    assert masks.flatten()[asked].all()
+    assert len(asked.unique()) == 6400
+    # A quarter of the tokens with weight 3: half of what is asked, a little less since none is asked twice.
+    assert (asked % 64 < 16).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    few = masks & (torch.arange(64) == 3)
+    assert few.flatten()[ask(few, 20_000, torch.Generator().manual_seed(7), weights)].all()  # more than are hidden

@@ -1,30 +1,27 @@
 """A killed run that is started again is the same run: same data, same losses, same weights."""
 
 import json
+import multiprocessing
+import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import small_build
+import torch
 from safetensors.torch import load_file
 
-SCRIPT = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-import torch
-from amused_lite.training import presets
-from amused_lite.training.loop import TrainingRun
-torch.set_num_threads(1)
-TrainingRun.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
-plan = presets.small(presets.scenes(Path(sys.argv[1])))
-part = plan.parts[""]
-part = replace(part, train_config=replace(part.train_config, steps=12, log_every=1))
-replace(plan, parts={"": part}).run("uvit")
-"""
+from amused_lite.bundle import open_bundle
+from amused_lite.runtimes.open import find_model
+from amused_lite.training import build, presets
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SHARD", small_build.SHARD)
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
@@ -32,59 +29,53 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every stage before the U-ViT run for real, in miniature."""
-    from amused_lite.training import presets
-
-    folder = tmp_path_factory.mktemp("build")
-    plan = presets.small(presets.scenes(folder))
-    for stage in ("tokenizer", "vqgan", "clip", "tokens"):
-        plan.run(stage)
-    return folder
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_killed_and_resumed_equals_uninterrupted(prepared: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, how: signal.Signals) -> None:
+    """The server that forks the trainings has imported torch once for all of them, and computed nothing."""
     folders = [tmp_path / "straight", tmp_path / "killed"]
+    prepared = small_build.scenes(tmp_path / "prepared")
+    for stage in ("tokenizer", "vqgan", "clip", "tokens"):
+        prepared.run(stage)
     for folder in folders:
         folder.mkdir()
         for name in ("tokenizer.json", "vqgan", "clip", "tokens"):
-            (folder / name).symlink_to(prepared / name)
-    command = [sys.executable, "-c", SCRIPT]
-    subprocess.run([*command, str(folders[0])], check=True, timeout=300)
+            (folder / name).symlink_to(prepared.folder / name)
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["small_build"])
+
+    def started(folder: Path) -> multiprocessing.context.ForkServerProcess:
+        process = forks.Process(target=small_build.train_uvit, args=(folder,))
+        process.start()
+        return process
+
+    straight = started(folders[0])
+    straight.join(300)
+    assert straight.exitcode == 0
 
     kills = 0
     moments = random.Random(how)
     log = folders[1] / "uvit" / "log.jsonl"
-    while not log.exists() or len(losses(folders[1])) < 12:
-        process = subprocess.Popen([*command, str(folders[1])], stdout=subprocess.DEVNULL)
+    while not log.exists() or len(losses(folders[1])) < small_build.RESUMED_STEPS:
+        process = started(folders[1])
         done = len(losses(folders[1])) if log.exists() else 0
-        while kills < 3 and process.poll() is None and (not log.exists() or len(losses(folders[1])) < done + 2):
-            time.sleep(0.02)
-        if kills < 3 and process.poll() is None:
-            time.sleep(moments.random() * 0.3)
-            process.send_signal(how)
+        while kills < 3 and process.is_alive() and (not log.exists() or len(losses(folders[1])) < done + 2):
+            time.sleep(0.002)
+        if kills < 3 and process.is_alive():
+            time.sleep(moments.random() * 0.05)
+            os.kill(process.pid or 0, how)
             kills += 1
-        process.wait(timeout=300)
+        process.join(300)
     assert kills == 3
     assert losses(folders[1]) == losses(folders[0])
-    straight, killed = (load_file(folder / "uvit" / "checkpoint.safetensors") for folder in folders)
-    assert straight.keys() == killed.keys()
-    assert all(straight[key].equal(killed[key]) for key in straight)
+    straight_weights, killed_weights = (load_file(folder / "uvit" / "checkpoint.safetensors") for folder in folders)
+    assert straight_weights.keys() == killed_weights.keys()
+    assert all(straight_weights[key].equal(killed_weights[key]) for key in straight_weights)
 
 
 def test_training_goes_on_from_a_bundle(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    import torch
-
-    from amused_lite.bundle import open_bundle
-    from amused_lite.runtimes.open import find_model
-    from amused_lite.training import presets
-
     plan = presets.small(presets.scenes(tmp_path))
-    part = replace(plan.parts[""], train_config=replace(plan.parts[""].train_config, steps=1))
+    part = replace(plan.parts[""], pictures=small_build.SHARD, first_pictures=small_build.SHARD)
+    part = replace(part, train_config=replace(part.train_config, steps=1))
     plan = replace(plan, source=open_bundle(find_model("tiny")), parts={"": part})
     plan.check_source()
     for stage in plan.stages[:-1]:

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,45 +10,26 @@ import pytest
 pytest.importorskip("resvg_py", reason="the storybook needs the extra 'train'")
 pytest.importorskip("skia", reason="the storybook needs the extra 'train'")
 
+import small_build
 from small_drawings import write_sets
 
 from amused_lite import cli
 from amused_lite.bundle import open_bundle
-from amused_lite.config import PRESETS, RANKER_SIDE
-from amused_lite.training import presets, tokens
-from amused_lite.training.build import Build
+from amused_lite.config import RANKER_SIDE
+from amused_lite.training import build as building
+from amused_lite.training import presets
 from amused_lite.training.storybook.drawings import render
 from amused_lite.training.storybook.world import Storybook
 
-BOOK = PRESETS["storybook"]
-CONFIG = replace(
-    BOOK,
-    text=replace(BOOK.text, vocab_size=700, width=32, heads=2, layers=2, feedforward_width=32, projection_width=32,
-                 start_token_id=698, end_token_id=699),
-    uvit=replace(BOOK.uvit, codebook_size=64, vocab_size=72, token_width=16, block_width=24, res_blocks=1,
-                 hidden_size=32, heads=2, layers=2, feedforward_width=40, text_width=32, pooled_width=32),
-    vqgan=replace(BOOK.vqgan, channels=(8, 8, 8), decoder_channels=(8, 8, 8), latent_channels=4, codebook_size=64),
-)  # fmt: skip
 STAGES = "fetch tokenizer vqgan tokens-256 uvit-256 tokens-512 uvit-512 decoder ranker bundle".split()
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Drawings made by code, and a storybook whose every stage takes a second or a few."""
-    whole = presets.small
-
-    def smaller(build: Build) -> Build:
-        build = whole(build)
-        parts = {}
-        for name, part in build.parts.items():
-            train_config = replace(part.train_config, steps=2)
-            parts[name] = replace(part, train_config=train_config, pictures=16, first_pictures=16)
-        vqgan = replace(build.vqgan, steps=3, whole_steps=1, plain_steps=1)
-        decoder, ranker = replace(build.decoder, steps=1), replace(build.ranker, steps=1)
-        return replace(build, config=CONFIG, parts=parts, captions=2000, vqgan=vqgan, decoder=decoder, ranker=ranker)
-
-    monkeypatch.setattr(presets, "small", smaller)
-    monkeypatch.setattr(tokens, "SHARD", 16)
+    small = presets.small
+    monkeypatch.setattr(presets, "small", lambda build: small_build.little(small(build)))
+    monkeypatch.setattr(building, "SHARD", small_build.SHARD)
     yield write_sets(tmp_path / "book")
     render.use_folder(render.FOLDER)
 

@@ -63,6 +63,23 @@ def test_a_drawing_fills_its_square(hand: str, side: int) -> None:
             assert bottom >= side - 2
 
 
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("", ""),
+        ("[]", ""),
+        ('{"icons": []}', "icons"),
+        ('{"icons": {"cat": {}}}', "body"),
+        ('{"icons": {}, "width": -1}', "width"),
+        ('{"icons": {}, "aliases": {"cat": 5}}', "cat"),
+    ],
+)
+def test_a_damaged_set_is_named(folder: Path, text: str, field: str) -> None:
+    (folder / "flat.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"flat\.json.*{field}.*--stage fetch"):
+        drawing("flat", "cat", 96)
+
+
 def test_nothing_outside_the_canvas_shows(folder: Path) -> None:
     """A body may reach beyond its canvas, where viewers clip it; trimming must not bring that back."""
     body = '<rect x="24" y="2" width="8" height="28" fill="#c00"/><rect x="32" width="9" height="32" fill="#00c"/>'

@@ -17,7 +17,7 @@ pytest.importorskip("resvg_py", reason="rendering drawings needs the extra 'trai
 
 from small_drawings import write_sets
 
-from amused_lite.training.storybook.draw import draw, settled
+from amused_lite.training.storybook.draw import draw, draw_things, settled
 from amused_lite.training.storybook.drawings import render
 from amused_lite.training.storybook.drawings.render import drawing, use_folder
 from amused_lite.training.storybook.kinds import KINDS, available
@@ -31,6 +31,7 @@ from amused_lite.training.storybook.sampling import (
     unseen_hand,
 )
 from amused_lite.training.storybook.scene import CANVASES, CELL, MARGIN, SIZES, StoryScene, meaning, micro, suits
+from amused_lite.training.storybook.world import Storybook
 
 SIDES = (96, 128, 160, 224)
 
@@ -123,6 +124,18 @@ def test_things_are_where_they_belong(scenes: list[StoryScene]) -> None:
                 assert thing.y + thing.side > horizon(scene.page), scene
             elif thing.footing == "air":
                 assert there.boundless or KINDS[thing.kind].place == "flies", scene
+
+
+def test_tokens_are_weighed_where_a_thing_changes_the_picture(scenes: list[StoryScene]) -> None:
+    world = Storybook()
+    for scene in [*of(scenes, crop=None)[:12], *(scene for scene in scenes if scene.crop)][:24]:
+        weights = world.weights(scene)
+        rows = scene.canvas // CELL
+        assert weights.shape == (rows * rows,)
+        changed = (draw(scene) != draw_things(scene, [])).any(-1)
+        changed = changed.reshape(rows, CELL, rows, CELL).any((1, 3)).ravel()
+        assert (weights[changed] > 1).mean() > 0.8  # a shadow takes a row of cells below a box of six rows or more
+        assert (weights == 1).any()
 
 
 def test_singles_lie_where_they_are_said_to_be(scenes: list[StoryScene]) -> None:

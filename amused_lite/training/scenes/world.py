@@ -71,6 +71,9 @@ class Scenes:
     def _scored(self) -> frozenset[object]:
         return frozenset(scenes.meaning(prompt.scene) for prompt in scenes.heldout_prompts())
 
+    def weights(self, scene: Scene) -> None:
+        """See `World`."""
+
     def is_scored(self, scene: Scene) -> bool:
         """See `World`."""
         return scenes.meaning(scene) in self._scored

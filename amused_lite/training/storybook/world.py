@@ -21,6 +21,8 @@ from amused_lite.training.storybook.sampling import NAMES
 from amused_lite.training.storybook.scene import CELL, StoryScene
 from amused_lite.training.world import Split
 
+THING_WEIGHT = 3.0  # of a token in a thing's box beside one of the place
+
 
 class Storybook:
     """See `World`."""
@@ -74,6 +76,18 @@ class Storybook:
     def micro(self, scene: StoryScene) -> MicroConditioning:
         """See `World`."""
         return storybook.micro(scene)
+
+    def weights(self, scene: StoryScene) -> np.ndarray:
+        """See `World`; tokens in a thing's box are asked more often, since there are so many drawings to learn."""
+        top, left = scene.crop or (0, 0)
+        cells = np.ones((scene.canvas // CELL, scene.canvas // CELL), np.float32)
+        for thing in settled(scene):
+            rows, columns = (
+                slice(max(0, start // CELL), max(0, -(-(start + thing.side) // CELL)))
+                for start in (thing.y - top, thing.x - left)
+            )
+            cells[rows, columns] = THING_WEIGHT
+        return cells.ravel()
 
     @cached_property
     def _scored(self) -> frozenset[object]:

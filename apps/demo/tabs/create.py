@@ -158,7 +158,7 @@ class CreateTab:
             "prompt": words + phrase if words and phrase.strip(", ") not in words else words,
             "negative_prompt": negative or "",
             "seed": int(seed) if lock and seed is not None else None,
-            "count": int(count),
+            "count": int(count or 1),
             "options": options,
             **means,
         }
@@ -176,7 +176,7 @@ class CreateTab:
                     "operation": operation,
                     "settings": settings,
                     "source": lambda: self.app_state.source(chosen),
-                    "count": int(count),
+                    "count": int(count or 1),
                     **self._how(*how),
                 }
             )
@@ -188,7 +188,7 @@ class CreateTab:
 
         def fields() -> dict[str, Any]:
             recipe = self.app_state.result(chosen).picture.recipe
-            options: dict[str, Any] = {"steps": recipe.steps, "refine": max(2, int(steps) - recipe.steps)}
+            options: dict[str, Any] = {"steps": recipe.steps, "refine": max(2, int(steps or 0) - recipe.steps)}
             if recipe.guidance_scale is not None:
                 options["guidance_scale"] = recipe.guidance_scale
             return {

@@ -1,7 +1,7 @@
 """Edits: paint to replace, extend, change by words, with what must stay; undo and redo over lists of tokens."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -17,11 +17,13 @@ from ...engine.jobs import Job
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState, page_url
+from ..uploads import Uploads
 
-_MOST = 24  # versions that undo goes back through
+_MOST = 24  # versions that undo goes back through, as long as they are in memory
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
 _AREAS = ["What I painted", "Left half", "Right half", "Upper half", "Lower half", "Middle"]
 _SIDES = ["Left", "Right", "Top", "Bottom"]
+_LEAST, _MOST_PX = 32, 512  # px to extend by
 _MOST_LAYERS = 4  # the editor makes one
 _EMPTY = "Open a picture, or choose Edit below one you made."
 _VERBS = {
@@ -33,27 +35,41 @@ _VERBS = {
 }
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Version:
-    """One state of the picture: its tokens and recipe where this program made it, and its pixels, which edits keep."""
+    """One state of the picture: a PNG with its recipe among the page's uploads, which forget the oldest when full."""
 
-    source: SourceImage
-    key: str = ""  # of the job that made it
+    key: str
+    words: str  # for the story
 
-    @property
-    def tokens(self) -> np.ndarray | None:
-        return None if self.source.recipe is None else self.source.recipe.tokens
+    @classmethod
+    def of(cls, uploads: Uploads, source: SourceImage, before: SourceImage | None = None) -> "Version":
+        """Keep a picture, which an edit made of the one before."""
+        recipe, last = source.recipe, None if before is None else before.recipe
+        parts = [_VERBS.get(recipe.edit.operation, "edited") if recipe and recipe.edit else "as it was opened"]
+        if recipe is not None and last is not None and last.tokens.shape == recipe.tokens.shape:
+            changed = int((last.tokens != recipe.tokens).sum())
+            parts.append(f"{changed} of {recipe.tokens.size} tokens differ from the one before")
+        parts.append(f"{source.image.width} x {source.image.height} px")
+        return cls(uploads.keep(bytes(encode_png(source.image, recipe)), "image/png"), ", ".join(parts))
+
+    def open(self, uploads: Uploads) -> SourceImage:
+        """
+        Raises:
+            ValueError: it was forgotten.
+        """
+        try:
+            return open_picture(BytesIO(uploads.open(self.key).data))
+        except ValueError:
+            raise ValueError("this version is no longer in memory; open the picture again") from None
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Versions:
     """The list of versions for undo and redo, and the current one."""
 
-    items: list[Version] = field(default_factory=list)
+    items: tuple[Version, ...] = ()
     at: int = -1
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Versions":
-        return Versions(list(self.items), self.at)  # gradio copies the first value of a state for every visitor
 
     @property
     def now(self) -> Version | None:
@@ -61,7 +77,7 @@ class Versions:
 
     def add(self, version: Version) -> "Versions":
         """A new state after this one; what was undone is gone."""
-        items = [*self.items[: self.at + 1], version][-_MOST:]
+        items = (*self.items[: self.at + 1], version)[-_MOST:]
         return Versions(items, len(items) - 1)
 
     def moved(self, by: int) -> "Versions":
@@ -69,18 +85,7 @@ class Versions:
 
     def story(self) -> str:
         """The current position in the list, as text."""
-        if self.now is None:
-            return ""
-        parts = [f"Version {self.at + 1} of {len(self.items)}"]
-        recipe = self.now.source.recipe
-        parts.append(_VERBS.get(recipe.edit.operation, "edited") if recipe and recipe.edit else "as it was opened")
-        if self.at and recipe is not None:
-            before = self.items[self.at - 1].tokens
-            if before is not None and self.now.tokens is not None and before.shape == self.now.tokens.shape:
-                changed = int((before != self.now.tokens).sum())
-                parts.append(f"{changed} of {len(before)} tokens differ from the one before")
-        parts.append(f"{self.now.source.image.width} x {self.now.source.image.height} px")
-        return ", ".join(parts) + "."
+        return f"Version {self.at + 1} of {len(self.items)}, {self.now.words}." if self.now is not None else ""
 
 
 class EditTab:
@@ -133,7 +138,7 @@ class EditTab:
                     visible=False,
                     elem_id="sides",
                 )
-                self.amount = gr.Slider(32, 512, 256, step=16, label="By how many px", visible=False)
+                self.amount = gr.Slider(_LEAST, _MOST_PX, 256, step=16, label="By how many px", visible=False)
                 self.keep = gr.Checkbox(
                     False,
                     label="What I painted must stay",
@@ -159,8 +164,8 @@ class EditTab:
         self.tool.change(self._tool, self.tool, [self.area, self.sides, self.amount, self.keep], **quiet)
         raw: dict[str, Any] = {**quiet, "preprocess": False}  # gradio would look for files on the disk
         self.upload.upload(self._upload, self.upload, [*self.opened, self.prompt], **raw)
-        self.undo.click(lambda versions: self._show(versions.moved(-1)), self.versions, self.opened, **quiet)
-        self.redo.click(lambda versions: self._show(versions.moved(1)), self.versions, self.opened, **quiet)
+        self.undo.click(lambda versions: self._move(versions, -1), self.versions, self.opened, **quiet)
+        self.redo.click(lambda versions: self._move(versions, 1), self.versions, self.opened, **quiet)
         inputs = [self.versions, self.editor, self.tool, self.prompt, self.area, self.sides, self.amount, self.keep]
         inputs.append(self._private)
         outputs = [*self.opened, self.job, self.said, self.apply, self.working]
@@ -172,13 +177,13 @@ class EditTab:
     def open(self, key: str) -> list[Any]:
         """Begin with a picture of another tab: outputs are `opened` and the prompt."""
         try:
-            return self._begin(self.app_state.source(key), key)
+            return self._begin(self.app_state.source(key))
         except ValueError as error:
             return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
 
-    def _begin(self, source: SourceImage, key: str = "") -> list[Any]:
+    def _begin(self, source: SourceImage) -> list[Any]:
         prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
-        return [*self._show(Versions().add(Version(source, key))), prompt]
+        return [*self._show(Versions().add(Version.of(self.app_state.uploads, source))), prompt]
 
     def _upload(self, file: dict[str, Any] | None) -> list[Any]:
         try:
@@ -186,14 +191,20 @@ class EditTab:
         except ValueError as error:
             return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
 
+    def _move(self, versions: Versions, by: int) -> list[Any]:
+        """To another version, where it is still in memory."""
+        moved = versions.moved(by)
+        try:
+            if moved.now is not None:
+                moved.now.open(self.app_state.uploads)
+        except ValueError as error:
+            return [*[gr.skip()] * 5, job_view.message(str(error))]
+        return self._show(moved)
+
     def _show(self, versions: Versions, note: str = "") -> list[Any]:
         """Everything that shows where one stands."""
-        now = versions.now
-        image = None if now is None else now.source.image
-        value: Any = None
-        if image is not None:
-            key = self.app_state.uploads.keep(bytes(encode_png(image, None)), "image/png")
-            value = {"background": key, "layers": [], "composite": key}
+        key = None if versions.now is None else versions.now.key
+        value: Any = None if key is None else {"background": key, "layers": [], "composite": key}
         return [
             versions,
             gr.ImageEditor(value, visible=value is not None),
@@ -214,9 +225,12 @@ class EditTab:
 
     def _apply(self, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
         """`chosen`: what `_request` takes besides."""
-        skip = gr.skip()
+        skip, uploads = gr.skip(), self.app_state.uploads
         try:
-            job = self.app_state.engine.submit(self._request(versions, *chosen), "page")
+            if versions.now is None:
+                raise ValueError(_EMPTY)
+            source = versions.now.open(uploads)
+            job = self.app_state.engine.submit(self._request(source, *chosen), "page")
         except (ValueError, QueueFullError, ClosingError) as error:
             text = f"{str(error)[:1].upper()}{str(error)[1:]}"
             yield [*[skip] * 5, job_view.message(text), skip, text, skip, skip]
@@ -235,12 +249,12 @@ class EditTab:
             yield [*[skip] * 5, job_view.message(failed, kind), *after]
             return
         picture = job.results[0].picture
-        versions = versions.add(Version(SourceImage(picture.image, picture.recipe), f"{job.id}/0"))
+        versions = versions.add(Version.of(uploads, SourceImage(picture.image, picture.recipe), source))
         yield [*self._show(versions, _save(job)), *after]
 
     def _request(
         self,
-        versions: Versions,
+        source: SourceImage,
         value: dict[str, Any] | None,
         tool: str,
         prompt: str,
@@ -252,14 +266,13 @@ class EditTab:
     ) -> Request:
         """
         Raises:
-            ValueError: there is no picture, or nothing says where.
+            ValueError: nothing says where.
         """
-        if versions.now is None:
-            raise ValueError(_EMPTY)
-        offered = tool in _TOOLS and area in _AREAS and set(sides or []) <= set(_SIDES)
-        if not offered or not isinstance(amount, int | float) or not isinstance(prompt or "", str):
+        sides = _listed(sides)
+        offered = tool in _TOOLS and area in _AREAS and all(side in _SIDES for side in sides)
+        if not offered or amount not in range(_LEAST, _MOST_PX + 1) or not isinstance(prompt or "", str):
             raise ValueError("the page does not offer this; load it again")
-        source, prompt = versions.now.source, (prompt or "").strip()
+        prompt = (prompt or "").strip()
         if tool == _TOOLS[1]:
             if not sides:
                 raise ValueError("choose at least one side to extend to")
@@ -274,7 +287,7 @@ class EditTab:
 
     def _strokes(self, value: dict[str, Any] | None) -> list[Image.Image]:
         """What was painted on each layer, mode L."""
-        files = (value or {}).get("layers") or []
+        files = _listed(value.get("layers") if isinstance(value, dict) else None)
         if len(files) > _MOST_LAYERS:
             raise ValueError(f"at most {_MOST_LAYERS} layers are taken, got {len(files)}; paint on one")
         layers = [open_picture(BytesIO(self.app_state.uploaded(file))) for file in files]
@@ -285,6 +298,11 @@ class EditTab:
             how(self.app_state.engine.job(id))
         except KeyError:
             pass
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list that a client sent, or none."""
+    return value if isinstance(value, list) else []
 
 
 def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image.Image | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -155,7 +156,8 @@ class TraceTab:
         except (JobError, JobCancelledError, QueueFullError, ClosingError) as error:
             yield [job_view.message(str(error)), "", None]
             return
-        yield [view.value, "", (trace, request)]
+        short = replace(trace, frames=trace.frames[-1:], sampled_tokens=trace.sampled_tokens[-1:])
+        yield [view.value, "", (short, request)]  # without the steps, which the browser has
 
     def _try(self, kept: tuple[Trace, Request] | None, event: gr.EventData) -> str:
         """The picture around a token with each of its alternatives in place, decoded."""

@@ -5,7 +5,7 @@ import { Noise } from "./noise.js";
 import { Tokenizer } from "./tokenizer.js";
 
 const MODULES = ["encode_prompt", "unmask", "decode_image"];
-const WEIGHTS = "weights.safetensors";
+const WEIGHTS = /\.safetensors$/;
 const ERRORS_ONLY = 3;
 
 const floats = (data, dims = [data.length]) => new ort.Tensor("float32", Float32Array.from(data), dims);
@@ -42,10 +42,13 @@ export class Model {
     model.tokenizer = new Tokenizer(JSON.parse(text.decode(files["tokenizer.json"])), encoder);
     model.colours = files["colours.rgb"];
     model.sessions = {};
+    const externalData = Object.entries(files)
+      .filter(([name]) => WEIGHTS.test(name))
+      .map(([path, data]) => ({ path, data }));
     for (const name of MODULES) {
       model.sessions[name] = await ort.InferenceSession.create(files[`${name}.onnx`], {
         executionProviders: ["wasm"],
-        externalData: [{ path: WEIGHTS, data: files[WEIGHTS] }],
+        externalData,
         logSeverityLevel: ERRORS_ONLY,
       });
     }

@@ -1,6 +1,6 @@
 // Marking a part of the picture with a finger, in cells of the token grid.
 
-const REACH = 1.7; // cells around the finger
+const REACH = 2.2; // cells around the finger
 
 export class Painting {
   /** @param {HTMLCanvasElement} canvas lies over the picture */
@@ -59,7 +59,7 @@ export class Painting {
     const context = this.canvas.getContext("2d");
     const cell = this.canvas.width / this.grid;
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    context.fillStyle = "rgba(255, 255, 255, .72)";
+    context.fillStyle = "rgba(43, 106, 92, .65)";
     this.cells.forEach((marked, i) => {
       const [x, y] = [i % this.grid, Math.floor(i / this.grid)];
       if (marked) context.fillRect(Math.floor(x * cell), Math.floor(y * cell), Math.ceil(cell), Math.ceil(cell));

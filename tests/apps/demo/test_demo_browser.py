@@ -144,7 +144,7 @@ def test_what_is_saved_is_the_picture_that_the_library_draws(visit: Visit) -> No
     assert recipe.picture == 1 and np.array_equal(recipe.tokens, mine.tokens)
 
 
-def test_cancel_ends_it_and_stop_here_keeps_the_guess(visit: Visit) -> None:
+def test_cancel_ends_it_and_stop_here_keeps_the_sampled_tokens(visit: Visit) -> None:
     page, before = visit.page, len(visit.kept())
     visit.open_options()
     page.get_by_label("One picture").check()

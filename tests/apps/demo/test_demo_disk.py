@@ -1,6 +1,7 @@
 """ "Write nothing to the disk" writes nothing: no file and no folder changes, for the tab whose box is ticked."""
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_the_box_counts_for_what_is_being_drawn(page: Server) -> None:
     assert before and on_disk(page) == before
 
 
-def test_a_server_without_history_writes_for_nobody(start: Start) -> None:
+def test_a_server_without_history_writes_for_nobody_and_leaves_no_folder(start: Start) -> None:
     server = start("--no-browser", "--no-history", command="demo")
     before = on_disk(server)
     visitor = visit(server, private=False)  # whatever a client says
@@ -108,3 +109,8 @@ def test_a_server_without_history_writes_for_nobody(start: Start) -> None:
     assert on_disk(server) == before
     box = next(one for one in visitor.config["components"] if one["props"].get("elem_id") == "private")
     assert json.dumps([box["props"]["value"], box["props"]["interactive"]]) == "[true, false]"
+    (scratch,) = server.folder.glob("amused-lite-*")
+    assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
+    server.process.terminate()
+    server.process.communicate(timeout=120)
+    assert not scratch.exists()

@@ -5,7 +5,6 @@ The routes are those that the mounted application really has, so that a new grad
 
 import json
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from visiting import Listener, Visitor, ask, file, wire
 pytest.importorskip("gradio")
 
 from amused_lite.apps.demo.app_state import AppState
-from amused_lite.apps.demo.page import mount
+from amused_lite.apps.demo.page import MOST_TABS, mount
 from amused_lite.apps.engine.engine import Engine
 from amused_lite.apps.server import app as servers
 from amused_lite.apps.server.access import make_access
@@ -108,19 +107,24 @@ def outside(page: Server) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    """Method and path of every route that gradio mounts."""
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """gradio's application, as the page mounts it."""
     engine = Engine()
     app_state = AppState(engine, tmp_path_factory.mktemp("styles"))
     try:
-        app = mount(servers.build_app(engine, make_access("127.0.0.1")), app_state)
-        mounted: Any = app.routes[-1]
-        found = sorted(set(walk(mounted.app.routes)))
-        assert len(found) > 60
-        return found
+        last: Any = mount(servers.build_app(engine, make_access("127.0.0.1")), app_state).routes[-1]
+        yield last.app
     finally:
         engine.close()
         app_state.close()
+
+
+@pytest.fixture(scope="module")
+def routes(mounted: Any) -> list[tuple[str, str]]:
+    """Method and path of every route that gradio mounts."""
+    found = sorted(set(walk(mounted.routes)))
+    assert len(found) > 60
+    return found
 
 
 def walk(routes: list[Any]) -> Iterator[tuple[str, str]]:
@@ -213,8 +217,10 @@ def test_events_take_no_files_but_uploads(page: Server, outside: list[str], list
             assert visitor.join(number, data).status_code == 400, (number, name)
     (number, count), target = _takes_a_picture(visitor), visitor.component("open-picture")
     for name in [*outside, *ADDRESSES, f"{listener.url}/x.png"]:
+        for way in ("queue/join", "run/predict"):
+            assert visitor.join(number, [file(name)] * count, target, way).status_code == 400, (way, name)
+    for name in (outside[0], "http://100.64.0.1/x.png", f"{listener.url}/x.png"):
         for value in (
-            file(name),
             [file(name)],
             {"background": file(name), "layers": [file(name)], "composite": None},
             {**file(name), "meta": {}},
@@ -233,6 +239,17 @@ def test_events_take_no_files_but_uploads(page: Server, outside: list[str], list
 def _takes_a_picture(visitor: Visitor) -> tuple[int, int]:
     event = visitor.event("open-picture", "upload")
     return event["id"], len(event["inputs"])
+
+
+def test_events_that_the_page_has_not(page: Server) -> None:
+    visitor = Visitor(page.url)
+    number, count = _takes_a_picture(visitor)
+    strangers: list[tuple[Any, Any]] = [(-1, []), (10**9, []), ("x", []), (None, []), (True, []), ([], [])]
+    strangers += [(number, data) for data in ([], [None] * (count + 1), "x", None, {"0": None})]
+    for event, data in strangers:
+        for way in ("queue/join", "run/predict"):
+            reply = visitor.join(event, data, None, way)
+            assert reply.status_code == 400 and "no event of the page" in reply.text, (event, data, way)
 
 
 def test_an_upload_is_opened_and_an_address_beside_it_is_not(page: Server, listener: Listener) -> None:
@@ -288,7 +305,7 @@ def test_too_much_is_forgotten_oldest_first(tmp_path: Path) -> None:
 
 def test_the_assistants_door_takes_no_files(page: Server, outside: list[str], listener: Listener) -> None:
     """The server's own protocol for assistants has a name for a model, and gradio's is not there."""
-    from test_mcp_client import with_session
+    from assistant import with_session
 
     async def talk(session: Any) -> Any:
         names = [outside[0], "/etc", "http://100.64.0.1/x", "file:///etc/passwd"]
@@ -325,10 +342,5 @@ def test_gradio_itself_refuses_what_the_gate_would(tmp_path: Path) -> None:
         app_state.close()
 
 
-def test_the_folder_for_temporary_files_is_private_and_ends_with_the_server(start: Start) -> None:
-    server = start("--no-browser", "--no-history", command="demo")
-    (scratch,) = server.folder.glob("amused-lite-*")
-    assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
-    server.process.terminate()
-    server.process.communicate(timeout=120)
-    assert not scratch.exists()
+def test_states_of_tabs_do_not_add_up_for_ever(mounted: Any) -> None:
+    assert mounted.state_holder.capacity == MOST_TABS <= 1000  # gradio's own, unless told otherwise: 10,000

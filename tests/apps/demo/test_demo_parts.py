@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from serving import alone
 
 pytest.importorskip("gradio")
 
@@ -12,6 +13,7 @@ from amused_lite.apps.demo.app_state import AppState, presets
 from amused_lite.apps.demo.picture_filter import HIDDEN, ORDINARY, PictureFilter
 from amused_lite.apps.demo.tabs import edit, styles
 from amused_lite.apps.demo.tabs.responsible import TEXT
+from amused_lite.apps.demo.uploads import Uploads
 from amused_lite.apps.engine.engine import Engine
 
 from amused_lite.files.images import SourceImage
@@ -58,17 +60,34 @@ def test_strokes_become_white_and_nothing_painted_is_none() -> None:
     assert mask is not None and np.asarray(mask).mean() == 127.5
 
 
-def test_versions_walk_back_and_forth_and_a_new_one_forgets_what_was_undone() -> None:
-    def version() -> edit.Version:
-        return edit.Version(SourceImage(Image.new("RGB", (32, 32))))
-
-    versions = edit.Versions().add(version()).add(version()).add(version())
+def test_versions_walk_back_and_forth_and_a_new_one_forgets_what_was_undone(tmp_path: Path) -> None:
+    version = edit.Version.of(Uploads(tmp_path), SourceImage(Image.new("RGB", (32, 32))))
+    versions = edit.Versions().add(version).add(version).add(version)
     back = versions.moved(-2)
     assert back.at == 0 and back.moved(-1).at == 0 and back.moved(9).at == 2
-    assert len(back.add(version()).items) == 2
+    assert len(back.add(version).items) == 2
     for _ in range(40):
-        versions = versions.add(version())
+        versions = versions.add(version)
     assert len(versions.items) == edit._MOST and versions.at == edit._MOST - 1
+
+
+def test_a_version_is_the_picture_with_its_recipe_until_memory_is_full(tmp_path: Path) -> None:
+    uploads, made = Uploads(tmp_path, most_bytes=2**20), alone("a red cup", 7, 1)
+    source = SourceImage(made.image, made.recipe)
+    first = edit.Version.of(uploads, source)
+    assert first.words == "as it was opened, 512 x 512 px"
+    again = first.open(uploads)
+    assert np.array_equal(again.image, made.image)
+    assert again.recipe is not None and again.recipe.to_json() == made.recipe.to_json()
+    second = edit.Version.of(uploads, again, source)
+    assert (
+        second.words
+        == f"as it was opened, 0 of {made.recipe.tokens.size} tokens differ from the one before, 512 x 512 px"
+    )
+    noise = Image.effect_noise((1024, 1024), 90)
+    edit.Version.of(uploads, SourceImage(noise))
+    with pytest.raises(ValueError, match="no longer in memory; open the picture again"):
+        first.open(uploads)
 
 
 def test_captions_go_to_pictures_one_for_all_or_one_each() -> None:

@@ -80,6 +80,18 @@ def test_files_too_few_or_too_many(page: Server) -> None:
         assert "one to ten pictures" in visitor.do("train")
 
 
+@pytest.mark.parametrize("name", ["tool", "edit-prompt", "area", "sides", "By how many px"])
+def test_junk_in_the_editor(page: Server, name: str) -> None:
+    visitor = Visitor(page.url)
+    visitor.set("open-picture", visitor.upload(png(Image.new("RGB", (64, 64), "blue"))))
+    visitor.do("open-picture", "upload")
+    visitor.set("tool", "Extend the picture")
+    for junk in (5, {"a": [1]}, [[1]], 1e300):
+        visitor.set(name, junk)
+        said = visitor.do("apply")
+        assert "The page does not offer this" in said or "Choose at least one side" in said
+
+
 def test_no_traceback_was_printed(page: Server) -> None:
     page.process.terminate()
     assert "Traceback" not in page.process.communicate(timeout=120)[1]

@@ -68,7 +68,7 @@ def test_progress_and_interrupt(client: webuiapi.WebUIApi) -> None:
     assert 0 < seen["progress"] < 1 and seen["state"]["sampling_steps"] == 400
     client.interrupt()
     thread.join(60)
-    assert done[0].image.size == (512, 512)  # the guess, finished
+    assert done[0].image.size == (512, 512)  # its sampled tokens, finished
     assert client.get_progress()["state"]["job_count"] == 0
 
 

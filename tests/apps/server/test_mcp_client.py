@@ -1,22 +1,11 @@
 """The protocol's own client against a real server."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from assistant import with_session
 from mcp import ClientSession
-from mcp.client.streamable_http import streamable_http_client
 from serving import Server, Start, is_alone
-
-
-def with_session(url: str, talk: Callable[[ClientSession], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        async with streamable_http_client(f"{url}/mcp") as streams, ClientSession(*streams[:2]) as session:
-            await session.initialize()
-            return await talk(session)
-
-    return asyncio.run(run())
 
 
 def test_an_assistant_draws_and_sees_how_it_goes(server: Server) -> None:

@@ -14,6 +14,8 @@ import requests
 from amused_lite.apps.engine.model_cache import ModelCache
 from serving import Server, Start, is_alone
 
+from amused_lite import cli
+
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "amused_lite", "serve", *flags]
@@ -53,10 +55,12 @@ def test_help_teaches() -> None:
         (("--runtime", "torch:float8"), "float8"),
     ],
 )
-def test_what_a_user_can_cause_is_one_line(flags: tuple[str, ...], said: str) -> None:
-    result = run(*flags)
-    assert result.returncode == 2 and said in result.stderr
-    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("amused-lite: error: ")
+def test_what_a_user_can_cause_is_one_line(
+    flags: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", *flags]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and len(errors.splitlines()) == 1 and errors.startswith("amused-lite: error: ")
 
 
 def test_a_port_in_use_is_one_line() -> None:
@@ -84,11 +88,12 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
         ("a b: 0123456789abcdef", "line 1"),
     ],
 )
-def test_a_file_of_tokens_is_checked(tmp_path: Path, lines: str, said: str) -> None:
+def test_a_file_of_tokens_is_checked(tmp_path: Path, lines: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tokens").write_text(lines)
-    result = run("--token-file", str(tmp_path / "tokens"))
-    assert result.returncode == 2 and said in result.stderr and len(result.stderr.splitlines()) == 1
-    assert "0123456789abcde" not in result.stderr
+    assert cli.main(["serve", "--token-file", str(tmp_path / "tokens")]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and len(errors.splitlines()) == 1
+    assert "0123456789abcde" not in errors
 
 
 @pytest.mark.parametrize("runtime", ["torch:bfloat16", "torch:auto", "auto:bfloat16"])

@@ -5,16 +5,17 @@ fetched sets, which takes half a millisecond.
 """
 
 import io
-import json
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import resvg_py
+from msgspec import Meta, Struct
 from PIL import Image
 
 from amused_lite.files.atomic import unfinished
+from amused_lite.reading import convert, parse_object, read_text
 from amused_lite.training.storybook.drawings.recolour import INK, MainPart, ink_colour, main_part, recoloured
 from amused_lite.training.storybook.drawings.sets import FOLDER, HELD_OUT, SETS
 from amused_lite.training.storybook.kinds import HANDS, HELD_OUT_HANDS, KINDS, Kind, available
@@ -25,6 +26,29 @@ _EDITION = 1  # of the files of rendered drawings; another rendering, another nu
 _REMEMBERED = 2_048  # drawings kept in memory: 210 MB of them at 160 px
 _LOOK = 256  # pixels a side at which a drawing's box and main part are found
 _SIDES = (8, 1024)
+_LARGEST = 64 * 2**20  # bytes of a set; the largest has 25 million
+
+_Measure = Annotated[float, Meta(gt=0, le=10_000)]
+
+
+class _Alias(Struct):
+    parent: str
+
+
+class _Icon(Struct):
+    body: str  # SVG
+    width: _Measure | None = None  # that of the set
+    height: _Measure | None = None
+
+
+class _Icons(Struct):
+    """What is read of an Iconify set."""
+
+    icons: dict[str, _Icon]
+    aliases: dict[str, _Alias] = {}
+    width: _Measure = 16
+    height: _Measure = 16
+
 
 _folder = FOLDER
 
@@ -138,27 +162,29 @@ def _main_part(hand: str, kind: str) -> MainPart:
 def _resvg(hand: str, icon: str, view: tuple[float, float, float], side: int, ink: str) -> np.ndarray:
     """Render a square of an icon's canvas, of one unit a side: (side, side, 4) uint8, RGBA."""
     icons = _set(hand)
-    name = icons.get("aliases", {}).get(icon, {}).get("parent", icon)
-    if name not in icons["icons"]:
+    name = icons.aliases[icon].parent if icon in icons.aliases else icon
+    if name not in icons.icons:
         raise ValueError(f"the {hand!r} set has no drawing {icon!r}; fetch the set again")
-    entry = icons["icons"][name]
-    width, height = (entry.get(measure) or icons.get(measure) or 16 for measure in ("width", "height"))
+    entry = icons.icons[name]
+    width, height = entry.width or icons.width, entry.height or icons.height
     left, top, square = view
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{side}" '
         f'height="{side}" viewBox="{left} {top} {square} {square}" color="{ink}">'
-        f'<svg width="1" height="1" viewBox="0 0 {width} {height}">{entry["body"]}</svg></svg>'
+        f'<svg width="1" height="1" viewBox="0 0 {width} {height}">{entry.body}</svg></svg>'
     )
     png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)
     return np.array(Image.open(io.BytesIO(png), formats=("PNG",)).convert("RGBA"))
 
 
 @cache
-def _set(hand: str) -> dict[str, Any]:
+def _set(hand: str) -> _Icons:
     (file,) = (drawings.file(_folder) for drawings in SETS + HELD_OUT if drawings.hand == hand)
     if not file.is_file():
         command = f"amused-lite train {_folder} --stage fetch"
         if hand in HELD_OUT_HANDS:
             command = f"python -m amused_lite.training.storybook.fetch {_folder} --held-out"
         raise FileNotFoundError(f"the {hand!r} drawings are not in {_folder}; run: {command}")
-    return json.loads(file.read_bytes())
+    remedy = f"remove it and run: amused-lite train {_folder} --stage fetch"
+    values = parse_object(read_text(file, remedy, _LARGEST), str(file), remedy)
+    return convert(values, _Icons, str(file), remedy, closed=False)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.arguments import check_folder, named, threads, whole
+from amused_lite.console.arguments import check_folder, named, threads, whole
 from amused_lite.paths import as_path
 
 if TYPE_CHECKING:
