@@ -34,6 +34,7 @@ COMMANDS = {
     "outpaint": Command("amused_lite.commands.edit:outpaint", "draw what lies beyond a picture's edges"),
     "edit": Command("amused_lite.commands.edit:edit", "change a picture by a new prompt, without a mask"),
     "reroll": Command("amused_lite.commands.edit:reroll", "draw the least likely tokens of a picture again"),
+    "words": Command("amused_lite.commands.words", "list what a model can draw, or look a sentence over"),
     "show": Command("amused_lite.commands.show", "print how a picture was made"),
     "verify": Command("amused_lite.commands.verify", "make a picture again and compare"),
     "video": Command("amused_lite.commands.video", "make a short video from prompts"),

@@ -189,12 +189,18 @@ class AmusedPipeline:
         return decode_windows(self.runtime.decode_image, tokens.reshape(grid), config.uvit.grid, cell)
 
     def remarks(self, prompt: str, negative_prompt: str = "") -> list[str]:
-        """What the owner of a picture should know: what the model cannot read, and how its adapters fit."""
+        """What the owner of a picture should know: what the model cannot read or was never taught, how adapters fit."""
         said = list(self.info.remarks)
+        read = ""
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
-            if rest := self.tokenizer.dropped(text):
+            rest = self.tokenizer.dropped(text)
+            read += f" {text.rstrip().removesuffix(rest)}"
+            if rest:
                 shown = rest if len(rest) <= 60 else rest[:57] + "..."
                 said.append(f"the {name} is too long for this model; not read: {shown!r}")
+        if self.info.vocabulary is not None:
+            taught = " ".join(f"{adapter.record.name} {adapter.record.trigger}" for adapter, _ in self.info.adapters)
+            said += filter(None, [self.info.vocabulary.remark(read, taught)])
         for adapter, weight in self.info.adapters:
             trigger = adapter.record.trigger
             if weight > 0 and trigger and trigger not in prompt:

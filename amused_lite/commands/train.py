@@ -99,5 +99,7 @@ def _export(build: "Build") -> None:
     from amused_lite.export.bundle import export_bundle
     from amused_lite.export.options import ExportOptions
     from amused_lite.export.weights import SourceModel
+    from amused_lite.vocabulary import Vocabulary
 
     export_bundle(SourceModel(build.networks(), build.tokenizer_file()), build.folder / BUNDLE, ExportOptions())
+    Vocabulary(build.world.words()).save(build.folder / BUNDLE)

@@ -9,6 +9,7 @@ import numpy as np
 from amused_lite.adapters.lora import WeightedAdapter, adapter_label
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import RANKER_SIDE, ModelConfig
+from amused_lite.vocabulary import Vocabulary
 
 
 class StepControls(NamedTuple):
@@ -36,6 +37,7 @@ class ModelInfo:
     licence: str = ""
     adapters: tuple[WeightedAdapter, ...] = ()
     remarks: tuple[str, ...] = ()  # what a user should know about the adapters
+    vocabulary: Vocabulary | None = None  # of a model that knows few words
     style_scale: float | None = None  # of two-scale guidance, see `runtimes.two_scale`
 
     @property

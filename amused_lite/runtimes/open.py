@@ -15,6 +15,7 @@ from amused_lite.paths import as_path
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
 from amused_lite.tokenizer import Tokenizer
+from amused_lite.vocabulary import Vocabulary
 
 BUNDLED = "tiny"
 RUNTIMES = ("auto", "onnx", "openvino", "coreml", "executorch", "torch")
@@ -88,6 +89,22 @@ def _open_twice(
     return TwoScale(base, styled, style_scale), tokenizer, replace(info, style_scale=style_scale)
 
 
+def runtimes_of(model: str | Path) -> tuple[str, ...]:
+    """The runtimes that can run a model, as far as that can be said without downloading it.
+
+    Raises:
+        FileNotFoundError, ValueError: see `open_model`.
+    """
+    prepared = find_prepared(model)
+    if prepared is None and is_hub_id(model):
+        return ("torch",)
+    folder = prepared or find_model(model)
+    if not (folder / MANIFEST).is_file():
+        return ("torch",)
+    manifest = open_bundle(folder).manifest
+    return tuple(dict.fromkeys((manifest.target, *(["torch"] if WEIGHTS in manifest.files else []))))
+
+
 def check_runtime(runtime: str) -> None:
     """Raise ValueError unless this is the name of a runtime, with a precision after a colon where one is meant."""
     engine, _, precision = runtime.partition(":")
@@ -149,7 +166,9 @@ def _open_bundle(
     chosen, remarks = (
         open_adapters(adapters, bundle.config, hash_of_bundle(bundle)) if adapters else LoadedAdapters((), ())
     )
-    info = ModelInfo(manifest.name, manifest.model_hash, manifest.weights_licence, chosen, remarks)
+    info = ModelInfo(
+        manifest.name, manifest.model_hash, manifest.weights_licence, chosen, remarks, Vocabulary.of(folder)
+    )
     return open_engine(bundle, runtime, threads, chosen), tokenizer, info
 
 

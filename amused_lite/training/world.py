@@ -14,6 +14,7 @@ from amused_lite.training.data.order import EpochOrder
 from amused_lite.training.data.shards import TokenShards
 from amused_lite.training.loop import step_generator
 from amused_lite.training.scenes import random_look
+from amused_lite.vocabulary import Groups
 
 Split = Literal["train", "all"]  # "train" never shows what is held out
 
@@ -50,6 +51,10 @@ class World(Protocol):
 
     def caption(self, scene: Any, rng: random.Random) -> str:
         """One of the ways to say it."""
+        ...
+
+    def words(self) -> Groups:
+        """Everything that its captions may say, in groups."""
         ...
 
     def hard_negatives(self, scene: Any, rng: random.Random) -> list[str]:

@@ -3,10 +3,13 @@
 A picture has a key: "JOB/INDEX" for one that the engine remembers, "history:NAME" for one of the gallery.
 """
 
+import re
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,31 +17,29 @@ from typing import Any
 
 from amused_lite.console.terminal import printable
 from amused_lite.files.images import SourceImage
-from amused_lite.runtimes.open import BUNDLED
+from amused_lite.paths import as_path
+from amused_lite.runtimes.open import BUNDLED, find_model, runtimes_of
+from amused_lite.vocabulary import Vocabulary
 
 from ..engine.engine import Engine
 from ..engine.history import History
-from ..engine.jobs import JobResult
+from ..engine.jobs import Job, JobResult
+from ..engine.request import Request
+from . import sentence
 from .picture_filter import FilterFlag, PictureFilter
 from .uploads import Uploads
 
 _HISTORY = "history:"
-_ENGINES = {  # what each runtime needs, and the extra that brings it
-    "onnx": ("onnxruntime", ""),
-    "torch": ("torch", "torch"),
-    "openvino": ("openvino", "openvino"),
-    "executorch": ("executorch", "executorch"),
-    "coreml": ("coremltools", "coreml"),
-}
-_TINY_PRESETS = {"Flat": ", flat style", "Cartoon": ", cartoon style", "Paper cut-out": ", paper cut-out"}
-_PRESETS = {
-    "Photograph": ", photograph, natural light",
-    "Watercolour": ", watercolour painting",
-    "Oil painting": ", oil painting",
-    "Pencil": ", pencil drawing",
-    "Poster": ", flat poster art",
+_MODULES = {  # what each runtime needs
+    "onnx": "onnxruntime",
+    "torch": "torch",
+    "openvino": "openvino",
+    "executorch": "executorch",
+    "coreml": "coremltools",
 }
 _MOST_FLAGGED = 4096
+_VISITOR = re.compile(r"[\w-]{22,64}", re.ASCII)
+_PRIVATE_LEASE = 60.0  # s that a drawing goes on whose page shows no more sign of life, where no other page can find it
 
 
 @dataclass(eq=False)
@@ -49,7 +50,8 @@ class AppState:
     styles: Path  # where trained styles go
     filter: PictureFilter | None = None
     threads: int | None = None  # of trainings
-    flagged: dict[str, FilterFlag] = field(default_factory=dict)  # pictures that the filter blurs, by key
+    flagged: dict[str, FilterFlag | None] = field(default_factory=dict)  # by key, why the filter blurs a picture
+    example: Job | None = None  # what a visitor sees who has drawn nothing yet
     children: list[subprocess.Popen[str]] = field(default_factory=list)  # trainings, which end with the page
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="amused-lite-page-")))
     uploads: Uploads = field(init=False)
@@ -71,6 +73,45 @@ class AppState:
                     self.engine.model_cache.offer_adapter(path)
                 except ValueError as error:
                     print(f"amused-lite: note: this style is not offered: {printable(str(error))}", file=sys.stderr)
+
+    def draw_example(self) -> None:
+        """Draw what the page opens with; it is nobody's, and kept nowhere."""
+        request = Request(prompt=sentence.EXAMPLE, seed=sentence.EXAMPLE_SEED, keep=False)
+        self.example = self.engine.submit(request, "page")
+
+    def remembered_example(self) -> Job | None:
+        """The example, unless so much was drawn since that the engine forgot it."""
+        try:
+            return self.example and self.engine.job(self.example.id)
+        except KeyError:
+            return None
+
+    def submit(self, request: Request, visitor: str = "") -> Job:
+        """Queue what a visitor asks for. It goes on when the page is closed, unless it is not kept: then nobody would
+        find it again.
+
+        Raises:
+            ValueError, QueueFullError, ClosingError: see `Engine.submit`.
+        """
+        if self.example is not None:
+            self.engine.cancel(self.example)
+        if visitor and request.keep and self.history is not None:
+            return self.engine.submit(request, "page", owner=("page", visitor))
+        return self.engine.submit(request, "page", _PRIVATE_LEASE)
+
+    def jobs(self, visitor: str, mine: list[str]) -> list[Job]:
+        """A visitor's, and those of one page that are not kept, in the order in which they were asked for."""
+        found = {job.id: job for job in (self.engine.jobs(("page", visitor)) if visitor else ())}
+        for id in mine:
+            with suppress(KeyError):  # forgotten since
+                found.setdefault(id, self.engine.job(id))
+        return sorted(found.values(), key=lambda job: job.asked)
+
+    def vocabulary(self, model: str) -> Vocabulary | None:
+        """The words of an offered model that knows few. Nothing is downloaded for it."""
+        place = self.engine.model_cache.models.get(model, BUNDLED)
+        folder = find_model(place) if place == BUNDLED else as_path(place)
+        return Vocabulary.of(folder) if folder.is_dir() else None
 
     @property
     def history(self) -> History | None:
@@ -120,8 +161,7 @@ class AppState:
             return
         fresh = [key for key in keys if key not in self.flagged]
         for key, verdict in zip(fresh, self.filter.judge([self.source(key).image for key in fresh]), strict=True):
-            if verdict is not None:
-                self.flagged[key] = verdict
+            self.flagged[key] = verdict
         while len(self.flagged) > _MOST_FLAGGED:
             self.flagged.pop(next(iter(self.flagged)))
 
@@ -131,25 +171,15 @@ def history_key(name: str) -> str:
     return _HISTORY + name
 
 
-def installed_runtimes() -> list[tuple[str, str]]:
-    """Choices as (what to show, name): automatic, and every engine that is here."""
-    here = [name for name, (module, _) in _ENGINES.items() if find_spec(module) is not None]
+def runtime_choices(model: str | Path) -> list[tuple[str, str]]:
+    """Choices as (what to show, name): automatic, and every engine that can run this model and is here."""
+    here = [name for name in runtimes_of(model) if find_spec(_MODULES[name]) is not None]
     return [("Automatic", "auto"), *((name, name) for name in here)]
 
 
-def missing_runtimes() -> str:
-    """A line about engines that could be installed, or ""."""
-    missing = [extra for module, extra in _ENGINES.values() if find_spec(module) is None]
-    return (
-        f"Not installed: {', '.join(missing)}. Each comes as an extra, such as amused-lite[{missing[0]}]."
-        if missing
-        else ""
-    )
-
-
-def presets(model: str) -> dict[str, str]:
-    """Drawing styles by name, each a phrase that goes behind the prompt."""
-    return _TINY_PRESETS if model == BUNDLED else _PRESETS
+def visitor_key(given: object) -> str:
+    """The secret name under which a browser finds its pictures again; a new one where it brings none."""
+    return given if isinstance(given, str) and _VISITOR.fullmatch(given) else secrets.token_urlsafe(24)
 
 
 def page_url(key: str) -> str:

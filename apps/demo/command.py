@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             has_phone = add_phone_page(app, model, Path(scratch) / "phone", access)
         app = mount(app, app_state, has_phone)
         await_model(warm)
+        app_state.draw_example()
         announce(bound, access)
         kept = "no pictures are kept" if history is None else f"pictures are kept in {history.folder}"
         print(kept, file=sys.stderr)

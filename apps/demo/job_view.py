@@ -7,9 +7,10 @@ from io import BytesIO
 
 from PIL import Image
 
-from ..engine.jobs import Job, JobCancelledError, JobError, Progress
+from ..engine.jobs import RUNNING, Job, JobCancelledError, JobError, Progress
 from .app_state import AppState, page_url
 from .picture_filter import FilterFlag
+from .versions import VERBS
 
 
 def data_url(image: Image.Image, quality: int = 82) -> str:
@@ -25,7 +26,7 @@ def keys_of(job: Job) -> list[str]:
 
 
 def show_job(app_state: AppState, job: Job, now: Progress, chosen: int = 0) -> str:
-    """A job as it stands: finished pictures can be picked, the one under way forms."""
+    """A job as it stands: finished pictures are picked and enlarged by a click, the one under way forms."""
     running = not job.over
     preview = job.preview() if running else None
     cells = []
@@ -37,22 +38,53 @@ def show_job(app_state: AppState, job: Job, now: Progress, chosen: int = 0) -> s
         else:
             cells.append('<div class="cell waiting"></div>')
     many = "many" if len(cells) > 1 else "one"
-    bar = _bar(now) if running else _foot(job, now)
     grid = f'<div class="cells" role="group" aria-label="Pictures">{"".join(cells)}</div>'
-    return f'<div class="stage {many}">{grid}{bar}</div>'
+    return f'<div class="stage {many}">{grid}{_bar(now) if running else ""}</div>{_foot(job, now)}'
 
 
 def _done(app_state: AppState, job: Job, index: int, chosen: int, count: int) -> str:
-    recipe = job.results[index].picture.recipe
-    key = f"{job.id}/{index}"
-    label = escape(f"Picture {index + 1} of {count}: {recipe.prompt[:200]}", quote=True)
+    prompt = job.results[index].picture.recipe.prompt
+    key, large = f"{job.id}/{index}", f"large-{job.id}-"
+    label = escape(f"Picture {index + 1} of {count}: {prompt[:200]}", quote=True)
     picture = f'<img decoding="sync" alt="{label}" src="{page_url(key)}">'
-    verdict = app_state.flagged.get(key)
-    pressed = "true" if index == chosen else "false"
-    if not job.over or len(job.results) == 1:  # nothing to pick among, or not yet
-        return f'<div class="cell done" data-index="{index}">{veiled(picture, verdict)}</div>'
-    button = f'<button type="button" class="pick" data-index="{index}" aria-pressed="{pressed}">{picture}</button>'
-    return f'<div class="cell done">{veiled(button, verdict)}</div>'
+    verdict, pressed = app_state.flagged.get(key), "true" if index == chosen else "false"
+    button = (
+        f'<button type="button" class="pick" data-key="{key}" aria-pressed="{pressed}" title="Enlarge" '
+        f'popovertarget="{large}{index}">{picture}</button>'
+    )
+    ways = "".join(
+        f'<button type="button" class="{name}" data-key="{job.id}/{other}" popovertarget="{large}{other}">'
+        f"{word}</button>"
+        for name, other, word in (("before", index - 1, "Previous"), ("after", index + 1, "Next"))
+        if 0 <= other < len(job.results)
+    )
+    close = f'<button type="button" popovertarget="{large}{index}" autofocus>Close</button>'
+    enlarged = (
+        f'<div id="{large}{index}" class="large" popover>{veiled(picture, verdict)}<nav>{ways}{close}</nav></div>'
+    )
+    return f'<div class="cell done">{veiled(button, verdict)}{enlarged}</div>'
+
+
+def show_strip(jobs: list[Job], shown: str) -> str:
+    """All jobs of a visitor in a row, the latest first: what is done, what is drawn, and what waits its turn."""
+    tiles = []
+    for job in reversed(jobs):
+        prompt = job.results[0].picture.recipe.prompt if job.results else job.request.prompt or "one of these"
+        verb = VERBS.get(job.request.operation)
+        words = escape(f"{verb}: {prompt}"[:200] if verb else prompt[:200], quote=True)
+        pressed = "true" if job.id == shown else "false"
+        button = f'<button type="button" data-key="{job.id}/0" aria-pressed="{pressed}" title="{words}"'
+        if job.results and job.over:
+            many = f'<span class="many">{len(job.results)}</span>' if len(job.results) > 1 else ""
+            picture = f'<img alt="{words}" src="small/{job.id}/0.jpeg">'
+            tiles.append(f'<div class="tile">{button}>{picture}{many}</button></div>')
+        elif not job.over:
+            state, said = ("drawn", "is drawn") if job.state == RUNNING else ("waits", "waits")
+            names = f'class="end" data-cancel="{job.id}" aria-label="Cancel: {words}"'
+            end = f'<button type="button" {names}>&times;</button>'
+            inside = f'<span class="words">{words}</span><span class="sr">, {said}</span>'
+            tiles.append(f'<div class="tile {state}">{button}>{inside}</button>{end}</div>')
+    return f'<div class="strip-tiles" role="group" aria-label="Your pictures">{"".join(tiles)}</div>' if tiles else ""
 
 
 def veiled(content: str, verdict: FilterFlag | None) -> str:
@@ -83,12 +115,12 @@ def _bar(now: Progress) -> str:
 def _foot(job: Job, now: Progress) -> str:
     """One quiet line below pictures that are done, and what their owner should know."""
     notes = "".join(f'<p class="hint">{escape(remark)}</p>' for remark in now.remarks)
-    if not job.results:
-        return notes
+    if not job.results or not job.over:
+        return f'<div class="feet">{notes}</div>'
     recipe = job.results[0].picture.recipe
     steps = f"stopped after step {recipe.stopped_after}" if recipe.stopped_after else f"{recipe.steps} steps"
     words = f"seed {recipe.seed}, {steps}, {now.seconds:.1f} s"
-    return f'<p class="foot">{words}</p>{notes}'
+    return f'<div class="feet">{notes}<p class="foot">{words}</p></div>'
 
 
 def time_left(seconds: float | None) -> str:
@@ -107,14 +139,16 @@ def message(text: str, kind: str = "error") -> str:
 
 
 def follow(app_state: AppState, job: Job) -> Iterator[tuple[str, Progress]]:
-    """HTML after every change of a job, the last when it is over; closing the iterator cancels the job."""
+    """HTML after every change of a job, the last when it is over; closing the iterator cancels the job
+    of a visitor who could not find it again."""
     try:
         for now in job.watch():
             if job.over:
                 app_state.judge(keys_of(job))
             yield show_job(app_state, job, now), now
     finally:
-        app_state.engine.cancel(job, "its page was closed")
+        if job.owner is None:  # else its visitor finds it again
+            app_state.engine.cancel(job, "its page was closed")
 
 
 def failure(job: Job) -> str:

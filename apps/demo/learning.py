@@ -12,15 +12,24 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from amused_lite.analysis.contact_sheet import GAP, SIDE
+
 from . import job_view
 
 _GRACE = 20.0  # s that a training gets to finish its step
+_BLANK = 6.0  # grey levels of deviation up to which a sample shows nothing
 
 
 class Training:
     """A running process and the last things it said. One at a time on a page: it takes the whole machine."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], out: Path, visitor: str) -> None:
+        """`out` is what it writes, for the browser with the key `visitor`."""
+        self.out, self.visitor = out, visitor
+        self.result: tuple[str, str, str] | None = None  # once it is over: HTML, words, and the name of the style
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.last: dict[str, Any] = {"state": "opening"}
         self.samples: list[dict[str, Any]] = []
@@ -99,6 +108,13 @@ def shown(training: Training) -> str:
         say = f"Say <b>{escape(last['trigger'])}</b> in your prompt. " if last["trigger"] else ""
         size = f"({last['bytes'] / 1e6:.1f} MB)"
         head = f'<p class="foot">Learned; step {last["best"]} was the best. {say}{link} {size}</p>'
+        best = best_sample(training)
+        if best is not None and best["style"] <= 0:
+            head = (
+                f'<p class="message error">It learned nothing of the look: its samples are no nearer to your pictures '
+                f"than before (style {best['style']:.2f}). Try more steps, or pictures that show the look more "
+                f"plainly. Styles that were learned before stay as they are.</p>{head}"
+            )
         head += '<p class="foot">Choose it under Create, Options, Own styles, and how strongly it counts.</p>'
     elif last["state"] == "learning":
         share = last["step"] / last["steps"]
@@ -119,11 +135,23 @@ def shown(training: Training) -> str:
     return f'<div class="stage">{head}<div class="strip">{"".join(strips)}</div></div>'
 
 
+def best_sample(training: Training) -> dict[str, Any] | None:
+    """The samples of what was written, where some were drawn."""
+    drawn = [sample for sample in training.samples if sample["step"] == training.last.get("best")]
+    return drawn[-1] if drawn else None
+
+
+def is_blank(strip: Path) -> bool:
+    """Whether next to nothing is drawn on a strip of samples."""
+    with Image.open(strip, formats=["PNG"]) as image:
+        grey = np.asarray(image.convert("L"), np.float32)[GAP : GAP + SIDE]
+    pictures = [grey[:, left : left + SIDE] for left in range(GAP, grey.shape[1] - SIDE + 1, SIDE + GAP)]
+    return float(np.median([picture.std() for picture in pictures])) < _BLANK
+
+
 def _strip(sample: dict[str, Any]) -> str:
     """A strip as an address of its own, read once."""
     if "address" not in sample:
-        from PIL import Image
-
         with Image.open(sample["strip"], formats=["PNG"]) as image:
             sample["address"] = job_view.data_url(image.convert("RGB"))
     return sample["address"]

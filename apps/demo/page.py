@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio reads them
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
 from fastapi import FastAPI
@@ -51,13 +50,14 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
                 interactive=app_state.history is not None,
             )
             gr.HTML('<button type="button">Light or dark</button>', js_on_load=_SHADE, elem_id="shade")
+        visitor = gr.BrowserState("", storage_key="amused-visitor", secret="")
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
-                create = CreateTab(app_state, private)
+                create = CreateTab(app_state, visitor, private)
             with gr.Tab("Edit", id="edit"):
-                edit = EditTab(app_state, private)
+                edit = EditTab(app_state, visitor, create.panel)
             with gr.Tab("Styles", id="styles"):
-                StylesTab(app_state, [create.adapters], private)
+                styles = StylesTab(app_state, visitor, [create.panel.adapters], private)
             with gr.Tab("Look inside", id="look"):
                 trace = TraceTab(app_state)
             with gr.Tab("History", id="history") as history_tab:
@@ -66,8 +66,11 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
                 ResponsibleTab(app_state)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         opened = [*edit.opened, edit.prompt]
-        create.edit.click(
-            lambda key: [*edit.open(key), gr.Tabs(selected="edit")], create.chosen, [*opened, tabs], **quiet
+        canvas, panel = create.canvas, create.panel
+        page.load(create.arrive, create.arriving, create.arrived, queue=False, **quiet)
+        page.load(styles.rejoin, styles.rejoining, styles.outputs, **quiet)
+        canvas.edit.click(
+            lambda key: [*edit.open(key), gr.Tabs(selected="edit")], canvas.chosen, [*opened, tabs], **quiet
         )
         history.edit.click(
             lambda name: (
@@ -77,22 +80,30 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
             [*opened, tabs],
             **quiet,
         )
-        create.to_trace.click(lambda: gr.Tabs(selected="look"), None, tabs, **quiet)
-        create.to_trace.click(trace.show_trace, create.chosen, trace.outputs, **quiet)
+        canvas.to_trace.click(lambda: gr.Tabs(selected="look"), None, tabs, **quiet)
+        canvas.to_trace.click(trace.show_trace, canvas.chosen, trace.outputs, **quiet)
         history_tab.select(history.show, [history.search, history.shown], [history.gallery, history.more], **quiet)
-        history.restore.click(create.restore, history.recipe, [*create.restored, tabs], **quiet)
-        running = [create.job, edit.job]
+        history.restore.click(
+            lambda recipe: [*panel.restore(recipe), gr.Tabs(selected="create") if recipe else gr.skip()],
+            history.recipe,
+            [*panel.restored, tabs],
+            **quiet,
+        )
         private.change(
-            lambda *values: _keep_private(app_state, *values), [private, *running], None, queue=False, **quiet
+            lambda *values: _keep_private(app_state, *values),
+            [private, canvas.mine, edit.job],
+            None,
+            queue=False,
+            **quiet,
         )
     page.queue(max_size=64, api_open=False)
     page.state_session_capacity = MOST_TABS  # otherwise only its own launch sets this, to 10,000
     return page
 
 
-def _keep_private(app_state: AppState, private: bool, *running: str) -> None:
-    """Take back, when the box is ticked, that the pictures which this tab has under way are kept."""
-    for id in running if private else ():
+def _keep_private(app_state: AppState, private: bool, mine: list[str], edited: str) -> None:
+    """Take back, when the box is ticked, that the pictures which this page has under way are kept."""
+    for id in [*mine, edited] if private else ():
         with suppress(KeyError):  # there is none, or it was forgotten
             app_state.engine.job(id).keep = False
 

@@ -41,6 +41,14 @@ def make_router(app_state: AppState) -> APIRouter:
             raise HTTPException(404, "there is no such picture") from error
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
+    @router.get("/small/{id}/{index}.jpeg")
+    def small_result(id: str, index: int) -> Response:
+        try:
+            data = _small(app_state.result(f"{id}/{index}").picture.image)
+        except ValueError as error:
+            raise HTTPException(404, "there is no such picture") from error
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
     @router.get("/styles/{name}.safetensors")
     def style(name: str) -> Response:
         path = app_state.engine.model_cache.adapters.get(name)
@@ -74,7 +82,12 @@ def make_router(app_state: AppState) -> APIRouter:
 def _thumbnail(path: str, changed: int) -> bytes:
     """A small JPEG; `changed` is there so that another file of the same name gets its own."""
     with Image.open(path, formats=["PNG"]) as image:
-        image.thumbnail((_SMALL, _SMALL))
-        data = BytesIO()
-        image.convert("RGB").save(data, "JPEG", quality=82)
+        return _small(image)
+
+
+def _small(image: Image.Image) -> bytes:
+    small = image.convert("RGB")
+    small.thumbnail((_SMALL, _SMALL))
+    data = BytesIO()
+    small.save(data, "JPEG", quality=82)
     return data.getvalue()

@@ -68,6 +68,8 @@ def make_theme() -> gr.themes.Base:
         button_primary_background_fill_dark="#86cbb9",
         button_primary_background_fill_hover="#225548",
         button_primary_background_fill_hover_dark="#a0dccc",
+        button_primary_border_color="#2b6a5c",
+        button_primary_border_color_dark="#86cbb9",
         button_primary_text_color="#ffffff",
         button_primary_text_color_dark="#10201b",
         button_secondary_background_fill="#fffefb",
@@ -98,16 +100,19 @@ body { background: var(--body-background-fill) !important; }
 html:has(body.dark) { background: #161513; }
 .dark { --color-accent: #86cbb9; }
 .dark input[type=range] { --neutral-200: #45403a; --neutral-300: #45403a; --neutral-600: #45403a; }
-.gradio-container { width: 100% !important; max-width: 1180px !important;
-  margin: 0 auto !important; padding: 0 24px 64px !important; }
-.gradio-container .fillable { max-width: 1120px !important; width: 100%; }
+.gradio-container { width: 100% !important; max-width: 1480px !important;
+  margin: 0 auto !important; padding: 0 24px 8px !important; }
+.gradio-container .fillable { max-width: none !important; width: 100%; }
 .gradio-container .contain, .gradio-container .tabs { width: 100%; }
-#brand, #brand .html-container, #shade { padding-left: 0 !important; padding-right: 0 !important; }
+.gradio-container .main.fillable { padding: 4px 0; }
+.block .html-container { padding: 0; }
+#tabs { gap: 12px; }
+.tabs .tabitem { padding: 0; }
 .gradio-container *:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
-.dark .gradio-container *:focus-visible { outline-color: #86cbb9 !important; }
-#top { align-items: center; padding: 18px 0 4px; gap: 12px; flex-wrap: nowrap; }
+#top { align-items: center; padding: 8px 0 0; gap: 12px; flex-wrap: nowrap; }
 #brand { flex: 1 1 auto; }
-#brand h1 { font-size: 21px; font-weight: 600; letter-spacing: -.01em; margin: 0; line-height: 1.3; }
+#brand .prose { display: flex; gap: 14px; align-items: baseline; }
+#brand h1 { font-size: 19px; font-weight: 600; letter-spacing: -.01em; margin: 0; line-height: 1.3; }
 #brand p { margin: 0; color: var(--body-text-color-subdued); font-size: 14px; }
 #private { flex: 0 0 auto; width: auto; min-width: 0 !important; border: 0; background: none; padding: 0; }
 #shade { flex: 0 0 auto; width: auto; min-width: 0; }
@@ -117,44 +122,83 @@ html:has(body.dark) { background: #161513; }
   padding: 0 !important;
   margin: 0 !important; border: 0 !important; white-space: nowrap; }
 .tab-container button { font-size: 15px; }
-#ask { align-items: stretch; gap: 12px; }
-#ask textarea { font-size: 18px; line-height: 1.45; padding: 14px 16px; }
-#go-column { gap: 8px; }
-#go { font-size: 17px; min-height: 66px; }
+#note { min-height: 44px; }
+.note { margin: 0; font-size: 14px; line-height: 1.4; color: var(--body-text-color); padding: 8px 12px;
+  border-radius: 10px; border-left: 4px solid #b07d2b; background: var(--background-fill-secondary); }
+.note.calm { padding: 0; border: 0; background: none; font-size: 13px; color: var(--body-text-color-subdued); }
+#prompt textarea { font-size: 18px; line-height: 1.4; }
+#go-row { gap: 8px; flex-wrap: nowrap; }
+#go { font-size: 17px; min-height: 46px; }
 .gradio-container button.secondary { border: 1px solid var(--button-secondary-border-color); }
-#stop, #cancel { flex: 1 1 0; padding: 4px 12px; font-size: 15px; }
-#examples { gap: 8px; }
-.quiet { border: 0 !important; background: none !important; box-shadow: none !important; padding: 0 !important; }
-.row-tight { gap: 10px; flex-wrap: wrap; }
+#tools { gap: 8px; flex-wrap: nowrap; }
+#tools .gallery { gap: 6px; padding: 0; border: 0; background: none; }
+#tools .label svg { display: none; }
+#tools .gallery-item { border-radius: 999px; padding: 3px 12px; font-size: 14px;
+  background: var(--button-secondary-background-fill); border: 1px solid var(--border-color-primary); }
+#tools .gallery-item:hover { background: var(--button-secondary-background-fill-hover); }
+#tools .label { margin-bottom: 4px; font-size: 13px; color: var(--body-text-color-subdued); }
+#surprise { align-self: flex-start; border-radius: 999px; width: auto; min-width: 0; }
+.row-tight { gap: 8px; flex-wrap: wrap; align-items: center; }
 .row-tight > button { flex: 0 1 auto; min-width: 0; }
 
-.stage, #ask, #options { width: 100%; max-width: 860px; margin: 0 auto; }
-.stage .cells { display: grid; gap: 12px; justify-content: center; margin: 0 auto; }
-.stage.one .cells { grid-template-columns: minmax(0, 560px); }
-#next { justify-content: center !important; }
-.stage.many .cells { grid-template-columns: repeat(2, minmax(0, 340px)); }
-.stage .cell { position: relative; border-radius: 14px; overflow: hidden;
-  background: var(--background-fill-secondary);
-  aspect-ratio: 1; }
-.stage.one .cell { aspect-ratio: auto; min-height: 120px; }
-.stage.one .cell.waiting { aspect-ratio: 1; }
+#show { --canvas: max(280px, calc(100dvh - 304px)); }
+#edit-stage, #look { --canvas: 360px; }
+#desk { gap: 24px; align-items: stretch; flex-wrap: nowrap; }
+#ask { flex: 0 0 392px; gap: 10px; }
+#show { gap: 8px; }
+#next { justify-content: center; }
+#next button { padding: 6px 14px; font-size: 14px; font-weight: 500; min-height: 36px; }
+#save { flex: 0 0 auto; width: auto; min-width: 44px; font-size: 14px; text-align: center; }
+.stage { position: relative; width: 100%; height: var(--canvas); }
+.stage .cells { display: grid; gap: 10px; justify-content: center; align-content: center; height: 100%; }
+.stage.many .cells { --half: calc(var(--canvas) / 2 - 5px);
+  grid-template: var(--half) var(--half) / var(--half) var(--half); }
+.stage.one .cells { grid-template: var(--canvas) / minmax(0, 100%); }
+.stage .cell { position: relative; border-radius: 12px; overflow: hidden; height: 100%; }
+.stage .waiting, .stage .forming { background: var(--background-fill-secondary); }
+.stage.one .waiting, .stage.one .forming { width: var(--canvas); max-width: 100%; justify-self: center; }
 .stage .cell img { display: block; width: 100%; height: 100%; object-fit: contain; margin: 0; }
 .stage .cell.waiting { border: 1px dashed var(--border-color-primary); }
-.stage .pick { all: unset; display: block; width: 100%; height: 100%; cursor: pointer; border-radius: 14px; }
+.stage .pick { all: unset; display: block; width: 100%; height: 100%; cursor: zoom-in; border-radius: 12px; }
 .stage .pick:focus-visible { outline-offset: -4px !important; }
-.stage .pick[aria-pressed="true"] { box-shadow: inset 0 0 0 4px var(--color-accent); }
-.stage .pick[aria-pressed="true"] img { clip-path: inset(6px round 9px); }
-.stage .bar { display: grid; grid-template-columns: 1fr auto; gap: 6px 16px; max-width: 692px; margin: 14px auto 0;
-  font-size: 14px; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
-.stage.one .bar, .stage.one .foot { max-width: 560px; }
+.stage.many .pick[aria-pressed="true"] { box-shadow: inset 0 0 0 4px var(--color-accent); }
+.stage.many .pick[aria-pressed="true"] img { clip-path: inset(6px round 8px); }
+.stage .bar { position: absolute; left: 50%; bottom: 12px; transform: translateX(-50%); display: grid; gap: 4px 16px;
+  grid-template-columns: 1fr auto; width: calc(min(var(--canvas), 100%) - 24px); padding: 8px 12px; border-radius: 10px;
+  background: color-mix(in srgb, var(--background-fill-primary) 88%, transparent); color: var(--body-text-color);
+  font-size: 14px; font-variant-numeric: tabular-nums; }
 .stage progress { grid-column: 1 / -1; width: 100%; height: 6px; appearance: none; border: 0; border-radius: 3px;
   overflow: hidden; background: var(--background-fill-secondary); }
 .stage progress::-webkit-progress-bar { background: var(--background-fill-secondary); }
 .stage progress::-webkit-progress-value { background: var(--color-accent); transition: width .2s ease; }
 .stage progress::-moz-progress-bar { background: var(--color-accent); }
-.dark .stage progress::-webkit-progress-value { background: #86cbb9; }
-.dark .stage .pick[aria-pressed="true"] { box-shadow: inset 0 0 0 4px #86cbb9; }
-.foot, .hint { font-size: 14px; color: var(--body-text-color-subdued); text-align: center; margin: 10px auto 0; }
+.feet { height: 42px; overflow: auto; margin-top: 6px; }
+.foot, .hint { font-size: 14px; color: var(--body-text-color-subdued); text-align: center; margin: 0 auto; }
+.large { inset: 0; width: 100vw; height: 100dvh; max-width: none; max-height: none; border: 0; padding: 16px;
+  background: rgba(12, 11, 10, .94); }
+.large:popover-open { display: flex; flex-direction: column; gap: 12px; }
+.large img { flex: 1; min-height: 0; width: 100%; height: 100%; object-fit: contain; margin: 0; }
+.large nav { display: flex; gap: 10px; justify-content: center; }
+.large nav button { font: inherit; color: #fff; background: #2b2926; border: 1px solid #6b645a; border-radius: 999px;
+  padding: 8px 20px; cursor: pointer; }
+#strip { min-height: 68px; }
+.strip-tiles { display: flex; gap: 8px; overflow-x: auto; padding: 4px; }
+.tile { position: relative; flex: 0 0 60px; height: 60px; }
+.tile > button:first-child { all: unset; cursor: pointer; display: block; width: 60px; height: 60px;
+  border-radius: 10px;
+  overflow: hidden; background: var(--background-fill-secondary); position: relative; }
+.tile > button:first-child:focus-visible { outline: 3px solid var(--color-accent); }
+.tile > button[aria-pressed="true"] { box-shadow: 0 0 0 3px var(--color-accent); }
+.tile img { display: block; width: 100%; height: 100%; object-fit: cover; margin: 0; }
+.tile .many { position: absolute; right: 4px; bottom: 4px; font-size: 12px; line-height: 18px; min-width: 18px;
+  text-align: center; border-radius: 9px; background: rgba(20, 19, 17, .8); color: #fff; }
+.tile .words { display: block; padding: 5px 6px; font-size: 11px; line-height: 1.25; height: 50px; overflow: hidden;
+  color: var(--body-text-color); }
+.tile.drawn > button:first-child { border: 2px solid var(--color-accent); box-sizing: border-box; }
+.tile.waits > button:first-child { border: 1px dashed var(--border-color-primary); box-sizing: border-box; }
+.tile .end { position: absolute; top: -4px; right: -4px; width: 24px; height: 24px; border-radius: 50%; padding: 0;
+  font-size: 15px; line-height: 1; cursor: pointer; border: 1px solid var(--border-color-primary);
+  background: var(--background-fill-primary); color: var(--body-text-color); }
 .message { text-align: center; padding: 56px 16px; margin: 0; border-radius: 14px;
   background: var(--background-fill-secondary);
   color: var(--body-text-color-subdued); }
@@ -175,7 +219,6 @@ html:has(body.dark) { background: #161513; }
   color: var(--body-text-color);
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .gallery-own [aria-pressed="true"], .gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px var(--color-accent); }
-.dark .gallery-own [aria-pressed="true"], .dark .gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px #86cbb9; }
 .gallery-own button:focus-visible, .gallery-own label:has(input:focus-visible) {
   outline: 3px solid var(--color-accent); }
 .gallery-own label input { position: absolute; left: 10px; top: 10px; width: 20px; height: 20px;
@@ -211,22 +254,32 @@ html:has(body.dark) { background: #161513; }
   border: 1px solid rgba(128,128,128,.5); }
 .look td .share { display: inline-block; height: 8px; border-radius: 4px; background: var(--color-accent);
   vertical-align: middle; }
-.dark .look td .share { background: #86cbb9; }
 .tries { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 10px; margin-top: 10px; }
 .tries figure { margin: 0; } .tries img { width: 100%; border-radius: 10px; margin: 0; display: block; }
 .tries figcaption { font-size: 13px; color: var(--body-text-color-subdued); padding-top: 4px; }
 .strip { display: grid; gap: 16px; } .strip img { width: 100%; border-radius: 12px; margin: 0; background: #fff; }
 .reading { max-width: 720px; margin: 0 auto; line-height: 1.6; }
 
+@media (min-width: 861px) {
+  #ask { height: calc(100dvh - 128px); flex-wrap: nowrap; }
+  #tools { flex: 1 1 0; min-height: 0; overflow-y: auto; padding-right: 6px; }
+  #tools > * { flex: 0 0 auto; }
+}
+@media (max-width: 860px) {
+  #show { --canvas: min(calc(100vw - 28px), 62dvh); }
+  #desk { flex-wrap: wrap; gap: 10px; }
+  #ask, #show { display: contents; }
+  #desk > * > * { flex: 1 1 100%; }
+  #stage, #next, #strip { order: 1; }
+  #tools { order: 2; }
+  #brand p { display: none; }
+}
 @media (max-width: 640px) {
   .gradio-container { padding: 0 14px 48px !important; }
   #top { flex-wrap: wrap; } #brand { flex-basis: 100%; } #private { margin-left: -10px; flex: 1 1 0; }
   #shade { margin-left: auto; }
   #options .form { flex-wrap: wrap; } #options .form > * { flex: 1 1 100%; min-width: 0 !important; }
   #editor, #editor .image-container { height: 420px !important; min-height: 0 !important; }
-  #ask { flex-direction: column; }
-  .stage .cells, .stage.many .cells { gap: 8px; }
-  .stage.many .cells { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .look { grid-template-columns: minmax(0, 1fr); gap: 18px; }
   .gallery-own { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }

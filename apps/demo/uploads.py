@@ -4,6 +4,7 @@ gradio's components speak of files by their paths. Here such a path is a key and
 does not exist, nothing is ever opened there, and whatever is no key leads nowhere. `gate` holds clients to that.
 """
 
+import mimetypes
 import secrets
 import threading
 from collections import OrderedDict
@@ -34,7 +35,8 @@ class Uploads:
 
     def keep(self, data: bytes, kind: str = UNKNOWN) -> str:
         """Remember a file for a while, and return its key."""
-        key = str(self.folder / secrets.token_urlsafe(24))
+        ending = mimetypes.guess_extension(kind) if kind != UNKNOWN else None  # gradio's editor goes by it
+        key = str(self.folder / f"{secrets.token_urlsafe(24)}{ending or ''}")
         with self._lock:
             self._kept[key] = Upload(data, kind)
             self._bytes += len(data)

@@ -102,7 +102,7 @@ class Job:
         self._changed = threading.Condition()
         self._version = 0
         self._callbacks: list[Callable[[], None]] = []
-        self._asked = self._touched = time.monotonic()
+        self.asked = self._touched = time.monotonic()
         self._watchers = 0
         self._progress = Progress(
             id=self.id,
@@ -130,7 +130,7 @@ class Job:
     def peek(self) -> Progress:
         """The same, without renewing the lease."""
         now = self._progress
-        return now if now.state in OVER else replace(now, seconds=time.monotonic() - self._asked)
+        return now if now.state in OVER else replace(now, seconds=time.monotonic() - self.asked)
 
     def preview(self) -> Image.Image | None:
         """The picture as it forms, from the colour table; None before the first step or where there are no colours."""
@@ -210,7 +210,7 @@ class Job:
                 return
             if sampled_tokens is not None:
                 self._sampled = sampled_tokens
-            self._progress = replace(self._progress, seconds=time.monotonic() - self._asked, **changes)
+            self._progress = replace(self._progress, seconds=time.monotonic() - self.asked, **changes)
             self._version += 1
             self._changed.notify_all()
             callbacks = list(self._callbacks)

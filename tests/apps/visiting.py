@@ -5,6 +5,7 @@ import json
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,9 +29,9 @@ class Visitor:
         self.values: dict[int, Any] = {one["id"]: one["props"].get("value") for one in self.config["components"]}
 
     def component(self, name: str) -> int:
-        """The number of a component, by its elem_id or its label."""
+        """The number of a component, by its elem_id, its label or its type."""
         for one in self.config["components"]:
-            if name in (one["props"].get("elem_id"), one["props"].get("label")):
+            if name in (one["props"].get("elem_id"), one["props"].get("label"), one["type"]):
                 return one["id"]
         raise KeyError(name)
 
@@ -61,11 +62,47 @@ class Visitor:
         reply = self.join(event["id"], self._inputs(event), self.component(name))
         assert reply.status_code == 200, reply.text
 
-    def at_once(self, name: str, kind: str) -> None:
-        """Make an event happen that waits in no queue."""
+    def at_once(self, name: str, kind: str) -> str:
+        """Make an event happen that waits in no queue, and return all that the server said of it."""
         event = self.event(name, kind)
         reply = self.join(event["id"], self._inputs(event), self.component(name), "run/predict")
         assert reply.status_code == 200, reply.text
+        for number, value in zip(event["outputs"], reply.json()["data"], strict=True):
+            if not isinstance(value, dict) or "__type__" not in value:
+                self.values[number] = value  # as a browser would show and send it
+        return reply.text
+
+    def look(self) -> str:
+        """What the canvas shows after the page has asked once more."""
+        self.at_once("timer", "tick")
+        return json.dumps([self.values[self.component(name)] for name in ("stage", "strip", "save", "said")])
+
+    def draw(self, name: str = "go") -> str:
+        """Ask for a picture, wait until nothing is drawn any more, and return what the canvas shows then."""
+        self.at_once(name, "click")
+        return self.wait()
+
+    def wait(self) -> str:
+        """Wait until nothing is drawn any more, and return what the canvas shows then."""
+        until = time.monotonic() + PATIENCE
+        while any(one in (shown := self.look()) for one in ("data-cancel", "<progress")):
+            assert time.monotonic() < until, shown
+            time.sleep(0.05)
+        return shown
+
+    def arrive(self, key: str = "") -> None:
+        """What a browser does when the page was loaded, with the key that it has kept."""
+        self.values[self.component("browserstate")] = key
+        event = next(one for one in self.config["dependencies"] if one["targets"][0][1] == "load")
+        reply = self.join(event["id"], self._inputs(event), None, "run/predict")
+        for number, value in zip(event["outputs"], reply.json()["data"], strict=True):
+            if not isinstance(value, dict) or "__type__" not in value:
+                self.values[number] = value
+
+    @property
+    def key(self) -> str:
+        """Under which the server finds this browser's pictures again."""
+        return self.values[self.component("browserstate")]
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What the server says of the events that were begun, until all have ended."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from random import Random
 
+from amused_lite import vocabulary
 from amused_lite.training.scenes.chance import pick, pick_other
 from amused_lite.training.scenes.scene import (
     BACKDROPS,
@@ -59,6 +60,23 @@ def caption(scene: Scene, rng: Random, always_backdrop: bool = False) -> str:
     unsaid = rng.random() < 0.9
     suffix = pick(rng, STYLE_SUFFIXES[scene.style])
     return text if scene.style == "flat" and unsaid else text + suffix
+
+
+def words() -> vocabulary.Groups:
+    """Everything that a caption may say, see `amused_lite.vocabulary`."""
+    singular = {kind: [PLURALS[kind]] for kind in KINDS}
+    styles = {ways[0].strip(", "): [way.strip(", ") for way in ways[1:]] for ways in STYLE_SUFFIXES.values()}
+    return {
+        vocabulary.THINGS: singular,
+        vocabulary.COLOURS: {colour: [] for colour in COLOURS},
+        vocabulary.PLACES: {ways[0]: [*ways[1:], f"{place} background"] for place, ways in SETTINGS.items()},
+        vocabulary.STYLES: styles,
+        "relations": {way: [] for both in RELATIONS.values() for ways in both for way in ways},
+        "numbers": {ways[0]: list(ways[1:]) for ways in NUMBERS.values()},
+        "sizes": {ways[0]: list(ways[1:]) for ways in SIZE_WORDS.values() if ways[0]},
+        "positions": {way: [] for ways in PLACES.values() for way in ways if way},
+        "other": {way.strip(): [] for way in ("a", "an", *OPENINGS)},
+    }
 
 
 def hard_negatives(scene: Scene, rng: Random) -> list[str]:

@@ -11,7 +11,9 @@ from amused_lite.config import RANKER_SIDE
 from amused_lite.training import scenes
 from amused_lite.training.ranker import scramble
 from amused_lite.training.scenes import Scene
+from amused_lite.training.scenes.captions import words
 from amused_lite.training.world import Split
+from amused_lite.vocabulary import Groups
 
 
 class Scenes:
@@ -58,6 +60,10 @@ class Scenes:
     def caption(self, scene: Scene, rng: random.Random) -> str:
         """See `World`."""
         return scenes.caption(scene, rng)
+
+    def words(self) -> Groups:
+        """See `World`."""
+        return words()
 
     def hard_negatives(self, scene: Scene, rng: random.Random) -> list[str]:
         """See `World`."""

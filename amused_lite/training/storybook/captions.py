@@ -1,11 +1,11 @@
 """A scene in words: lower case, many ways to say it, and whatever is not the default said."""
 
-import re
 from dataclasses import replace
 from random import Random
 
+from amused_lite import vocabulary
 from amused_lite.training.scenes.chance import pick, pick_other
-from amused_lite.training.storybook.kinds import KINDS, article, available, plural
+from amused_lite.training.storybook.kinds import COLOURS, KINDS, article, available, plural
 from amused_lite.training.storybook.layout import positions
 from amused_lite.training.storybook.places import PLACES
 from amused_lite.training.storybook.sampling import NAMES, Arrangement, fits, hands_for
@@ -82,9 +82,24 @@ def hard_negatives(scene: StoryScene, rng: Random) -> list[str]:
     return said
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, without commas."""
-    return re.findall(r"[^\s,{}]+", text)
+def words() -> vocabulary.Groups:
+    """Everything that a caption may say, see `amused_lite.vocabulary`."""
+    said = {kind.name: (kind.name, *kind.synonyms) for kind in KINDS.values()}
+    hands = {styles[0]: [*styles[1:], *pictures] for styles, pictures in HAND_WORDS.values()}
+    times = {ways[0]: list(ways[1:]) for table in (TIME_PHRASES, WEATHER_PHRASES) for ways in table.values()}
+    relations = [ways for both in RELATION_PHRASES.values() for ways in both]
+    return {
+        vocabulary.THINGS: {name: [*names[1:], *map(plural, names)] for name, names in said.items()},
+        vocabulary.COLOURS: {colour: [] for colour in COLOURS},
+        vocabulary.PLACES: {place.phrases[0]: list(place.phrases[1:]) for place in PLACES.values()},
+        vocabulary.STYLES: hands,
+        "times and weather": times,
+        "relations": {way.replace("{}", "").replace("  ", " "): [] for ways in relations for way in ways},
+        "numbers": {ways[0]: list(ways[1:]) for ways in NUMBERS.values()},
+        "sizes": {ways[0]: list(ways[1:]) for ways in SIZE_WORDS.values() if ways[0]},
+        "positions": {way: [] for ways in POSITION_PHRASES.values() for way in ways if way},
+        "other": {way: [] for way in ("a", "an", "and", "in", "as", "of", *OPENINGS)},
+    }
 
 
 def _subject_phrase(scene: StoryScene, rng: Random) -> str:

@@ -12,6 +12,7 @@ from amused_lite.conditioning import MicroConditioning
 from amused_lite.config import RANKER_SIDE
 from amused_lite.training import storybook
 from amused_lite.training.ranker import scramble
+from amused_lite.training.storybook.captions import words
 from amused_lite.training.storybook.draw import draw_things, settled
 from amused_lite.training.storybook.drawings.render import use_folder
 from amused_lite.training.storybook.fetch import fetch
@@ -20,6 +21,7 @@ from amused_lite.training.storybook.layout import EXTRA_SIDE, PlacedThing
 from amused_lite.training.storybook.sampling import NAMES
 from amused_lite.training.storybook.scene import CELL, StoryScene
 from amused_lite.training.world import Split
+from amused_lite.vocabulary import Groups
 
 THING_WEIGHT = 3.0  # of a token in a thing's box beside one of the place
 
@@ -68,6 +70,10 @@ class Storybook:
     def caption(self, scene: StoryScene, rng: random.Random) -> str:
         """See `World`."""
         return storybook.caption(scene, rng)
+
+    def words(self) -> Groups:
+        """See `World`."""
+        return words()
 
     def hard_negatives(self, scene: StoryScene, rng: random.Random) -> list[str]:
         """See `World`."""

@@ -1,7 +1,6 @@
 """Edits: paint to replace, extend, change by words, with what must stay; undo and redo over lists of tokens."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -10,90 +9,29 @@ import numpy as np
 from PIL import Image
 
 from amused_lite.files.images import SourceImage, open_picture
-from amused_lite.files.png import encode_png
 
 from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState, page_url
-from ..uploads import Uploads
+from ..versions import Version, Versions
+from .prompt import PromptPanel
 
-_MOST = 24  # versions that undo goes back through, as long as they are in memory
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
 _AREAS = ["What I painted", "Left half", "Right half", "Upper half", "Lower half", "Middle"]
 _SIDES = ["Left", "Right", "Top", "Bottom"]
 _LEAST, _MOST_PX = 32, 512  # px to extend by
 _MOST_LAYERS = 4  # the editor makes one
 _EMPTY = "Open a picture, or choose Edit below one you made."
-_VERBS = {
-    "inpaint": "replaced",
-    "outpaint": "extended",
-    "edit": "changed by words",
-    "vary": "varied",
-    "reroll": "redone",
-}
-
-
-@dataclass(frozen=True)
-class Version:
-    """One state of the picture: a PNG with its recipe among the page's uploads, which forget the oldest when full."""
-
-    key: str
-    words: str  # for the story
-
-    @classmethod
-    def of(cls, uploads: Uploads, source: SourceImage, before: SourceImage | None = None) -> "Version":
-        """Keep a picture, which an edit made of the one before."""
-        recipe, last = source.recipe, None if before is None else before.recipe
-        parts = [_VERBS.get(recipe.edit.operation, "edited") if recipe and recipe.edit else "as it was opened"]
-        if recipe is not None and last is not None and last.tokens.shape == recipe.tokens.shape:
-            changed = int((last.tokens != recipe.tokens).sum())
-            parts.append(f"{changed} of {recipe.tokens.size} tokens differ from the one before")
-        parts.append(f"{source.image.width} x {source.image.height} px")
-        return cls(uploads.keep(bytes(encode_png(source.image, recipe)), "image/png"), ", ".join(parts))
-
-    def open(self, uploads: Uploads) -> SourceImage:
-        """
-        Raises:
-            ValueError: it was forgotten.
-        """
-        try:
-            return open_picture(BytesIO(uploads.open(self.key).data))
-        except ValueError:
-            raise ValueError("this version is no longer in memory; open the picture again") from None
-
-
-@dataclass(frozen=True)
-class Versions:
-    """The list of versions for undo and redo, and the current one."""
-
-    items: tuple[Version, ...] = ()
-    at: int = -1
-
-    @property
-    def now(self) -> Version | None:
-        return self.items[self.at] if self.items else None
-
-    def add(self, version: Version) -> "Versions":
-        """A new state after this one; what was undone is gone."""
-        items = (*self.items[: self.at + 1], version)[-_MOST:]
-        return Versions(items, len(items) - 1)
-
-    def moved(self, by: int) -> "Versions":
-        return Versions(self.items, min(max(self.at + by, 0), len(self.items) - 1))
-
-    def story(self) -> str:
-        """The current position in the list, as text."""
-        return f"Version {self.at + 1} of {len(self.items)}, {self.now.words}." if self.now is not None else ""
 
 
 class EditTab:
     """Its components; `open` is for the buttons of other tabs, with `opened` as its outputs."""
 
-    def __init__(self, app_state: AppState, private: gr.Checkbox) -> None:
-        """`private` is ticked where nothing may be written."""
-        self.app_state, self._private = app_state, private
+    def __init__(self, app_state: AppState, visitor: gr.BrowserState, panel: PromptPanel) -> None:
+        """Model, styles, seed and number of pictures are those of `panel`."""
+        self.app_state, self._visitor, self._panel = app_state, visitor, panel
         self.versions = gr.State(Versions())
         self.job = gr.State("")
         with gr.Row():
@@ -108,7 +46,7 @@ class EditTab:
                     eraser=gr.Eraser(default_size=48),
                     canvas_size=(512, 512),
                     format="png",
-                    height=600,
+                    height=540,
                     buttons=[],
                     placeholder=_EMPTY,
                     elem_id="editor",
@@ -166,8 +104,9 @@ class EditTab:
         self.upload.upload(self._upload, self.upload, [*self.opened, self.prompt], **raw)
         self.undo.click(lambda versions: self._move(versions, -1), self.versions, self.opened, **quiet)
         self.redo.click(lambda versions: self._move(versions, 1), self.versions, self.opened, **quiet)
-        inputs = [self.versions, self.editor, self.tool, self.prompt, self.area, self.sides, self.amount, self.keep]
-        inputs.append(self._private)
+        inputs = [self._visitor, self.versions, self.editor, self.tool, self.prompt, self.area, self.sides]
+        panel = self._panel
+        inputs += [self.amount, self.keep, panel.count, panel.seed, panel.lock, *panel.how]
         outputs = [*self.opened, self.job, self.said, self.apply, self.working]
         gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **raw)
         at_once = {**quiet, "queue": False}
@@ -185,11 +124,12 @@ class EditTab:
         prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
         return [*self._show(Versions().add(Version.of(self.app_state.uploads, source))), prompt]
 
-    def _upload(self, file: dict[str, Any] | None) -> list[Any]:
+    def _upload(self, file: dict[str, Any] | None) -> Iterator[list[Any]]:
+        yield [*[gr.skip()] * 5, job_view.message("Opening the picture", "calm"), gr.skip()]
         try:
-            return self._begin(open_picture(BytesIO(self.app_state.uploaded(file))))
+            yield self._begin(open_picture(BytesIO(self.app_state.uploaded(file))))
         except ValueError as error:
-            return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
+            yield [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
 
     def _move(self, versions: Versions, by: int) -> list[Any]:
         """To another version, where it is still in memory."""
@@ -203,7 +143,7 @@ class EditTab:
 
     def _show(self, versions: Versions, note: str = "") -> list[Any]:
         """Everything that shows where one stands."""
-        key = None if versions.now is None else versions.now.key
+        key = None if versions.now is None else versions.now.shown
         value: Any = None if key is None else {"background": key, "layers": [], "composite": key}
         return [
             versions,
@@ -223,15 +163,15 @@ class EditTab:
             gr.Checkbox(visible=words),
         ]
 
-    def _apply(self, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
+    def _apply(self, visitor: str, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
         """`chosen`: what `_request` takes besides."""
         skip, uploads = gr.skip(), self.app_state.uploads
         try:
             if versions.now is None:
                 raise ValueError(_EMPTY)
             source = versions.now.open(uploads)
-            job = self.app_state.engine.submit(self._request(source, *chosen), "page")
-        except (ValueError, QueueFullError, ClosingError) as error:
+            job = self.app_state.submit(self._request(source, *chosen), visitor)
+        except (TypeError, ValueError, OverflowError, QueueFullError, ClosingError) as error:
             text = f"{str(error)[:1].upper()}{str(error)[1:]}"
             yield [*[skip] * 5, job_view.message(text), skip, text, skip, skip]
             return
@@ -248,8 +188,9 @@ class EditTab:
             kind = "calm" if job.state == "cancelled" else "error"
             yield [*[skip] * 5, job_view.message(failed, kind), *after]
             return
-        picture = job.results[0].picture
-        versions = versions.add(Version.of(uploads, SourceImage(picture.image, picture.recipe), source))
+        for result in reversed(job.results):  # the first is shown, undo goes to the others
+            picture = result.picture
+            versions = versions.add(Version.of(uploads, SourceImage(picture.image, picture.recipe), source))
         yield [*self._show(versions, _save(job)), *after]
 
     def _request(
@@ -262,7 +203,10 @@ class EditTab:
         sides: list[str],
         amount: int,
         keep: bool,
-        private: bool,
+        count: int,
+        seed: int | None,
+        lock: bool,
+        *how: Any,
     ) -> Request:
         """
         Raises:
@@ -273,17 +217,19 @@ class EditTab:
         if not offered or amount not in range(_LEAST, _MOST_PX + 1) or not isinstance(prompt or "", str):
             raise ValueError("the page does not offer this; load it again")
         prompt = (prompt or "").strip()
+        same = self._panel.how_fields(*how) | {"source": source, "count": int(count or 1)}
+        same["seed"] = int(seed) if lock and seed is not None else None
         if tool == _TOOLS[1]:
             if not sides:
                 raise ValueError("choose at least one side to extend to")
             settings = {side.lower(): int(amount) for side in sides}
-            return Request("outpaint", prompt=prompt or None, source=source, settings=settings, keep=not private)
+            return Request("outpaint", prompt=prompt or None, settings=settings, **same)
         mask = _mask(self._strokes(value) if area == _AREAS[0] else [], area, source.image.size)
         if tool == _TOOLS[2]:
-            return Request("edit", prompt=prompt, source=source, mask=mask if keep else None, keep=not private)
+            return Request("edit", prompt=prompt, mask=mask if keep else None, settings=whole(source), **same)
         if mask is None:
             raise ValueError("paint over what shall be replaced, or choose an area by name under Where")
-        return Request("inpaint", prompt=prompt, source=source, mask=mask, keep=not private)
+        return Request("inpaint", prompt=prompt, mask=mask, **same)
 
     def _strokes(self, value: dict[str, Any] | None) -> list[Image.Image]:
         """What was painted on each layer, mode L."""
@@ -305,6 +251,11 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def whole(source: SourceImage) -> dict[str, Any]:
+    """The setting that keeps the shape of a picture that is no square."""
+    return {"pad": True} if source.image.width != source.image.height else {}
+
+
 def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image.Image | None:
     """What was painted, or the named area, as white on black; None where nothing was painted."""
     width, height = size
@@ -323,7 +274,9 @@ def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image
     for stroke in strokes:
         alpha = stroke.point([255 if level > 32 else 0 for level in range(256)])
         painted = alpha if painted is None else Image.fromarray(np.maximum(np.asarray(painted), np.asarray(alpha)))
-    return painted if painted is not None and painted.getbbox() else None
+    if painted is None or not painted.getbbox():
+        return None
+    return painted if painted.size == size else painted.resize(size, Image.Resampling.NEAREST)
 
 
 def _save(job: Job) -> str:

@@ -7,7 +7,10 @@ import gradio as gr
 
 def said(event: gr.EventData, name: str) -> Any:
     """A value of the event; None where it has none of this name."""
-    return event._data.get(name) if isinstance(event._data, dict) else None
+    try:
+        return getattr(event, name, None)
+    except TypeError:  # it carries a number, or nothing
+        return None
 
 
 def said_number(event: gr.EventData, name: str) -> int:

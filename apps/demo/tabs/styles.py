@@ -23,7 +23,7 @@ from ...engine.jobs import Job, JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState, page_url
-from ..learning import Training, shown, write_pictures
+from ..learning import Training, best_sample, is_blank, shown, write_pictures
 from .adapter_picker import AdapterPicker
 from .events import said
 
@@ -39,9 +39,11 @@ element.addEventListener('change', () => {
 class StylesTab:
     """The tab's components."""
 
-    def __init__(self, app_state: AppState, pickers: list[AdapterPicker], private: gr.Checkbox) -> None:
-        """`private` is ticked where nothing may be written: then nothing is learned either."""
-        self.app_state, self._pickers, self._private = app_state, pickers, private
+    def __init__(
+        self, app_state: AppState, visitor: gr.BrowserState, pickers: list[AdapterPicker], private: gr.Checkbox
+    ) -> None:
+        """`visitor` finds a training again. `private` is ticked where nothing may be written."""
+        self.app_state, self._visitor, self._pickers, self._private = app_state, visitor, pickers, private
         self._training: Training | None = None
         self._failed: Path | None = None  # what the last training would have made, if it failed
         self._lock = threading.Lock()
@@ -100,17 +102,22 @@ class StylesTab:
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         names = [picker.names for picker in self._pickers]
-        outputs = [self.stage, self.said, self.train, self.cancel, self.feedback, self.adapter, *names]
+        self.rejoining = [self._visitor, *names]
+        outputs = self.outputs = [self.stage, self.said, self.train, self.cancel, self.feedback, self.adapter, *names]
         recipe = [self._private, self.steps, self.every, self.model]
         # As it comes: gradio would look for the files on the disk.
         self.files.change(_dropped, self.files, self.dropped, preprocess=False, queue=False, **quiet)
-        self.train.click(self._first, [self.dropped, self.name, self.captions, *recipe, *names], outputs, **quiet)
+        self.train.click(
+            self._first, [self._visitor, self.dropped, self.name, self.captions, *recipe, *names], outputs, **quiet
+        )
         self.cancel.click(self.stop, None, None, queue=False, **quiet)
         self.draw.click(
             self._draw, [self.adapter, self.model], [self.grid, self.again, self.candidates, self.ticked], **quiet
         )
         self.grid.click(self._tick, None, self.ticked, queue=False, **quiet)
-        self.again.click(self._second, [self.candidates, self.ticked, self.adapter, *recipe, *names], outputs, **quiet)
+        self.again.click(
+            self._second, [self._visitor, self.candidates, self.ticked, self.adapter, *recipe, *names], outputs, **quiet
+        )
 
     def stop(self) -> None:
         """End a training, if one runs."""
@@ -124,6 +131,7 @@ class StylesTab:
 
     def _first(
         self,
+        visitor: str,
         files: list[dict[str, Any]],
         name: str,
         captions: str,
@@ -140,12 +148,13 @@ class StylesTab:
             if not style:
                 raise ValueError("give the style a name, such as melting golden 3d")
             pictures = [(self._picture(file), line) for file, line in zip(files, lines, strict=True)]
-            yield from self._learn(pictures, style, steps, every, model, chosen)
+            yield from self._learn(visitor, pictures, style, steps, every, model, chosen)
         except (ValueError, OSError) as error:
             yield self._refused(str(error))
 
     def _second(
         self,
+        visitor: str,
         candidates: list[tuple[str, str]],
         ticked: list[int],
         adapter: str,
@@ -167,7 +176,7 @@ class StylesTab:
 
             record = load_adapter(self.app_state.engine.model_cache.adapters[adapter]).record
             style = str(record.recipe.get("style") or record.trigger)
-            yield from self._learn(pictures, style, steps, every, model, chosen)
+            yield from self._learn(visitor, pictures, style, steps, every, model, chosen)
         except (ValueError, OSError, KeyError) as error:
             yield self._refused(str(error))
 
@@ -187,16 +196,12 @@ class StylesTab:
 
     def _refused(self, text: str) -> list[Any]:
         text = f"{text[:1].upper()}{text[1:]}"
-        return [
-            job_view.message(text),
-            text,
-            gr.Button(interactive=True),
-            gr.Button(visible=False),
-            *[gr.skip()] * (2 + len(self._pickers)),
-        ]
+        buttons = [gr.Button(interactive=True), gr.Button(visible=False)]
+        return [job_view.message(text), text, *buttons, *[gr.skip()] * (2 + len(self._pickers))]
 
     def _learn(
         self,
+        visitor: str,
         pictures: list[tuple[bytes, str]],
         style: str,
         steps: int | None,
@@ -222,37 +227,58 @@ class StylesTab:
             }
             out.parent.mkdir(parents=True, exist_ok=True)
             spec.write_text(json.dumps(values), encoding="utf-8")
-            training = self._training = Training(
-                [sys.executable, "-m", "amused_lite.apps.demo.style_process", str(spec)]
-            )
+            command = [sys.executable, "-m", "amused_lite.apps.demo.style_process", str(spec)]
+            training = self._training = Training(command, out, visitor)
             self.app_state.children.append(training.process)
-        skip = gr.skip()
+        yield from self._follow(training, chosen)
+
+    def rejoin(self, visitor: str, *chosen: list[str]) -> Iterator[list[Any]]:
+        """Show a visitor whose page was loaded again how the training goes, or how it ended."""
+        training = self._training
+        if training is None or training.visitor != visitor:
+            yield [gr.skip()] * len(self.outputs)
+            return
+        yield from self._follow(training, chosen)
+
+    def _follow(self, training: Training, chosen: tuple[list[str], ...]) -> Iterator[list[Any]]:
+        skip, seen = gr.skip(), -1
         rest = [skip] * (2 + len(self._pickers))
-        yield [shown(training), "Learning has begun", gr.Button(interactive=False), gr.Button(visible=True), *rest]
-        seen = -1
         while not training.ended():
             if training.version != seen and training.last["state"] != "done":  # which is shown once its file is offered
+                words, began = "Learning has begun" if seen < 0 else skip, seen < 0
                 seen = training.version
-                yield [shown(training), skip, skip, skip, *rest]
+                buttons = [gr.Button(interactive=False), gr.Button(visible=True)] if began else [skip, skip]
+                yield [shown(training), words, *buttons, *rest]
             time.sleep(0.25)
-        yield self._done(training, out, chosen)
-
-    def _done(self, training: Training, out: Path, chosen: tuple[list[str], ...]) -> list[Any]:
-        last, skip = training.last, gr.skip()
-        work = out.with_name(f"{out.stem}.work")
-        self._failed = out if last["state"] == "failed" else None  # tried again, it goes on from its work folder
-        if last["state"] not in ("done", "failed"):
-            shutil.rmtree(work, ignore_errors=True)
+        with self._lock:
+            if training.result is None:
+                training.result = self._finish(training)
+        html, text, name = training.result
         buttons = [gr.Button(interactive=True), gr.Button(visible=False)]
+        if not name:
+            yield [html, text, *buttons, *rest]
+            return
+        lists = [picker.offered(before) for picker, before in zip(self._pickers, chosen, strict=True)]
+        yield [html, text, *buttons, gr.Column(visible=True), name, *lists]
+
+    def _finish(self, training: Training) -> tuple[str, str, str]:
+        """What is left of a training that is over: how it looks, what to say, and the name of the style or ""."""
+        last, work = training.last, training.out.with_name(f"{training.out.stem}.work")
+        self._failed = training.out if last["state"] == "failed" else None  # tried again, it goes on from there
+        best, name = best_sample(training), ""
         if last["state"] != "done":
             text = last.get("error") or "Stopped before there was a first sample; nothing was kept."
-            kind = "error" if last.get("error") else "calm"
-            return [job_view.message(text, kind), text, *buttons, skip, skip, *[skip] * len(self._pickers)]
-        name = self.app_state.engine.model_cache.offer_adapter(last["path"])
-        html = shown(training)
-        shutil.rmtree(work, ignore_errors=True)
-        lists = [picker.offered(before) for picker, before in zip(self._pickers, chosen, strict=True)]
-        return [html, f"The style {name} is learned", *buttons, gr.Column(visible=True), name, *lists]
+            html = job_view.message(text, "error" if last.get("error") else "calm")
+        elif best is not None and is_blank(Path(best["strip"])):
+            Path(last["path"]).unlink()
+            text = "The samples came out blank, so nothing was kept. Try fewer steps, or pictures with more in them."
+            html = job_view.message(text)
+        else:
+            name = self.app_state.engine.model_cache.offer_adapter(last["path"])
+            html, text = shown(training), f"The style {name} is learned"
+        if last["state"] != "failed":
+            shutil.rmtree(work, ignore_errors=True)
+        return html, text, name
 
     def _draw(self, adapter: str, model: str) -> Iterator[list[Any]]:
         """Candidates one after another, each a job of its own."""

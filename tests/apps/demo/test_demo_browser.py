@@ -70,13 +70,17 @@ class Visit:
     def create(self, prompt: str) -> None:
         self.page.locator("#prompt textarea").fill(prompt)
         self.page.locator("#go").click()
+        self.wait_until_said("Drawing")
 
     def open_options(self) -> None:
-        if not self.page.locator("#surprise").is_visible():
+        if not self.page.get_by_label("One picture").is_visible():
             self.page.get_by_role("button", name="Options").click()
 
+    def wait_until_said(self, word: str) -> None:
+        self.page.wait_for_function(f"document.querySelector('#said')?.textContent.includes('{word}')")
+
     def wait_for_pictures(self) -> None:
-        self.page.locator("#next").wait_for()
+        self.wait_until_said("Done")
 
     def kept(self) -> list[Path]:
         return sorted(self.history.glob("*.png")) if self.history.is_dir() else []
@@ -119,9 +123,12 @@ def visit(address: tuple[str, Path]) -> Iterator[Visit]:
 
 
 def test_a_prompt_gives_pictures_that_form_before_ones_eyes(visit: Visit) -> None:
+    visit.wait_for_pictures()
     visit.shot("01-start")
     visit.page.evaluate(_COUNT_PREVIEWS)
-    visit.create("a red balloon above a blue house at sunset")
+    assert visit.page.locator("#stage .pick img").count() == 1  # an example
+    visit.page.locator("#prompt textarea").fill("a red balloon above a blue house at sunset")
+    visit.page.keyboard.press("Enter")
     visit.page.locator("#stage .forming img").first.wait_for()
     visit.shot("02-forming")
     visit.wait_for_pictures()
@@ -130,7 +137,12 @@ def test_a_prompt_gives_pictures_that_form_before_ones_eyes(visit: Visit) -> Non
     assert len(visit.kept()) == 4
     second = visit.page.locator("#stage .pick").nth(1)
     second.click()
-    assert second.get_attribute("aria-pressed") == "true"
+    assert visit.page.locator(".large:popover-open img").is_visible()
+    visit.shot("031-large")
+    visit.page.keyboard.press("ArrowRight")
+    visit.page.keyboard.press("ArrowLeft")
+    visit.page.keyboard.press("Escape")
+    assert second.get_attribute("aria-pressed") == "true" and not visit.page.locator(".large:popover-open").count()
     visit.shot("03-four")
 
 
@@ -144,7 +156,28 @@ def test_what_is_saved_is_the_picture_that_the_library_draws(visit: Visit) -> No
     assert recipe.picture == 1 and np.array_equal(recipe.tokens, mine.tokens)
 
 
-def test_cancel_ends_it_and_stop_here_keeps_the_sampled_tokens(visit: Visit) -> None:
+def test_a_page_that_is_loaded_again_shows_the_same(visit: Visit) -> None:
+    page = visit.page
+    before = page.locator("#stage .pick img").first.get_attribute("src")
+    page.reload()
+    visit.wait_for_pictures()
+    assert page.locator("#stage .pick img").first.get_attribute("src") == before
+    assert page.locator("#prompt textarea").input_value() == "a red balloon above a blue house at sunset"
+    visit.create("a yellow star at night")
+    visit.create("a green fish at sea")  # waits its turn
+    page.wait_for_function("document.querySelectorAll('#strip [data-cancel]').length === 2")
+    page.locator("#strip .waits .end").click()
+    page.wait_for_function("document.querySelectorAll('#strip [data-cancel]').length === 1")
+    page.reload()
+    page.locator("#stage .forming img").wait_for()
+    page.set_viewport_size({"width": 1366, "height": 768})
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 768
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    visit.wait_for_pictures()
+
+
+def test_cancel_ends_it_and_stop_keeps_the_guess(visit: Visit) -> None:
     page, before = visit.page, len(visit.kept())
     visit.open_options()
     page.get_by_label("One picture").check()
@@ -182,7 +215,7 @@ def test_a_draft_is_finished_and_a_picture_varied(visit: Visit) -> None:
     page.get_by_label("Drafts first").uncheck()
     count = len(visit.kept())
     page.locator("#subtle").click()
-    page.wait_for_function("document.querySelector('#said').textContent.includes('Drawing')")
+    visit.wait_until_said("Drawing")
     visit.wait_for_pictures()
     varied = read_recipe(max(visit.kept(), key=lambda path: path.stat().st_mtime_ns))
     assert len(visit.kept()) == count + 1 and varied.edit is not None and varied.edit.operation == "vary"
@@ -249,7 +282,7 @@ def test_look_inside(visit: Visit) -> None:
     page = visit.page
     visit.tab("Create")
     visit.create("a purple flower in a meadow")
-    page.wait_for_function("document.querySelector('#said').textContent.includes('Drawing')")
+    visit.wait_until_said("Drawing")
     visit.wait_for_pictures()
     page.locator("#to-look").click()
     page.locator("#look .canvas").wait_for()
@@ -279,7 +312,7 @@ def test_history_is_searched_restored_and_deleted(visit: Visit) -> None:
     name = page.locator("#gallery button").first.get_attribute("data-name")
     recipe = read_recipe(visit.history / name)
     page.locator("#restore").click()
-    page.wait_for_function("document.querySelector('#stage').textContent.includes('Settings restored')")
+    page.wait_for_function("document.querySelector('#note').textContent.includes('Settings restored')")
     page.wait_for_function("document.querySelector('[role=tab][aria-selected=true]').textContent.includes('Create')")
     assert page.locator("#prompt textarea").input_value() == recipe.prompt
     assert page.get_by_label("Seed", exact=True).input_value() == str(recipe.seed)
@@ -307,7 +340,7 @@ def test_a_dropped_png_gives_its_settings_back(visit: Visit, tmp_path: Path) -> 
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'a blue cup by the sea'")
     assert page.get_by_label("Seed", exact=True).input_value() == "123"
     visit.page.locator("#go").click()
-    page.wait_for_function("document.querySelector('#said').textContent.includes('Drawing')")
+    visit.wait_until_said("Drawing")
     visit.wait_for_pictures()
     again = read_recipe(max(visit.kept(), key=lambda path: path.stat().st_mtime_ns))
     assert np.array_equal(again.tokens, made.recipe.tokens)
@@ -318,7 +351,7 @@ def test_the_privacy_switch_writes_nothing(visit: Visit) -> None:
     visit.page.get_by_label("Write nothing to the disk").check()
     visit.page.wait_for_timeout(500)
     visit.page.locator("#go").click()
-    visit.page.wait_for_function("document.querySelector('#said').textContent.includes('Drawing')")
+    visit.wait_until_said("Drawing")
     visit.wait_for_pictures()
     assert visit.kept() == before and "Not kept" in visit.page.locator("#save").inner_text()
     visit.page.get_by_label("Write nothing to the disk").uncheck()
@@ -359,7 +392,7 @@ def test_a_style_is_learned_while_the_page_goes_on(visit: Visit, tmp_path: Path)
     page.get_by_role("option", name="deep-blue").click()
     page.get_by_label("number input for Weight of deep-blue").wait_for()
     visit.create("a red cup at sea in deep blue style")
-    page.wait_for_function("document.querySelector('#said').textContent.includes('Drawing')")
+    visit.wait_until_said("Drawing")
     visit.wait_for_pictures()
     styled = read_recipe(max(visit.kept(), key=lambda path: path.stat().st_mtime_ns))
     assert styled.adapters and styled.adapters[0].startswith("deep-blue:1")
@@ -408,7 +441,7 @@ def test_only_the_keyboard(visit: Visit) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "go"
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('#said').textContent.includes('Drawing')")
+    visit.wait_until_said("Drawing")
     visit.wait_for_pictures()
     page.get_by_role("tab", name="Create").focus()
     page.keyboard.press("ArrowRight")

@@ -40,7 +40,7 @@ def visit(server: Server, private: bool) -> Visitor:
 def test_drawing_editing_and_dropping_leave_no_trace(page: Server) -> None:
     before = on_disk(page)
     visitor = visit(page, private=True)
-    assert "Not kept on the disk" in visitor.do("go")
+    assert "Not kept on the disk" in visitor.draw()
     picture, stroke = Image.effect_noise((1500, 1500), 90).convert("RGB"), Image.new("RGBA", (1500, 1500))
     stroke.paste((43, 179, 155, 255), (0, 0, 700, 1500))
     assert len(png(picture)) > 2 * 2**20  # so large that forms would be read through a temporary file
@@ -71,15 +71,15 @@ def test_nothing_is_learned_either(page: Server) -> None:
 def test_the_wish_is_that_of_one_tab(page: Server) -> None:
     private, other = visit(page, private=True), visit(page, private=False)
     before = len(kept(page))
-    private.do("go")
+    private.draw()
     assert len(kept(page)) == before
-    other.do("go")
+    other.draw()
     assert len(kept(page)) == before + 1
-    private.do("go")
+    private.draw()
     assert len(kept(page)) == before + 1
     late = visit(page, private=True)  # does not speak for those that came before
-    other.do("go")
-    late.do("go")
+    other.draw()
+    late.draw()
     assert len(kept(page)) == before + 2
 
 
@@ -87,21 +87,20 @@ def test_the_box_counts_for_what_is_being_drawn(page: Server) -> None:
     visitor = visit(page, private=False)
     visitor.set("How many", 4)
     visitor.set("Steps", 16)
-    visitor.begin("go")
-    before: dict[str, tuple[int, int]] = {}
-    for message in visitor.messages():
-        if message["msg"] == "process_generating" and not before:
-            visitor.set("Write nothing to the disk", True)
-            visitor.at_once("private", "change")
-            before = on_disk(page)
-    assert before and on_disk(page) == before
+    visitor.at_once("go", "click")
+    assert "<progress" in visitor.look()
+    visitor.set("Write nothing to the disk", True)
+    visitor.at_once("private", "change")
+    before = on_disk(page)
+    assert "Not kept on the disk" in visitor.wait()
+    assert on_disk(page) == before
 
 
 def test_a_server_without_history_writes_for_nobody_and_leaves_no_folder(start: Start) -> None:
     server = start("--no-browser", "--no-history", command="demo")
     before = on_disk(server)
     visitor = visit(server, private=False)  # whatever a client says
-    assert "Not kept on the disk" in visitor.do("go")
+    assert "Not kept on the disk" in visitor.draw()
     visitor.set("style-files", [visitor.upload(png(Image.new("RGB", (512, 512), "blue")))])
     visitor.at_once("style-files", "change")
     visitor.set("style-name", "deep blue")

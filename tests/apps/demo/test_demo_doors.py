@@ -84,7 +84,9 @@ def listener() -> Iterator[Listener]:
 def page(start: Start, listener: Listener) -> Server:
     """Whatever this server fetched, by any name, it would ask the listener for: that is its proxy."""
     proxies = {name: listener.url for name in ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY")}
-    return start("--no-browser", "--no-history", command="demo", no_proxy="", NO_PROXY="", **proxies)
+    return start(
+        "--no-browser", "--no-history", command="demo", no_proxy="", NO_PROXY="", HF_HUB_OFFLINE="0", **proxies
+    )
 
 
 @pytest.fixture(scope="module")

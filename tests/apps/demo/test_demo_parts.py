@@ -1,5 +1,6 @@
 """The page's parts that need no browser: masks, versions, the filter, captions, and what the tabs promise."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ from serving import alone
 
 pytest.importorskip("gradio")
 
-from amused_lite.apps.demo.app_state import AppState, presets
+from amused_lite.apps.demo import learning, versions
+from amused_lite.apps.demo.app_state import AppState
 from amused_lite.apps.demo.picture_filter import HIDDEN, ORDINARY, PictureFilter
 from amused_lite.apps.demo.tabs import edit, styles
 from amused_lite.apps.demo.tabs.responsible import TEXT
 from amused_lite.apps.demo.uploads import Uploads
 from amused_lite.apps.engine.engine import Engine
 
+from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.files.images import SourceImage
 
 
@@ -61,33 +64,52 @@ def test_strokes_become_white_and_nothing_painted_is_none() -> None:
 
 
 def test_versions_walk_back_and_forth_and_a_new_one_forgets_what_was_undone(tmp_path: Path) -> None:
-    version = edit.Version.of(Uploads(tmp_path), SourceImage(Image.new("RGB", (32, 32))))
-    versions = edit.Versions().add(version).add(version).add(version)
-    back = versions.moved(-2)
+    version = versions.Version.of(Uploads(tmp_path), SourceImage(Image.new("RGB", (32, 32))))
+    walked = versions.Versions().add(version).add(version).add(version)
+    back = walked.moved(-2)
     assert back.at == 0 and back.moved(-1).at == 0 and back.moved(9).at == 2
     assert len(back.add(version).items) == 2
     for _ in range(40):
-        versions = versions.add(version)
-    assert len(versions.items) == edit._MOST and versions.at == edit._MOST - 1
+        walked = walked.add(version)
+    assert len(walked.items) == versions.MOST and walked.at == versions.MOST - 1
 
 
 def test_a_version_is_the_picture_with_its_recipe_until_memory_is_full(tmp_path: Path) -> None:
     uploads, made = Uploads(tmp_path, most_bytes=2**20), alone("a red cup", 7, 1)
     source = SourceImage(made.image, made.recipe)
-    first = edit.Version.of(uploads, source)
+    first = versions.Version.of(uploads, source)
     assert first.words == "as it was opened, 512 x 512 px"
     again = first.open(uploads)
     assert np.array_equal(again.image, made.image)
     assert again.recipe is not None and again.recipe.to_json() == made.recipe.to_json()
-    second = edit.Version.of(uploads, again, source)
+    second = versions.Version.of(uploads, again, source)
     assert (
         second.words
         == f"as it was opened, 0 of {made.recipe.tokens.size} tokens differ from the one before, 512 x 512 px"
     )
     noise = Image.effect_noise((1024, 1024), 90)
-    edit.Version.of(uploads, SourceImage(noise))
+    versions.Version.of(uploads, SourceImage(noise))
     with pytest.raises(ValueError, match="no longer in memory; open the picture again"):
         first.open(uploads)
+
+
+def test_a_large_picture_is_shown_smaller_and_kept_as_it_is(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path)
+    large = versions.Version.of(uploads, SourceImage(Image.new("RGB", (1500, 700))))
+    with Image.open(BytesIO(uploads.open(large.shown).data)) as shown:
+        assert shown.size == (1024, 478)
+    assert large.open(uploads).image.size == (1500, 700)
+    strokes = Image.new("L", (1024, 478))
+    strokes.paste(255, (0, 0, 512, 478))
+    mask = edit._mask([strokes], edit._AREAS[0], (1500, 700))
+    assert mask is not None and mask.size == (1500, 700) and np.asarray(mask).mean() == pytest.approx(127.5, abs=1)
+
+
+def test_blank_samples_are_told_from_drawn_ones(tmp_path: Path) -> None:
+    blank, drawn = Image.new("RGB", (512, 512), (250, 220, 40)), alone("a red cup", 7, 1).image
+    for pictures, is_blank in (([blank] * 3, True), ([drawn] * 3, False), ([blank, drawn, drawn], False)):
+        contact_sheet(pictures, ["a cup"] * 3, tmp_path / "strip.png", columns=3)
+        assert learning.is_blank(tmp_path / "strip.png") == is_blank
 
 
 def test_captions_go_to_pictures_one_for_all_or_one_each() -> None:
@@ -107,13 +129,6 @@ def test_styles_never_overwrite_each_other(tmp_path: Path) -> None:
     second.with_name("melting-golden-3d-2.work").mkdir()  # of a training in another program, or of one that failed here
     assert styles._free_name(tmp_path, "melting golden 3d", None).name == "melting-golden-3d-3.safetensors"
     assert styles._free_name(tmp_path, "melting golden 3d", second) == second
-
-
-def test_presets_of_the_bundled_model_are_phrases_it_was_taught() -> None:
-    from amused_lite.training.scenes.captions import STYLE_SUFFIXES
-
-    taught = {phrase for phrases in STYLE_SUFFIXES.values() for phrase in phrases}
-    assert set(presets("tiny").values()) <= taught
 
 
 def test_the_guide_in_docs_is_the_text_of_the_page() -> None:

@@ -1,0 +1,121 @@
+"""The canvas without a browser: what is drawn is found again, a second wish waits its turn, and nothing ends by a slip.
+
+One server for all; each test is a visitor of its own.
+"""
+
+import json
+import re
+
+import pytest
+import requests
+from serving import Server, Start
+from visiting import Visitor
+
+pytest.importorskip("gradio")
+
+
+@pytest.fixture(scope="module")
+def page(start: Start) -> Server:
+    return start("--no-browser", command="demo")
+
+
+def visit(page: Server, key: str = "", prompt: str = "a red cup", steps: int = 1) -> Visitor:
+    visitor = Visitor(page.url)
+    visitor.arrive(key)
+    for name, value in (("How many", 1), ("Steps", steps), ("prompt", prompt)):
+        visitor.set(name, value)
+    return visitor
+
+
+def pictures(shown: str) -> list[str]:
+    return re.findall(r'src="(pictures/[^"]+)"', json.loads(shown)[0])
+
+
+def test_the_page_opens_with_an_example(page: Server) -> None:
+    visitor = visit(page)
+    stage = visitor.values[visitor.component("stage")]
+    assert "Picture 1 of 1: " + Visitor(page.url).values[visitor.component("prompt")] in visitor.wait()
+    assert stage and not json.loads(visitor.look())[1]  # the strip is for one's own
+
+
+def test_a_picture_is_found_again_by_its_key_and_by_nothing_else(page: Server) -> None:
+    first = visit(page, prompt="a yellow star at night")
+    shown = first.draw()
+    assert len(first.key) >= 22 and pictures(shown)
+    again = visit(page, first.key)
+    assert again.key == first.key and again.wait() == shown
+    for key in ("", "x", first.key[:-1], [], 7, {"a": 1}):
+        other = visit(page, key)  # type: ignore[arg-type]  # whatever a client says
+        assert other.key != first.key and "yellow star" not in other.wait()
+    address = re.findall(r"small/[\w-]+/0\.jpeg", shown)[0]
+    small = requests.get(f"{page.url}/{address}")
+    assert small.headers["content-type"] == "image/jpeg" and small.content[:2] == b"\xff\xd8"
+    assert requests.get(f"{page.url}/small/nothing/0.jpeg").status_code == 404
+
+
+def test_a_second_wish_waits_and_is_cancelled_alone(page: Server) -> None:
+    visitor = visit(page, prompt="a green tree", steps=48)
+    visitor.at_once("go", "click")
+    visitor.set("prompt", "a pink heart")
+    visitor.at_once("prompt", "submit")  # Enter
+    strip = json.loads(visitor.look())[1]
+    under_way = re.findall(r'data-cancel="([^"]+)"', strip)
+    assert len(under_way) == 2 and strip.index("pink heart") < strip.index("green tree")
+    gone = visitor.click("strip", {"cancel": under_way[0]})
+    assert "pink heart" not in gone and "green tree" in gone
+    while "of 48" not in visitor.look():
+        pass
+    visitor.at_once("stop", "click")
+    shown = visitor.wait()
+    assert "stopped after step" in shown and "pink heart" not in shown
+
+
+def test_a_drawing_goes_on_when_its_page_was_closed(page: Server) -> None:
+    visitor = visit(page, prompt="a purple moon", steps=24)
+    visitor.at_once("go", "click")
+    again = visit(page, visitor.key)
+    assert again.values[again.component("prompt")] == "a red cup"  # as `visit` has set it
+    assert "purple moon" in again.wait() and pictures(again.look())
+
+
+def test_a_click_that_became_two_is_one(page: Server) -> None:
+    visitor = visit(page, prompt="a white cup", steps=24)
+    visitor.at_once("go", "click")
+    visitor.at_once("go", "click")
+    assert json.loads(visitor.wait())[1].count("small/") == 1
+
+
+def test_cancel_ends_it_and_says_so(page: Server) -> None:
+    visitor = visit(page, prompt="a red fish", steps=48)
+    visitor.at_once("go", "click")
+    while "of 48" not in visitor.look():
+        pass
+    visitor.at_once("cancel", "click")
+    assert "Cancelled" in visitor.wait()
+
+
+def test_an_earlier_picture_comes_back_to_the_canvas_and_is_varied(page: Server) -> None:
+    visitor = visit(page, prompt="a red car")
+    visitor.draw()
+    visitor.set("prompt", "a blue fish")
+    strip = json.loads(visitor.draw())[1]
+    earlier = re.findall(r'data-key="([^"]+)"[^>]*title="a red car"', strip)
+    shown = visitor.click("strip", {"key": earlier[0]})
+    assert "Picture 1 of 1: a red car" in shown
+    assert "varied: a red car" in visitor.draw("subtle")
+
+
+def test_wrong_wishes_are_said_beside_the_sentence(page: Server) -> None:
+    visitor = visit(page, prompt=" ")
+    assert "prompt is empty" in visitor.at_once("go", "click").lower()
+    visitor.set("prompt", "a cat on a skateboard")
+    assert "never shown" in visitor.at_once("prompt", "blur")
+    assert "never shown" in visitor.draw()
+
+
+def test_a_tap_on_a_word_writes_it(page: Server) -> None:
+    visitor = visit(page, prompt="a red")
+    chips = visitor.component("chips-things")
+    visitor.values[chips] = 5
+    visitor.at_once("chips-things", "click")
+    assert visitor.values[visitor.component("prompt")] == "a red boat"

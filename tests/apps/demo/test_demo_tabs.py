@@ -1,0 +1,78 @@
+"""Handlers of the tabs without a server: what they ask of the engine, and what they show."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+from amused_lite.apps.demo.app_state import AppState, runtime_choices, visitor_key
+from amused_lite.apps.demo.learning import Training
+from amused_lite.apps.demo.tabs.edit import EditTab
+from amused_lite.apps.demo.tabs.prompt import PromptPanel
+from amused_lite.apps.demo.tabs.styles import StylesTab
+from amused_lite.apps.engine.engine import Engine
+
+from amused_lite.files.images import SourceImage
+from amused_lite.runtimes.open import runtimes_of
+
+_CAUSES_NOTHING = "import json; print(json.dumps({'state': 'cancelled'}))"
+
+
+@pytest.fixture(scope="module")
+def app_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppState]:
+    engine = Engine()
+    state = AppState(engine, tmp_path_factory.mktemp("styles"))
+    yield state
+    engine.close()
+    state.close()
+
+
+@pytest.fixture(scope="module")
+def tabs(app_state: AppState) -> tuple[PromptPanel, EditTab, StylesTab]:
+    with gr.Blocks():
+        visitor, private = gr.BrowserState(""), gr.Checkbox()
+        panel = PromptPanel(app_state, private)
+        return panel, EditTab(app_state, visitor, panel), StylesTab(app_state, visitor, [panel.adapters], private)
+
+
+def test_an_edit_is_made_with_the_settings_of_the_sentence(tabs: tuple[PromptPanel, EditTab, StylesTab]) -> None:
+    _, edit, _ = tabs
+    how: list[Any] = [True, "tiny", "onnx", ["look"], 0.5, 1, 1, 1]
+    wide = SourceImage(Image.new("RGB", (96, 64)))
+    for tool, area in (("Change it by words", "Middle"), ("Replace what I painted", "Left half")):
+        request = edit._request(wide, None, tool, "a cup", area, [], 256, True, 4, 5, True, *how)
+        assert (request.seed, request.count, request.model, request.runtime) == (5, 4, "tiny", "onnx")
+        assert request.adapters == (("look", 0.5),) and not request.keep
+        assert request.settings == ({"pad": True} if request.operation == "edit" else {})
+        assert isinstance(request.mask, Image.Image) and request.mask.size == (96, 64)
+    unlocked = edit._request(wide, None, "Change it by words", "a cup", "Middle", [], 256, False, 1, 5, False, *how)
+    assert unlocked.seed is None and unlocked.mask is None
+
+
+def test_only_engines_that_can_run_a_model_are_offered() -> None:
+    names = [name for _, name in runtime_choices("tiny")]
+    assert names[:2] == ["auto", "onnx"] and set(names) <= {"auto", "onnx", "torch"}
+    assert runtimes_of("amused/amused-512") == ("torch",)  # and nothing is asked of the network
+
+
+def test_a_training_is_shown_again_to_whom_it_belongs(
+    tabs: tuple[PromptPanel, EditTab, StylesTab], tmp_path: Path
+) -> None:
+    styles, key = tabs[2], visitor_key(None)
+    styles._training = Training([sys.executable, "-c", _CAUSES_NOTHING], tmp_path / "look.safetensors", key)
+    ((stage, *_),) = styles.rejoin(visitor_key(None), [])
+    assert not isinstance(stage, str)
+    for _ in range(2):  # also when it is over
+        *_, (stage, said, *_) = styles.rejoin(key, [])
+        assert "nothing was kept" in stage and "nothing was kept" in said
+
+
+def test_a_visitor_has_a_key_of_the_servers_making() -> None:
+    key = visitor_key("")
+    assert visitor_key(key) == key and len({visitor_key(bad) for bad in (None, "", 3, [], "x" * 65, "a b" * 9)}) == 6
