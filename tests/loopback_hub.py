@@ -3,14 +3,12 @@
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_CHUNK = 2**16  # bytes sent at once
 TOKEN = "hf_loopback"
 
 
@@ -35,6 +33,7 @@ class LoopbackHub:
         self.breaks_left = 10**9
         self.gone_after_breaking = self.gone = False  # no answer any more
         self.bytes_a_second: float | None = None
+        self.chunk = 2**16  # bytes sent at once
         self.instead: dict[str, bytes] = {}  # file name -> other bytes of the same length
         self.private = False
         self.address = ""
@@ -111,28 +110,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, name: str, file: Served, commit: str, body: bool) -> None:
         wanted = self.headers.get("Range", "")
-        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted.startswith("bytes=") else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(file.size - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{file.size - 1}/{file.size}")
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        start, end = int(first or 0), min(int(last) + 1 if last else file.size, file.size)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(end - start))
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{file.size}")
         self.send_header("ETag", f'"{file.etag}"')
         self.send_header("X-Repo-Commit", commit)
         self.end_headers()
         if body:
             self.hub.asked.append(f"{name} {start}")
-            self._send(name, file, start)
+            self._send(name, file, start, end)
 
-    def _send(self, name: str, file: Served, start: int) -> None:
+    def _send(self, name: str, file: Served, start: int, end: int) -> None:
         hub = self.hub
-        allowed = file.size - start
+        allowed = end - start
         if hub.break_after is not None and file.large and hub.breaks_left and allowed > hub.break_after:
             allowed, self.close_connection = hub.break_after, True
             hub.breaks_left, hub.gone = hub.breaks_left - 1, hub.gone_after_breaking
         with file.path.open("rb") as source:
             source.seek(start)
             while allowed:
-                block = source.read(min(_CHUNK, allowed))
+                block = source.read(min(hub.chunk, allowed))
                 if name in hub.instead:
                     block = hub.instead[name][source.tell() - len(block) : source.tell()]
                 try:
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
                 allowed -= len(block)
                 hub.sent += len(block)
                 if hub.bytes_a_second:
-                    time.sleep(len(block) / hub.bytes_a_second)
+                    threading.Event().wait(len(block) / hub.bytes_a_second)
 
 
 def _siblings(files: dict[str, Served]) -> list[dict[str, Any]]:

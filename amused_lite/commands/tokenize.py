@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find, encode, count."""
-    require_extra("train", "tokenize", "torch", "webdataset", "accelerate")
+    require_extra("train", "tokenize", "torch", "accelerate")
     if args.ray:
         require_extra("cluster", "a cluster", "ray")
     check_folder(args.out)

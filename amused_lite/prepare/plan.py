@@ -14,7 +14,7 @@ from amused_lite.files.safetensors import open_tensors
 from amused_lite.installed import fingerprint, models_folder, place_of, read_installed, source_name, work_folder
 from amused_lite.prepare.machine import choose
 from amused_lite.reading import read_json
-from amused_lite.runtimes.hub import HubModel, arrived, blobs, look_up, wanted_files
+from amused_lite.runtimes.hub import HubModel, arrived, blobs, count_weights, look_up, wanted_files
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
 
 PARTS = ("transformer", "vqvae", "text_encoder")  # of a folder in diffusers' layout, with weights
@@ -24,7 +24,7 @@ _HALF = ".fp16"
 _LISTING = "hub.json"  # in the folder where a model is prepared: what the hub said, for when it cannot be reached
 # Bytes for one weight of the model, measured on amused-512: of the finished bundle, of the process at its peak.
 _STORED = {16: 2.0, 8: 1.08, 4: 0.66}
-_MEMORY = 2.3
+_MEMORY = 2.4
 _LIBRARIES = 4e8  # bytes: torch with nothing to do
 _SECONDS = 2.2e-7  # of one core, for one weight
 _ROOM = 1.1  # more than is computed, so that nothing ends on the last byte
@@ -134,8 +134,7 @@ def make_plan(
     transformer = _transformer(model) if base else None
     if is_hub_id(whole):
         hub = _look_up(whole, revision, variant, work_folder(place_of(name, bits, "onnx")) / _LISTING)
-        sizes = [(file.size, _HALF in file.name) for file in hub.files if file.name.endswith(".safetensors")]
-        weights, commit = sum(size // (2 if half else 4) for size, half in sizes), hub.commit
+        weights, commit = _count_on_hub(hub), hub.commit
         missing = sum(file.size for file in hub.files) - arrived(hub)
     elif revision is not None:
         raise ValueError(f"{whole} is a folder, which has no revisions; leave --revision out")
@@ -230,6 +229,15 @@ def remember(plan: Plan) -> None:
     """Keep what the hub said, for a run that goes on where it cannot be reached."""
     if plan.hub is not None:
         replace_text(work_folder(plan.place) / _LISTING, json.dumps(asdict(plan.hub)))
+
+
+def _count_on_hub(hub: HubModel) -> int:
+    """How many weights there are; from the sizes of the files where the hub cannot be reached now."""
+    try:
+        return count_weights(hub)
+    except ConnectionError:
+        sizes = [(file.size, _HALF in file.name) for file in hub.files if file.name.endswith(".safetensors")]
+        return sum(size // (2 if half else 4) for size, half in sizes)
 
 
 def _existing(folder: Path) -> Path:

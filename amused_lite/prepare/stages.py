@@ -32,7 +32,7 @@ _TICK = 0.5  # s between two looks at the clock in a bar
 # Above these it is another model (see `proof`). Measured: see docs/models.md.
 BOUNDS = {
     16: {"encode_prompt": 1e-3, "unmask.logits": 1e-3, "decode_image": 2e-2, "encode_image": 0.02},
-    8: {"encode_prompt": 0.1, "unmask.logits": 0.3, "decode_image": 0.1, "encode_image": 0.02},
+    8: {"encode_prompt": 0.05, "unmask.logits": 0.15, "decode_image": 0.1, "encode_image": 0.02},
     4: {"encode_prompt": 0.5, "unmask.logits": 1.2, "decode_image": 0.5, "encode_image": 0.02},
 }
 

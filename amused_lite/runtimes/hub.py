@@ -87,6 +87,26 @@ def _hash(text: str, name: str) -> str:
     return text
 
 
+def count_weights(model: HubModel) -> int:
+    """How many numbers the safetensors files of a model hold, from their first bytes on the hub.
+
+    Raises:
+        ConnectionError: the hub cannot be reached.
+        ValueError: a file is no safetensors file.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    names = [file.name for file in model.files if file.name.endswith(".safetensors")]
+    try:
+        with _plain_errors(model.name):
+            read = HfApi().parse_safetensors_file_metadata
+            headers = [read(model.name, name, revision=model.commit) for name in names]
+    except SafetensorsParsingError as error:
+        raise ValueError(f"{model.name} on the hub has damaged weights ({str(error)[:100]}); give another") from error
+    return sum(count for header in headers for count in header.parameter_count.values())
+
+
 def blobs(model: str) -> Path:
     """Where the cache keeps the contents of a model's files."""
     from huggingface_hub.constants import HF_HUB_CACHE

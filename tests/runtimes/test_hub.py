@@ -1,8 +1,13 @@
 """Downloads by the hub's own client from a hub on loopback: stopped, broken, damaged, refused, and gone on with."""
 
 import json
+import os
+import random
 import resource
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +17,10 @@ import numpy as np
 import pytest
 from huggingface_hub import constants, file_download
 from loopback_hub import TOKEN, LoopbackHub, running
+from safetensors.numpy import save_file
 
 from amused_lite.prepare import plan
-from amused_lite.runtimes.hub import HubModel, arrived, blobs, fetch, look_up, wanted_files
+from amused_lite.runtimes.hub import HubModel, arrived, blobs, count_weights, fetch, look_up, wanted_files
 
 PARTS = ("transformer", "vqvae", "text_encoder")
 SIZE = 300_000  # bytes of a part's weights
@@ -198,3 +204,47 @@ def test_a_bundle_on_the_hub_needs_no_preparing(hub: LoopbackHub, files: Path, t
     hub.add("org/bundle", bundle)
     with pytest.raises(plan.ReadyError, match=r"org/bundle is a bundle, ready as it is: amused-lite generate"):
         plan.make_plan("org/bundle")
+
+
+def test_weights_are_counted_from_the_first_bytes_of_their_files(hub: LoopbackHub, tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    for part, kind in zip(PARTS, (np.float16, np.float32, np.float16), strict=True):
+        (real / part).mkdir(parents=True)
+        save_file({"w": np.zeros((500, 1000), kind), "b": np.zeros(7, kind)}, real / part / "model.safetensors")
+    hub.add("org/real", real)
+    model = wanted_files(look_up("org/real"), PARTS)
+    hub.sent = 0
+    assert count_weights(model) == 3 * 500_007
+    assert hub.sent < 400_000
+
+
+FETCH = """
+from amused_lite.runtimes.hub import fetch, look_up, wanted_files
+print("ready", flush=True)
+fetch(wanted_files(look_up("org/model"), {parts}, ""), lambda count: None)
+"""
+
+
+@pytest.mark.slow
+def test_a_download_killed_at_ten_random_moments_goes_on(hub: LoopbackHub, files: Path, tmp_path: Path) -> None:
+    home, chance = tmp_path / "hf", random.Random(0)
+    more = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", "import huggingface_hub.constants as c; c.DOWNLOAD_CHUNK_SIZE = 1000"]
+    command[-1] += FETCH.format(parts=PARTS)
+    hub.bytes_a_second, hub.chunk = SIZE / 5, 2000
+    for _ in range(10):
+        process = subprocess.Popen(command, env={**os.environ, **more}, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        threading.Event().wait(chance.uniform(0.3, 3))  # the client's own sleep is switched off here
+        process.kill()
+        process.wait()
+    hub.bytes_a_second = None
+    subprocess.run(command, env={**os.environ, **more}, check=True, timeout=60)
+    (folder,) = (home / "hub" / "models--org--model" / "snapshots").iterdir()
+    assert all((folder / name).read_bytes() == (files / name).read_bytes() for name in names(folder))
+    assert len([name for name in names(folder) if name.endswith(".safetensors")]) == 3
+    assert list((home / "hub").rglob("*.part")) == []
+    print(f"asked for {hub.asked}; {hub.sent} bytes sent for {3 * SIZE} of weights")
+    assert 3 * SIZE <= hub.sent < 1.5 * 3 * SIZE
+    assert len({line for line in hub.asked if line.split()[1] != "0"}) > 2  # gone on with, in the middle of a file

@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SHORT = {"steps": 2, "batch": 2, "warmup": 0, "cooldown": 0}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adamw8bit", marks=pytest.mark.slow)])
 def test_all_weights_learn_and_a_stopped_training_is_the_same(
     base: BaseModel, data: Path, tmp_path: Path, optimizer: str
 ) -> None:

@@ -63,6 +63,7 @@ def same(run: Path, alone: Path) -> None:
         assert np.allclose(one[name], other[name], rtol=1e-3, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_computes(data: Path, alone: Path, tmp_path: Path) -> None:
     assert losses(alone)[-1] < losses(alone)[0]
     train(data, tmp_path, 2)

@@ -123,6 +123,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def test_tars_are_read_as_webdataset_has_them_and_a_broken_one_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("webdataset", reason="needs the extra 'train'")
     for number in range(2):
         with tarfile.open(tmp_path / f"{number:05d}.tar", "w") as tar:
             for key in range(2):
@@ -156,7 +157,7 @@ def test_bad_sources_cost_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     cases = {
         (tmp_path / "empty",): "no picture below",
         (tmp_path / "nowhere",): "is no source of pictures; give a folder",
-        (tmp_path / "{0..3}.tar",): "0.tar is missing (4 of 4); check the name",
+        (tmp_path / "3.tar",): "3.tar is missing (1 of 1); check the name",
         (tmp_path / "mute",): "no picture of",
         (tmp_path / "mute", "--pictures", 3): "--pictures is for the worlds",
     }

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from amused_lite.conditioning import MicroConditioning
+from amused_lite.extras import require_extra
 from amused_lite.files import images
 from amused_lite.reading import parse_object
 from amused_lite.training.data.captions import PictureFacts, facts_of, read_table, text_beside
@@ -82,6 +83,7 @@ class Tars:
     """webdataset's shards: in each tar `KEY.jpg`, with `KEY.txt`, `KEY.json` or both beside it."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
+        require_extra("train", "reading tar files", "webdataset")
         self.urls, self.name, self.pieces = list(urls), name, len(urls)
 
     def said(self) -> str:
@@ -164,9 +166,12 @@ def find_source(source: str, worlds: dict[str, Callable[[], World]], out: Path, 
     if not (source.startswith(_REMOTE) or ".tar" in source):
         known = f"a folder, .tar files or one of {', '.join(worlds)}"
         raise FileNotFoundError(f"{source} is no source of pictures; give {known}")
-    from braceexpand import braceexpand
+    urls = [source]
+    if "{" in source and not source.startswith("pipe:"):
+        require_extra("train", "a pattern of tar files", "braceexpand")
+        from braceexpand import braceexpand
 
-    urls = sorted(braceexpand(source)) if not source.startswith("pipe:") else [source]
+        urls = sorted(braceexpand(source))
     missing = [url for url in urls if not url.startswith(_REMOTE) and not Path(url).is_file()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is missing ({len(missing)} of {len(urls)}); check the name")

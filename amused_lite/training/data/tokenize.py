@@ -188,7 +188,7 @@ def _in_processes(job: Job, pieces: list[int], workers: int) -> Iterator[ShardRe
 
 def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator[ShardRecord]:
     """Ray Data starts the encoders, moves the pieces to them and replaces workers that die."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports] -- the extra "cluster", which the tests do not need
 
     # One of this machine alone listens nowhere else.
     own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
