@@ -109,7 +109,7 @@ def shown(training: Training) -> str:
         size = f"({last['bytes'] / 1e6:.1f} MB)"
         head = f'<p class="foot">Learned; step {last["best"]} was the best. {say}{link} {size}</p>'
         best = best_sample(training)
-        if best is not None and best["style"] <= 0:
+        if best is not None and round(best["style"], 2) <= 0:
             head = (
                 f'<p class="message error">It learned nothing of the look: its samples are no nearer to your pictures '
                 f"than before (style {best['style']:.2f}). Try more steps, or pictures that show the look more "
