@@ -198,6 +198,7 @@ class TorchRuntime:
         if module == "unmask":
             self._kept = None
 
+    @torch.inference_mode(False)  # weights that are made within it could not be exported or trained afterwards
     def _part(self, name: str) -> Any:
         if name not in self._parts:
             part = self._weights.part(name).to(self._device).eval()

@@ -126,6 +126,7 @@ def test_things_are_where_they_belong(scenes: list[StoryScene]) -> None:
                 assert there.boundless or KINDS[thing.kind].place == "flies", scene
 
 
+@pytest.mark.usefixtures("made_by_code")
 def test_tokens_are_weighed_where_a_thing_changes_the_picture(scenes: list[StoryScene]) -> None:
     world = Storybook()
     for scene in [*of(scenes, crop=None)[:12], *(scene for scene in scenes if scene.crop)][:24]:
@@ -134,7 +135,7 @@ def test_tokens_are_weighed_where_a_thing_changes_the_picture(scenes: list[Story
         assert weights.shape == (rows * rows,)
         changed = (draw(scene) != draw_things(scene, [])).any(-1)
         changed = changed.reshape(rows, CELL, rows, CELL).any((1, 3)).ravel()
-        assert (weights[changed] > 1).mean() > 0.8  # a shadow takes a row of cells below a box of six rows or more
+        assert (weights[changed] > 1).mean() > 0.7  # a shadow takes a row of cells below a box of four or more
         assert (weights == 1).any()
 
 

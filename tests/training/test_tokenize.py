@@ -96,7 +96,7 @@ def test_killed_work_goes_on_and_other_work_is_refused(
     assert not list(out.glob(".amused*"))
     capsys.readouterr()
     assert tokenize(pictures, out, "--random-crops", "2") == 2
-    assert f"{out} was begun from {pictures} with tiny" in capsys.readouterr().err
+    assert f"{out} was begun from" in capsys.readouterr().err
     path = column_path(out, "tokens", 0)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match=r"tokens-00000.npy is damaged: its sha256 differs; delete 00000.done"):
