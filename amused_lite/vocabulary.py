@@ -8,6 +8,7 @@ brings none: it was taught more words than can be listed.
 import difflib
 import json
 import re
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
@@ -27,11 +28,11 @@ _Phrase = Annotated[str, Meta(min_length=1, max_length=80)]
 Groups = dict[_Phrase, dict[_Phrase, Annotated[list[_Phrase], Meta(max_length=50)]]]
 
 
+@dataclass(frozen=True)
 class Vocabulary:
     """What a model knows, in groups of phrases."""
 
-    def __init__(self, groups: Groups) -> None:
-        self.groups = groups
+    groups: Groups = field(hash=False)
 
     @classmethod
     def of(cls, folder: Path) -> Self | None:

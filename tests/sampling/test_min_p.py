@@ -53,6 +53,6 @@ def test_requests_take_it_and_say_what_it_does() -> None:
 
 
 def test_the_demo_has_a_slider_for_it() -> None:
-    create = pytest.importorskip("apps.demo.tabs.create")
-    slider = create.slider_for(create.SETTINGS["min_p"])
+    prompt = pytest.importorskip("apps.demo.tabs.prompt")
+    slider = prompt.slider_for(prompt.SETTINGS["min_p"])
     assert (slider.label, slider.minimum, slider.maximum, slider.value) == ("Min-p", 0, 1, 0)

@@ -111,11 +111,11 @@ def test_the_page_works_below_a_path(start: Start, forward: Forward) -> None:
     assert "64 x 48 px" in visitor.do("open-picture", "upload")
     for name, value in {"How many": 1, "Steps": 1, "prompt": "a red cup"}.items():
         visitor.set(name, value)
-    addresses = set(re.findall(r'src=\\"([^"\\]+)', visitor.do("go"))) | set(
+    addresses = set(re.findall(r'src=\\"([^"\\]+)', visitor.draw())) | set(
         re.findall(r'src=\\"([^"\\]+)', visitor.do("search", "change"))
     )
     places = {one for one in addresses if not one.startswith("data:")}
-    assert {place.partition("/")[0] for place in places} == {"pictures", "history"}
+    assert {place.partition("/")[0] for place in places} == {"pictures", "small", "history"}
     for place in places:
         assert visitor.http.get(urljoin(f"{proxy}/", place)).headers["content-type"].startswith("image/")
     for path in ("gradio_api/info", "gradio_api/file=/etc/passwd", "jobs/x"):
