@@ -28,9 +28,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from amused_lite import paths
 from amused_lite.config import ModelConfig
 from amused_lite.reading import check_version, convert, parse_object, read_text
+from amused_lite.system import paths
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

@@ -45,12 +45,12 @@ COMMANDS = {
     "export": Command("amused_lite.commands.export", "write a model for another kind of device"),
     "bench": Command("amused_lite.apps.benchmark", "measure models and runtimes side by side"),
     "quantize": Command("amused_lite.quantize.command", "write a model in 8, 6 or 4 bits"),
-    "distil": Command("amused_lite.commands.distil", "teach a small decoder for drafts"),
-    "style": Command("amused_lite.commands.style", "learn a style from a few pictures"),
-    "tokenize": Command("amused_lite.commands.tokenize", "turn pictures with captions into training data"),
-    "finetune": Command("amused_lite.commands.finetune", "go on training a model on pictures of your own"),
-    "train": Command("amused_lite.commands.train", "rebuild the bundled model from nothing"),
-    "evaluate": Command("amused_lite.commands.evaluate", "score a model on the held-out prompts"),
+    "distil": Command("amused_lite.commands.training.distil", "teach a small decoder for drafts"),
+    "style": Command("amused_lite.commands.training.style", "learn a style from a few pictures"),
+    "tokenize": Command("amused_lite.commands.training.tokenize", "turn pictures with captions into training data"),
+    "finetune": Command("amused_lite.commands.training.finetune", "go on training a model on pictures of your own"),
+    "train": Command("amused_lite.commands.training.train", "rebuild the bundled model from nothing"),
+    "evaluate": Command("amused_lite.commands.training.evaluate", "score a model on the held-out prompts"),
 }
 
 

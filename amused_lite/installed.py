@@ -14,9 +14,9 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
-from amused_lite import paths
 from amused_lite.bundle import MANIFEST, Manifest, Word, open_bundle, read_manifest
 from amused_lite.reading import convert
+from amused_lite.system import paths
 
 _USED = ".used"  # empty, in a bundle's folder: its time is that of the last use
 _SOURCE = "source"

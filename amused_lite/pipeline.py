@@ -14,10 +14,10 @@ from amused_lite.editing.canvas import colour_cells, enlarger
 from amused_lite.editing.geometry import decode_windows
 from amused_lite.editing.token_operations import count_steps, edit_steps
 from amused_lite.files.png import Recipe, save_png
-from amused_lite.memory import low_memory
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.sampling.loop import Step, mask_least_likely, token_log_likelihood, unmask_tokens
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.system.memory import low_memory
 from amused_lite.task import Task
 from amused_lite.tokenizer import Tokenizer
 

@@ -19,8 +19,8 @@ from typing import Any
 from amused_lite import __version__
 from amused_lite.analysis.measure import PROMPT, BenchmarkCase, Measurement, measure_in_child
 from amused_lite.console.arguments import check_folder, path, threads, whole
-from amused_lite.extras import require_extra
 from amused_lite.runtimes.open import check_runtime, find_model, find_prepared
+from amused_lite.system.extras import require_extra
 
 _DIFFUSERS = "amused_lite.apps.benchmark_worker"
 EXAMPLES = """

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from amused_lite import paths
 from amused_lite.config import PRESETS
 from amused_lite.models.checkpoint import save_diffusers
 from amused_lite.models.networks import Networks
+from amused_lite.system import paths
 from amused_lite.tokenizer import Tokenizer
 
 

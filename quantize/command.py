@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def _judge(args: argparse.Namespace) -> Path | None:
     if not args.judge:
         return None
-    from amused_lite.extras import require_extra
+    from amused_lite.system.extras import require_extra
 
     require_extra("train", "--judge", "torch", "skia")
     from amused_lite.evaluation.judge_training import default_judge_path

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 # target -> bits -> methods, the default first
 METHODS: dict[str, dict[int, tuple[str, ...]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amused_lite.memory import let_go
+from amused_lite.system.memory import let_go
 
 PEAK = """
 import sys

@@ -22,10 +22,10 @@ from amused_lite.adapters.lora import (
 )
 from amused_lite.bundle import MODULES, QUANTIZED, WEIGHTS, Bundle
 from amused_lite.config import ModelConfig
-from amused_lite.extras import require_extra
 from amused_lite.files.safetensors import open_tensors
-from amused_lite.paths import as_path
 from amused_lite.quantization import SCALE, requantize
+from amused_lite.system.extras import require_extra
+from amused_lite.system.paths import as_path
 
 AdapterSpec = str | Path | tuple[str | Path, float]  # "FILE", "FILE:WEIGHT", or both apart
 

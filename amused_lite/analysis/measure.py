@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amused_lite.memory import peak_memory, use_low_memory
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.system.memory import peak_memory, use_low_memory
 from amused_lite.task import Task
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "executorch", "coremltools", "bitsandbytes", "diffusers", "numpy")

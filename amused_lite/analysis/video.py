@@ -19,13 +19,13 @@ import numpy as np
 from PIL import Image
 
 from amused_lite.conditioning import Conditioning
-from amused_lite.extras import require_extra
 from amused_lite.files.atomic import write_new
 from amused_lite.pipeline import AmusedPipeline, check_prompts
 from amused_lite.sampling import noise
 from amused_lite.sampling.loop import unmask_tokens
 from amused_lite.sampling.schedule import first_step_for, start_masked
 from amused_lite.sampling.settings import GenerateOptions
+from amused_lite.system.extras import require_extra
 from amused_lite.task import Task
 
 SUFFIXES = (".gif", ".mp4")

@@ -212,7 +212,7 @@ def _ranker(args: argparse.Namespace, amused: "AmusedPipeline") -> "Ranker":
         from amused_lite.analysis.ranking import OwnRanker
 
         return OwnRanker(amused)
-    from amused_lite.extras import require_extra
+    from amused_lite.system.extras import require_extra
 
     require_extra("train", "ranking by open_clip", "torch", "open_clip")
     from amused_lite.models.open_clip_ranker import OpenClipRanker

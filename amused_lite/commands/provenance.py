@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.extras import MissingExtraError
+from amused_lite.system.extras import MissingExtraError
 
 if TYPE_CHECKING:
     from PIL import Image

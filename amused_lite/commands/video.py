@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     folder, name = check_output(args.output, ".gif", ".mp4")
     if name.lower().endswith(".mp4"):
-        from amused_lite.extras import require_extra
+        from amused_lite.system.extras import require_extra
 
         require_extra("video", "writing MP4", "av")
     if not 1 <= args.rate <= 60:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from amused_lite.paths import as_path
+from amused_lite.system.paths import as_path
 
 
 def check_other_folder(out: Path, model: Path) -> None:

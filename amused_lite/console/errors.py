@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from amused_lite.console.terminal import LONGEST, plain_streams, printable, shortened
-from amused_lite.extras import MissingExtraError
+from amused_lite.system.extras import MissingExtraError
 
 BAD_INPUT = 2
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amused_lite.console.arguments import check_folder, named, threads, whole
-from amused_lite.paths import as_path
+from amused_lite.system.paths import as_path
 
 if TYPE_CHECKING:
     from amused_lite.files.png import Recipe
@@ -95,7 +95,7 @@ def add_prepare_flag(parser: argparse.ArgumentParser) -> None:
 def keeps_loaded(args: argparse.Namespace, many: bool) -> bool:
     """Whether modules stay in memory, by `--memory`, or where `many` pictures are to be drawn."""
     if args.memory == "low":
-        from amused_lite.memory import use_low_memory
+        from amused_lite.system.memory import use_low_memory
 
         use_low_memory()
     return many if args.memory is None else args.memory == "fast"

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from amused_lite import paths
 from amused_lite.evaluation.judge import GRID, INPUT, STRIDE, Detector, Judge
+from amused_lite.system import paths
 from amused_lite.training.scenes import BACKDROPS, CELL, COLOURS, KINDS, SIZE, STYLES, VARIANTS, Thing, draw_things
 from amused_lite.training.scenes.draw import INK
 

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from amused_lite.bundle import MODULES, RANKER_MODULES, TARGETS
-from amused_lite.extras import require_extra
 from amused_lite.runtimes.coreml import advised_units
+from amused_lite.system.extras import require_extra
 
 PRECISIONS = ("float32", "float16")
 OPSETS = range(18, 24)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from amused_lite.extras import require_extra
-from amused_lite.paths import as_path
+from amused_lite.system.extras import require_extra
+from amused_lite.system.paths import as_path
 
 
 class OpenClipRanker:

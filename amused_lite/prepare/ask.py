@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amused_lite.bundle import MANIFEST
-from amused_lite.extras import MissingExtraError
 from amused_lite.installed import find_installed, models_folder, place_of, source_name
 from amused_lite.prepare.plan import Plan, ReadyError, make_plan
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
+from amused_lite.system.extras import MissingExtraError
 
 
 def prepare_first(models: Sequence[str | Path | None], runtime: str, yes: bool, threads: int | None = None) -> None:

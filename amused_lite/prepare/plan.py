@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amused_lite.bundle import MANIFEST
-from amused_lite.extras import require_extra
 from amused_lite.files.atomic import replace_text
 from amused_lite.files.safetensors import open_tensors
 from amused_lite.installed import fingerprint, models_folder, place_of, read_installed, source_name, work_folder
@@ -16,6 +15,7 @@ from amused_lite.prepare.machine import choose
 from amused_lite.reading import read_json
 from amused_lite.runtimes.hub import HubModel, arrived, blobs, count_weights, look_up, wanted_files
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
+from amused_lite.system.extras import require_extra
 
 PARTS = ("transformer", "vqvae", "text_encoder")  # of a folder in diffusers' layout, with weights
 BITS = (8, 4, 16)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.adapters.torch import attach
 from amused_lite.config import ModelConfig
-from amused_lite.extras import require_extra
 from amused_lite.models.networks import empty_part, tensor_shapes
 from amused_lite.quantization import SCALE
+from amused_lite.system.extras import require_extra
 
 NF4 = ".quant_state.bitsandbytes__nf4"  # behind a weight's name, as bitsandbytes stores what it must know of one
 ROW_SCALE = "SCB"  # in the place of "weight": the largest value of each row, as bitsandbytes calls it

@@ -13,8 +13,8 @@ import numpy as np
 
 from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.conditioning import Conditioning
-from amused_lite.extras import require_extra
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, ModuleCall
+from amused_lite.system.extras import require_extra
 
 COMPUTE_UNITS = ("all", "cpu_and_ne", "cpu_and_gpu", "cpu_only")
 FUNCTIONS = {1: "unguided", 2: "guided"}  # of `unmask` by its rows of conditioning, in packages that have both

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from amused_lite.bundle import Bundle, check_inputs
-from amused_lite.extras import require_extra
 from amused_lite.runtimes.graphs import OUTPUTS, Arrays, GraphRuntime, ModuleCall
+from amused_lite.system.extras import require_extra
 
 _DTYPES = {3: "int32", 6: "float32"}  # ExecuTorch's ScalarType
 

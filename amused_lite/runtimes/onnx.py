@@ -15,8 +15,8 @@ import onnxruntime
 from amused_lite.adapters.loading import check_mergeable, merged_weights
 from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.bundle import QUANTIZED, WEIGHTS, Bundle, check_inputs
-from amused_lite.memory import allocate_for, let_go
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, ModuleCall
+from amused_lite.system.memory import allocate_for, let_go
 
 _FATAL_ONLY = 4  # ONNX Runtime's log level: its errors come as exceptions, and need no log in colours beside them
 _DTYPES = {"tensor(int32)": "int32", "tensor(float)": "float32"}

@@ -9,11 +9,11 @@ from amused_lite.adapters.loading import AdapterSpec, LoadedAdapters, hash_of_bu
 from amused_lite.adapters.lora import WeightedAdapter
 from amused_lite.bundle import MANIFEST, QUANTIZED, TOKENIZER, WEIGHTS, Bundle, open_bundle
 from amused_lite.config import ModelConfig
-from amused_lite.extras import require_extra
 from amused_lite.installed import find_installed, fingerprint, note_use
-from amused_lite.paths import as_path
 from amused_lite.runtimes.base import ModelInfo, Runtime
 from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
+from amused_lite.system.extras import require_extra
+from amused_lite.system.paths import as_path
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.vocabulary import Vocabulary
 

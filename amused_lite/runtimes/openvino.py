@@ -11,9 +11,9 @@ import numpy as np
 from amused_lite.adapters.loading import changed_weights_of_module, check_mergeable
 from amused_lite.adapters.lora import WeightedAdapter, merge_weight
 from amused_lite.bundle import Bundle, check_inputs
-from amused_lite.extras import require_extra
 from amused_lite.quantization import SCALE, requantize
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, ModuleCall
+from amused_lite.system.extras import require_extra
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # and "auto", which leaves it to OpenVINO
 _DTYPES = {"i32": "int32", "f32": "float32"}

@@ -11,11 +11,11 @@ import numpy as np
 
 from amused_lite.conditioning import Conditioning
 from amused_lite.config import ModelConfig
-from amused_lite.memory import low_memory
 from amused_lite.runtimes.base import Runtime, StepControls, StepNoise
 from amused_lite.sampling import distribution, noise
 from amused_lite.sampling.schedule import mask_schedule
 from amused_lite.sampling.settings import GenerateOptions, Settings
+from amused_lite.system.memory import low_memory
 
 LIKELIHOOD_PASSES = 4  # `token_log_likelihood` hides every token once, in so many parts
 

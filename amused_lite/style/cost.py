@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from amused_lite.memory import peak_memory
 from amused_lite.models.networks import Networks
+from amused_lite.system.memory import peak_memory
 
 
 def quantize_base(networks: Networks) -> None:

@@ -17,7 +17,7 @@ from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.base_model import CropTokens
 from amused_lite.training.data.captions import read_table, text_beside
 from amused_lite.training.data.pictures import SUFFIXES, USUAL_SCORE, crop
-from amused_lite.training.loop import step_generator
+from amused_lite.training.loop.fit import step_generator
 
 MOST = 100  # pictures: a style is learned from one to ten; a data set wants another trainer
 SMALLEST_SHARE = 4  # the short side must be at least 1 / 4 of the model's pictures

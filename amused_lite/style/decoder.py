@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from amused_lite.models.networks import Networks
 from amused_lite.style.config import StyleTrainConfig
 from amused_lite.style.data import in_turn
-from amused_lite.training.loop import step_generator
-from amused_lite.training.quadrants import QuadrantBatch, TokensAndPixels, random_quadrants
+from amused_lite.training.data.quadrants import QuadrantBatch, TokensAndPixels, random_quadrants
+from amused_lite.training.loop.fit import step_generator
 from amused_lite.training.vqgan import reconstruction_loss
 
 

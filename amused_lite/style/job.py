@@ -34,8 +34,8 @@ from amused_lite.training.base_model import (
     scene_captions,
     terminal_bar,
 )
-from amused_lite.training.loop import TrainingRun
-from amused_lite.training.quadrants import TokensAndPixels
+from amused_lite.training.data.quadrants import TokensAndPixels
+from amused_lite.training.loop.fit import TrainingRun
 from amused_lite.training.uvit import checkpointed
 
 PLAN = "plan.json"

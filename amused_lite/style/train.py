@@ -19,9 +19,9 @@ from amused_lite.style.cost import quantize_base
 from amused_lite.style.data import in_turn, styled
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.base_model import CropTokens
-from amused_lite.training.loop import TrainingRun, fit, step_generator
+from amused_lite.training.loop.fit import TrainingRun, fit, step_generator
+from amused_lite.training.loop.state import adamw8bit, optimizer_state, restore_optimizer, subset
 from amused_lite.training.loss import ask, draw_masks, masked_token_loss
-from amused_lite.training.state import adamw8bit, optimizer_state, restore_optimizer, subset
 from amused_lite.training.uvit import checkpointed
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from amused_lite.config import TextConfig
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training import scenes
-from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
+from amused_lite.training.loop.fit import ModuleTrainer, TrainingRun, fit, step_generator
 
 
 @dataclass(frozen=True)

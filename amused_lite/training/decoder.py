@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit
-from amused_lite.training.state import Ema
+from amused_lite.training.loop.fit import ModuleTrainer, TrainingRun, fit
+from amused_lite.training.loop.state import Ema
 from amused_lite.training.vqgan import DrawPicture, VQGANTrainConfig, crops, psnr, reconstruction_loss
 
 

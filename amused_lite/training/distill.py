@@ -22,9 +22,9 @@ from amused_lite.files.safetensors import open_tensors, write_tensors
 from amused_lite.models.networks import Weights
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.base_model import BaseModel, Progress, generated_examples, terminal_bar
-from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
-from amused_lite.training.quadrants import TokensAndPixels, random_quadrants
-from amused_lite.training.state import Ema
+from amused_lite.training.data.quadrants import TokensAndPixels, random_quadrants
+from amused_lite.training.loop.fit import ModuleTrainer, TrainingRun, fit, step_generator
+from amused_lite.training.loop.state import Ema
 from amused_lite.training.vqgan import initialize, psnr, reconstruction_loss
 
 TOKENS, PICTURES = "tokens.safetensors", "pictures.safetensors"

@@ -1,7 +1,7 @@
 """Go on with a whole model on somebody's own data: all of its U-ViT, its text tower too, or a low-rank adapter of them.
 
 Rates, batches and steps of the published models are those of aMUSEd's fine-tuning README; the bundled model's were
-measured (docs/training.md).
+measured (docs/training/training.md).
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from amused_lite.adapters.torch import AttachedAdapter, new_adapter
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.models.networks import Networks
 from amused_lite.training.base_model import BaseModel
-from amused_lite.training.batches import Batches, ShardSamples
+from amused_lite.training.data.batches import Batches, ShardSamples
 from amused_lite.training.data.shards import Manifest, TokenShards, open_shards
-from amused_lite.training.spread import is_first
-from amused_lite.training.state import whole
+from amused_lite.training.loop.distributed import is_first
+from amused_lite.training.loop.state import whole
 from amused_lite.training.uvit import UViTLoss, UViTTrainer, train_uvit
 from amused_lite.training.uvit_config import UViTTrainConfig
 

@@ -13,7 +13,7 @@ from amused_lite.training.vqgan import VQGANTrainConfig
 
 
 def storybook(folder: Path) -> Build:
-    """Hundreds of things in five hands, see docs/storybook.md.
+    """Hundreds of things in five hands, see docs/training/storybook.md.
 
     The U-ViT learns on pictures of 256 px first, where a drawing costs a quarter of the work and is a larger part of
     what is asked, and is then grown to 512 px, as aMUSEd was. Drawings have the same sizes in both, and so the same

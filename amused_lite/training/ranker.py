@@ -23,7 +23,7 @@ from amused_lite.config import RANKER_SIDE as SIDE
 from amused_lite.models.clip_image import CLIPImage
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
+from amused_lite.training.loop.fit import ModuleTrainer, TrainingRun, fit, step_generator
 from amused_lite.training.world import World
 
 _FULL = 512  # px of the pictures that are ranked

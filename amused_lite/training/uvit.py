@@ -14,11 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import UViT
-from amused_lite.training.batches import Batch, Batches
-from amused_lite.training.loop import TrainingRun, fit
+from amused_lite.training.data.batches import Batch, Batches
+from amused_lite.training.loop.distributed import Distributed
+from amused_lite.training.loop.fit import TrainingRun, fit
+from amused_lite.training.loop.state import Ema, adamw8bit, load_like, optimizer_state, restore_optimizer, subset, whole
 from amused_lite.training.loss import masked_token_loss
-from amused_lite.training.spread import Spread
-from amused_lite.training.state import Ema, adamw8bit, load_like, optimizer_state, restore_optimizer, subset, whole
 from amused_lite.training.uvit_config import UViTTrainConfig
 
 
@@ -166,24 +166,24 @@ class UViTTrainer:
 
     def __init__(self, loss: UViTLoss, batches: Batches) -> None:
         self.train_config, self.batches = loss.train_config, batches
-        self.trained, self.spread = loss.trained, Spread(self.train_config.shard)
-        self.loss_of = self.spread.prepare(loss, loss.uvit.token_side.layers)
+        self.trained, self.distributed = loss.trained, Distributed(self.train_config.shard)
+        self.loss_of = self.distributed.prepare(loss, loss.uvit.token_side.layers)
         self.optimizers = Optimizers(self.trained, self.train_config)
         self.ema = Ema(self.trained, self.train_config.ema_decay)
 
     def step(self, number: int) -> dict[str, float]:
         """See `Trainer`."""
-        config, spread, total = self.train_config, self.spread, 0.0
-        parts = self.batches.parts(number, spread.process, spread.processes)
-        for last, part in spread.marked_last(parts):
-            with spread.gathering(self.loss_of, last):
-                loss = self.loss_of(part.to(spread.device))
-                (loss * spread.processes).backward()  # gradients are averaged over processes, and should add up
+        config, distributed, total = self.train_config, self.distributed, 0.0
+        parts = self.batches.parts(number, distributed.process, distributed.processes)
+        for last, part in distributed.marked_last(parts):
+            with distributed.gathering(self.loss_of, last):
+                loss = self.loss_of(part.to(distributed.device))
+                (loss * distributed.processes).backward()  # gradients are averaged over processes, and should add up
             total += loss.item()
         norm = nn.utils.clip_grad_norm_(self.trained.parameters(), config.clip_norm or float("inf"))
         factor = self.optimizers.step(number)
         self.ema.update(self.trained, number)
-        return {"loss": spread.sum(total), "rate": factor, "norm": whole(norm).item()}
+        return {"loss": distributed.sum(total), "rate": factor, "norm": whole(norm).item()}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -229,7 +229,7 @@ def train_uvit(
     """
     trainer, config = UViTTrainer(loss, batches), loss.train_config
     run = TrainingRun(folder)
-    run.also_log = trainer.spread.tracker(tracker, folder)
+    run.also_log = trainer.distributed.tracker(tracker, folder)
 
     def after_step(done: int) -> str:
         if watch:

@@ -1,7 +1,7 @@
 """Settings of the U-ViT's training.
 
 The published recipe (aMUSEd, section 4.1; open-muse's configurations) is the default; the tiny preset's differs where a
-measurement in docs/bundled-model.md says so.
+measurement in docs/training/bundled-model.md says so.
 """
 
 from dataclasses import dataclass, replace

@@ -17,7 +17,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN, ConvResBlock
-from amused_lite.training.loop import ModuleTrainer, TrainingRun, fit, step_generator
+from amused_lite.training.loop.fit import ModuleTrainer, TrainingRun, fit, step_generator
 
 
 @dataclass(frozen=True)

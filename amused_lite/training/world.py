@@ -9,10 +9,10 @@ import numpy as np
 
 from amused_lite.conditioning import MicroConditioning
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.batches import Samples
+from amused_lite.training.data.batches import Samples
 from amused_lite.training.data.order import EpochOrder
 from amused_lite.training.data.shards import TokenShards
-from amused_lite.training.loop import step_generator
+from amused_lite.training.loop.fit import step_generator
 from amused_lite.training.scenes import random_look
 from amused_lite.vocabulary import Groups
 

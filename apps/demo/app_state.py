@@ -17,8 +17,8 @@ from typing import Any
 
 from amused_lite.console.terminal import printable
 from amused_lite.files.images import SourceImage
-from amused_lite.paths import as_path
 from amused_lite.runtimes.open import BUNDLED, find_model, runtimes_of
+from amused_lite.system.paths import as_path
 from amused_lite.vocabulary import Vocabulary
 
 from ..engine.engine import Engine

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until told to stop."""
-    from amused_lite.extras import require_extra
+    from amused_lite.system.extras import require_extra
 
     check_server_flags(args)
     require_extra("demo", "the page", "gradio", "fastapi", "segno", "uvicorn", "multipart", "prometheus_client")

@@ -60,7 +60,7 @@ class PictureFilter:
         Raises:
             ValueError, FileNotFoundError, MissingExtraError: see `OpenClipRanker`.
         """
-        from amused_lite.extras import require_extra
+        from amused_lite.system.extras import require_extra
 
         require_extra("train", "the filter", "torch", "open_clip")
         from amused_lite.models.open_clip_ranker import OpenClipRanker

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 if TYPE_CHECKING:
     from amused_lite.style.session import StyleEvent

@@ -1,6 +1,6 @@
 """Errors of jobs and of the queue."""
 
-from amused_lite.extras import MissingExtraError
+from amused_lite.system.extras import MissingExtraError
 
 
 class JobError(Exception):

@@ -18,12 +18,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from amused_lite import paths
 from amused_lite.files.atomic import replace_text, slug, write_new
 from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.files.png import Recipe, encode_png, read_recipe
 from amused_lite.pipeline import Picture
 from amused_lite.reading import convert, read_small
+from amused_lite.system import paths
 
 INDEX = "index.jsonl"
 _NAME = re.compile(r"[^\W_][\w.-]{0,150}\.png", re.IGNORECASE)

@@ -12,9 +12,9 @@ import numpy as np
 from amused_lite.adapters.file import load_adapter
 from amused_lite.adapters.lora import parse_weighted_adapter
 from amused_lite.bundle import MANIFEST, open_bundle
-from amused_lite.paths import as_path
 from amused_lite.pipeline import AmusedPipeline
 from amused_lite.runtimes.open import BUNDLED, check_runtime, find_model, find_prepared
+from amused_lite.system.paths import as_path
 
 
 class ModelKey(NamedTuple):

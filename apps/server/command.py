@@ -144,7 +144,7 @@ def announce(bound: socket.socket, access: "Access") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from amused_lite.extras import require_extra
+    from amused_lite.system.extras import require_extra
 
     check_server_flags(args)
     require_extra("demo", "the server", "fastapi", "uvicorn", "multipart", "prometheus_client")

@@ -49,7 +49,7 @@ import sys, torch
 from amused_lite.config import VQGANConfig
 from amused_lite.models.tiled_decoder import decode_tiled
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.memory import peak_memory
+from amused_lite.system.memory import peak_memory
 decoder = VQGAN(VQGANConfig(channels=(64, 64), layers_per_block=1, latent_channels=4)).decoder.eval()
 latents = torch.zeros(1, 4, 384, 384)
 before = peak_memory()

@@ -15,7 +15,7 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants, file_download, hf_api
 from loopback_hub import TOKEN, LoopbackHub, running
 from safetensors.numpy import save_file
 
@@ -58,7 +58,7 @@ def hub(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
-        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.address)
+        monkeypatch.setattr(hf_api.api, "endpoint", hub.address)
         monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
         huggingface_hub.close_session()
         yield hub

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import pytest
 
-from amused_lite.extras import MissingExtraError
 from amused_lite.runtimes.open import open_model
+from amused_lite.system.extras import MissingExtraError
 
 
 def test_the_bundled_model_opens_by_name_and_by_path() -> None:

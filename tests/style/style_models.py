@@ -15,7 +15,7 @@ from amused_lite.style.config import StyleTrainConfig
 from amused_lite.style.train import StyleBatches, StyleStep, prepare, train_style
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.base_model import CropTokens
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop.fit import TrainingRun
 
 TINY = PRESETS["tiny"]
 CONFIG = replace(

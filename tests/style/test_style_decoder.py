@@ -12,8 +12,8 @@ from amused_lite.style.config import TRAIN_CONFIGS, StyleTrainConfig, train_conf
 from amused_lite.style.data import in_turn
 from amused_lite.style.decoder import DecoderBatches, DecoderStep
 from amused_lite.style.train import prepare, train_style
-from amused_lite.training.loop import TrainingRun
-from amused_lite.training.quadrants import TokensAndPixels
+from amused_lite.training.data.quadrants import TokensAndPixels
+from amused_lite.training.loop.fit import TrainingRun
 
 DECODER = replace(RECIPE, targets=("decoder",), guessed_share=0.5)
 

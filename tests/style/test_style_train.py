@@ -27,7 +27,7 @@ from amused_lite.style.config import TRAIN_CONFIGS
 from amused_lite.style.cost import estimate
 from amused_lite.style.train import Batch, StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import CropTokens
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop.fit import TrainingRun
 from amused_lite.training.uvit import checkpointed
 
 

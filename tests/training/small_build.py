@@ -9,7 +9,7 @@ from amused_lite.config import ModelConfig
 from amused_lite.training import build as building
 from amused_lite.training import presets
 from amused_lite.training.build import Build
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop.fit import TrainingRun
 
 SHARD = 16  # pictures of a file; the pool hands out whole ones
 RESUMED_STEPS = 30

@@ -28,8 +28,8 @@ from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.task import Task
 from amused_lite.training import distill as module
 from amused_lite.training.base_model import BaseModel, generated_examples
+from amused_lite.training.data.quadrants import TokensAndPixels
 from amused_lite.training.distill import DistillConfig, DistilledWeights, distill, fidelity, new_decoder
-from amused_lite.training.quadrants import TokensAndPixels
 
 RECIPE = DistillConfig(widths=(8, 12), pictures=16, steps=80, batch=4, ema_decay=0.9, learning_rate=4e-3)
 

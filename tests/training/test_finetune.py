@@ -14,7 +14,7 @@ from amused_lite.config import PRESETS
 from amused_lite.training.base_model import BaseModel
 from amused_lite.training.data.shards import MANIFEST, Manifest, write_manifest, write_shard
 from amused_lite.training.finetune import AdapterShape, finetune, prepare, recipe_of
-from amused_lite.training.loop import TrainingRun, fit
+from amused_lite.training.loop.fit import TrainingRun, fit
 
 
 @pytest.fixture

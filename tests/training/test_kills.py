@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_spread import data, losses  # noqa: F401 - a fixture
+from test_distributed import data, losses  # noqa: F401 - a fixture
 
 from amused_lite.training.data.shards import open_shards
 
@@ -26,7 +26,7 @@ sys.exit(cli.main(["tokenize", *sys.argv[1:], "--threads", "1"]))
 """
 SAVING = """
 import sys, runpy
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop.fit import TrainingRun
 TrainingRun.due = lambda self: True  # a checkpoint after every step, so that a kill can land between any two
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -78,7 +78,7 @@ def test_tokenizing_survives_kills(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_training_survives_kills(data: Path, tmp_path: Path) -> None:  # noqa: F811
-    script = str(Path(__file__).with_name("spread_training.py"))
+    script = str(Path(__file__).with_name("distributed_training.py"))
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     subprocess.run([sys.executable, "-c", SAVING, script, str(data), str(straight), "50"], check=True, timeout=600)
     log = killed / "log.jsonl"

@@ -15,7 +15,7 @@ from amused_lite.models.clip_image import CLIPImage
 from amused_lite.runtimes.open import find_model
 from amused_lite.training import presets, scenes
 from amused_lite.training.build import Build
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop.fit import TrainingRun
 from amused_lite.training.ranker import RankerTrainConfig, locked_text_loss, ranker_batch, train_ranker, wear
 from amused_lite.training.scenes.world import Scenes
 

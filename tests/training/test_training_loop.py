@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from amused_lite import cli
-from amused_lite.training.loop import TrainingRun, fit
+from amused_lite.training.loop.fit import TrainingRun, fit
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ IMPATIENT = """
 import os, signal, sys
 from pathlib import Path
 from amused_lite import cli
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop.fit import TrainingRun
 number = signal.Signals(int(sys.argv[1]))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell put this into the background
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from amused_lite.conditioning import MicroConditioning
-from amused_lite.extras import require_extra
 from amused_lite.files import images
 from amused_lite.reading import parse_object
+from amused_lite.system.extras import require_extra
 from amused_lite.training.data.captions import PictureFacts, facts_of, read_table, text_beside
 from amused_lite.training.data.shards import SHARD
 from amused_lite.training.world import World

@@ -5,7 +5,7 @@ import json
 
 from amused_lite.console.arguments import named, present, whole
 from amused_lite.console.flags import add_engine_flags, add_sampling_flags, check_output, keeps_loaded
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 EXAMPLES = """
 examples:

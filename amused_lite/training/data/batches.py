@@ -11,7 +11,7 @@ from torch import Tensor
 from amused_lite.tokenizer import Tokenizer
 from amused_lite.training.data.order import EpochOrder
 from amused_lite.training.data.shards import TokenShards
-from amused_lite.training.loop import step_generator
+from amused_lite.training.loop.fit import step_generator
 from amused_lite.training.loss import ask, draw_masks
 from amused_lite.training.uvit_config import UViTTrainConfig
 

@@ -33,7 +33,7 @@ def any_says(flag: bool) -> bool:
     return bool(said.item())
 
 
-class Spread:
+class Distributed:
     """The processes of a training, and the device of this one."""
 
     def __init__(self, shard: bool = False) -> None:

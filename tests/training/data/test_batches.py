@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from amused_lite.runtimes.open import open_model
-from amused_lite.training.batches import Batch, Batches, ShardSamples
+from amused_lite.training.data.batches import Batch, Batches, ShardSamples
 from amused_lite.training.data.shards import TokenShards, write_shard
 from amused_lite.training.uvit_config import UViTTrainConfig
 

@@ -70,7 +70,7 @@ def test_recolourable_things_are_so_in_several_hands() -> None:
 
 
 def test_the_page_about_it_has_these_figures() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "storybook.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "training" / "storybook.md").read_text(encoding="utf-8")
     kinds = list(KINDS.values())
     for drawings in SETS:
         count = sum(drawings.hand in kind.icons for kind in kinds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amused_lite.bundle import MANIFEST
 from amused_lite.console.arguments import check_folder, check_other_folder, named, number, path, present, threads, whole
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 if TYPE_CHECKING:
     from amused_lite.training.base_model import BaseModel
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.adapters.lora import Adapter
     from amused_lite.training.base_model import BaseModel
     from amused_lite.training.finetune import finetune, prepare, recipe_of
-    from amused_lite.training.loop import use_threads
-    from amused_lite.training.spread import is_first
+    from amused_lite.training.loop.distributed import is_first
+    from amused_lite.training.loop.fit import use_threads
 
     use_threads(args.threads)
     base = BaseModel.open(args.model, args.threads)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from amused_lite.training.data.shards import Manifest, write_manifest, write_shard
-from amused_lite.training.loop import TrainingRun
+from amused_lite.training.loop.fit import TrainingRun
 
-SCRIPT = Path(__file__).with_name("spread_training.py")
+SCRIPT = Path(__file__).with_name("distributed_training.py")
 
 
 @pytest.fixture(scope="module")

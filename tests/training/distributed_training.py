@@ -10,7 +10,7 @@ from amused_lite.config import TextConfig, UViTConfig
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import UViT
 from amused_lite.runtimes.open import open_model
-from amused_lite.training.batches import Batches, ShardSamples
+from amused_lite.training.data.batches import Batches, ShardSamples
 from amused_lite.training.data.shards import open_shards
 from amused_lite.training.uvit import UViTLoss, initialize, train_uvit
 from amused_lite.training.uvit_config import UViTTrainConfig

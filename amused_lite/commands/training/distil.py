@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from amused_lite.bundle import TARGETS
 from amused_lite.console.arguments import check_folder, check_other_folder, named, path, present, threads, whole
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 if TYPE_CHECKING:
     from amused_lite.training.base_model import BaseModel
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         own_examples,
         with_distilled_decoder,
     )
-    from amused_lite.training.loop import use_threads
+    from amused_lite.training.loop.fit import use_threads
 
     check_out(args.out)
     train_config = DistillConfig(widths=args.widths, pictures=args.pictures, steps=args.steps)

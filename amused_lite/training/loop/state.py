@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 Kind = TypeVar("Kind")
 _TABLE = 256

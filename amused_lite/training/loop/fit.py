@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from amused_lite.reading import convert, parse_object
-from amused_lite.training.split import forget_split, split_file, split_tensors, write_split
-from amused_lite.training.spread import any_says, is_first
-from amused_lite.training.state import Ema, flatten, optimizer_state, restore_optimizer, subset
+from amused_lite.training.loop.distributed import any_says, is_first
+from amused_lite.training.loop.sharded import forget_split, split_file, split_tensors, write_split
+from amused_lite.training.loop.state import Ema, flatten, optimizer_state, restore_optimizer, subset
 
 
 def use_threads(count: int | None) -> None:

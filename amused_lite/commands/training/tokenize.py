@@ -3,7 +3,7 @@
 import argparse
 
 from amused_lite.console.arguments import check_folder, named, number, path, threads, whole
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 _EXAMPLES = """\
 sources:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.out)
     from amused_lite.training.data.pictures import Choice, find_source
     from amused_lite.training.data.tokenize import Job, tokenize
-    from amused_lite.training.loop import use_threads
+    from amused_lite.training.loop.fit import use_threads
     from amused_lite.training.presets import WORLDS
 
     use_threads(args.threads)

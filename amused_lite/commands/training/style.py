@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from amused_lite.console.arguments import named, number, path, present, threads, whole
 from amused_lite.console.terminal import printable, shortened
-from amused_lite.extras import require_extra
 from amused_lite.files.atomic import slug
 from amused_lite.style.config import sample_prompts, train_config_of
+from amused_lite.system.extras import require_extra
 
 if TYPE_CHECKING:
     from amused_lite.style.config import StyleTrainConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from amused_lite.training.spread import is_first
+from amused_lite.training.loop.distributed import is_first
 
 _FILE = "model-00001-of-00001.safetensors"  # as the library calls what it has joined
 

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from amused_lite.console.arguments import check_folder, named, path, threads, whole
-from amused_lite.extras import require_extra
+from amused_lite.system.extras import require_extra
 
 if TYPE_CHECKING:
     from amused_lite.training.build import Build
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the stages asked for."""
     require_extra("train", "train", "torch", "skia", "resvg_py", "open_clip", "matplotlib")
     check_folder(args.folder)
-    from amused_lite.training.loop import use_threads
+    from amused_lite.training.loop.fit import use_threads
 
     use_threads(args.threads)
     build = _build(args)

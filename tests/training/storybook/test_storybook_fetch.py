@@ -228,6 +228,6 @@ def test_without_npm_and_without_a_registry_one_line_says_what_to_do(
 
 
 def test_every_set_is_credited() -> None:
-    notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
+    notice = (Path(__file__).parents[3] / "NOTICE").read_text(encoding="utf-8")
     for drawings in SETS + HELD_OUT:
         assert drawings.title in notice and drawings.author in notice and drawings.source in notice

@@ -1,0 +1,1 @@
+"""The machine below: memory, folders, optional packages."""

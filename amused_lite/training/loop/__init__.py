@@ -1,0 +1,1 @@
+"""The training loop that every trainer uses: steps, checkpoints, processes."""
