@@ -93,7 +93,7 @@ def find_installed(model: str | Path, target: str = "auto") -> InstalledModel | 
 
 def source_name(model: str | Path) -> str:
     """What a model is called as a source: a hub id as it is, a folder or a file by its whole path."""
-    place = Path(model).expanduser()
+    place = paths.as_path(model)
     return str(place.resolve()) if place.exists() else str(model)
 
 

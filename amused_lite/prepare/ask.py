@@ -9,6 +9,7 @@ from amused_lite.installed import find_installed, models_folder, place_of, sourc
 from amused_lite.prepare.plan import Plan, ReadyError, make_plan
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
 from amused_lite.system.extras import MissingExtraError
+from amused_lite.system.paths import as_path
 
 
 def prepare_first(models: Sequence[str | Path | None], runtime: str, yes: bool, threads: int | None = None) -> None:
@@ -62,5 +63,5 @@ def agreed() -> bool:
 def _can_be_prepared(model: str | Path) -> bool:
     if model == BUNDLED or find_installed(model) is not None:
         return False
-    folder = Path(model).expanduser()
+    folder = as_path(model)
     return is_hub_id(model) or ((folder / "model_index.json").is_file() and not (folder / MANIFEST).is_file())

@@ -16,6 +16,7 @@ from amused_lite.reading import read_json
 from amused_lite.runtimes.hub import HubModel, arrived, blobs, count_weights, look_up, wanted_files
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
 from amused_lite.system.extras import require_extra
+from amused_lite.system.paths import as_path
 
 PARTS = ("transformer", "vqvae", "text_encoder")  # of a folder in diffusers' layout, with weights
 BITS = (8, 4, 16)
@@ -170,7 +171,7 @@ def _folder(model: str) -> Path:
     Raises:
         FileNotFoundError, ValueError: it is none.
     """
-    folder = Path(model).expanduser()
+    folder = as_path(model)
     if model == BUNDLED or (folder / MANIFEST).is_file():
         raise ReadyError(f"{model} is a bundle, ready as it is: amused-lite generate PROMPT -m {model}")
     if folder.is_file() or (folder / "config.json").is_file():
@@ -187,7 +188,7 @@ def _transformer(model: str) -> Path:
     Raises:
         FileNotFoundError, ValueError: it is none.
     """
-    place = Path(model).expanduser()
+    place = as_path(model)
     if not place.exists():
         raise FileNotFoundError(f"{place} is missing; give a transformer's folder or safetensors file")
     if place.is_file() and place.suffix != ".safetensors":

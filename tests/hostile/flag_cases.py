@@ -39,7 +39,8 @@ def flags() -> Iterator[Case]:
         inner = [action for action in chosen._actions if isinstance(action, argparse._SubParsersAction)]
         parsers = inner[0].choices.items() if inner else [("", chosen)]
         for sub, parser in parsers:
-            start = [command, *([sub] if sub else [])]
+            first = [action.default for action in parser._actions if action.choices and action.nargs == "?"]
+            start = [command, *([sub] if sub else first)]
             places = [action for action in parser._actions if not action.option_strings and action.nargs != "?"]
             for action in parser._actions:
                 for number, value in enumerate(_values_for(action)):
