@@ -19,7 +19,7 @@ from .app_state import AppState, history_key
 from .gate import Gate, fetch_nothing
 from .tabs.create import CreateTab
 from .tabs.edit import EditTab
-from .tabs.history import HistoryTab
+from .tabs.history import HistoryTab, address_of_picture
 from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
 from .tabs.trace import TraceTab
@@ -51,6 +51,7 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
             )
             gr.HTML('<button type="button">Light or dark</button>', js_on_load=_SHADE, elem_id="shade")
         visitor = gr.BrowserState("", storage_key="amused-visitor", secret="")
+        address = address_of_picture()
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
                 create = CreateTab(app_state, visitor, private)
@@ -82,6 +83,7 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
         )
         canvas.to_trace.click(lambda: gr.Tabs(selected="look"), None, tabs, **quiet)
         canvas.to_trace.click(trace.show_trace, canvas.chosen, trace.outputs, **quiet)
+        address.click(history.choose, None, [*history.detail, tabs], **quiet)
         history_tab.select(history.show, [history.search, history.shown], [history.gallery, history.more], **quiet)
         history.restore.click(
             lambda recipe: [*panel.restore(recipe), gr.Tabs(selected="create") if recipe else gr.skip()],

@@ -7,7 +7,7 @@ from functools import lru_cache
 from io import BytesIO
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from PIL import Image
 
 from .app_state import AppState
@@ -29,6 +29,13 @@ def make_router(app_state: AppState) -> APIRouter:
             return FileResponse(app_state.history.path(name), media_type="image/png")
         except OSError as error:
             raise HTTPException(404, "there is no such picture") from error
+
+    @router.get("/history.zip")
+    def archive(words: str = "") -> Response:
+        if app_state.history is None:
+            raise HTTPException(404, "there is no history")
+        headers = {"Content-Disposition": 'attachment; filename="amused-lite.zip"', "Cache-Control": "no-store"}
+        return StreamingResponse(app_state.history.archive(words), media_type="application/zip", headers=headers)
 
     @router.get("/history/{name}/small.jpeg")
     def small(name: str) -> Response:

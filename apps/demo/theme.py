@@ -211,18 +211,19 @@ html:has(body.dark) { background: #161513; }
   background: var(--background-fill-primary); color: var(--body-text-color); cursor: pointer; }
 
 .gallery-own { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
-.gallery-own button, .gallery-own label { all: unset; display: block; cursor: pointer; border-radius: 12px;
+.gallery-own a, .gallery-own label { all: unset; display: block; cursor: pointer; border-radius: 12px;
   overflow: hidden;
   background: var(--background-fill-secondary); position: relative; }
 .gallery-own img { display: block; width: 100%; aspect-ratio: 1; object-fit: cover; margin: 0; }
 .gallery-own .name { display: block; padding: 8px 10px 10px; font-size: 13px; line-height: 1.35;
   color: var(--body-text-color);
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.gallery-own [aria-pressed="true"], .gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px var(--color-accent); }
-.gallery-own button:focus-visible, .gallery-own label:has(input:focus-visible) {
+.gallery-own label:has(input:checked) { box-shadow: 0 0 0 3px var(--color-accent); }
+.gallery-own a:focus-visible, .gallery-own label:has(input:focus-visible) {
   outline: 3px solid var(--color-accent); }
 .gallery-own label input { position: absolute; left: 10px; top: 10px; width: 20px; height: 20px;
   accent-color: #2b6a5c; }
+#gallery > .prose > .foot { text-align: left; margin: 0 0 10px; }
 .facts { display: grid; grid-template-columns: auto 1fr; gap: 4px 18px; font-size: 14px; margin: 12px 0; }
 .facts dt { color: var(--body-text-color-subdued); margin: 0; } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .big img { width: 100%; max-width: 560px; border-radius: 14px; display: block; margin: 0 auto; }

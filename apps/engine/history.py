@@ -3,18 +3,24 @@
     history = History(folder)            # nothing is written before the first picture
     history.add(picture)                 # where it went
     history.search("balloon tiny")       # entries with all these words, the latest first
-    history.recipe(name), history.open(name), history.path(name), history.delete(name)
+    history.recipe(name), history.open(name), history.path(name)
+    gone = history.delete(name)                          # history.put_back(gone) undoes it
+    history.archive("balloon")                           # a ZIP file of them, in pieces
 
 The pictures are what counts. The index only repeats what is in them: it is made anew from the files when it is missing,
 damaged or does not fit, so pictures may be put into the folder, renamed or taken out by hand.
 """
 
 import json
+import os
 import re
 import threading
+import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +36,7 @@ _NAME = re.compile(r"[^\W_][\w.-]{0,150}\.png", re.IGNORECASE)
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\.", re.IGNORECASE)  # names that Windows keeps for itself
 _SCHEMA = 1
 _LARGEST_INDEX = 2**28  # bytes; of a larger one the pictures say the same
+_MOST_ARCHIVED, _MOST_ARCHIVED_BYTES = 1000, 2**30  # pictures of one archive
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,15 @@ class HistoryEntry:
         said = " ".join((self.prompt, self.negative_prompt, self.operation, self.model, *self.adapters, str(self.seed)))
         said = f"{said} {datetime.fromtimestamp(self.created):%Y-%m-%d}".lower()
         return all(word in said for word in words)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """A picture that is no longer on the disk."""
+
+    name: str
+    created: float  # seconds since 1970
+    data: bytes = field(repr=False)  # of its file
 
 
 def default_folder() -> Path:
@@ -137,17 +153,59 @@ class History:
         """
         return read_recipe(self.path(name))
 
-    def delete(self, name: str) -> None:
-        """Remove a picture from the disk.
+    def delete(self, name: str) -> Deleted:
+        """Remove a picture from the disk, and return what `put_back` needs.
 
         Raises:
             FileNotFoundError: there is none of this name.
             OSError: it may not be removed.
         """
         with self._lock:
-            self.path(name).unlink()
+            path = self.path(name)
+            deleted = Deleted(name, path.stat().st_mtime, path.read_bytes())
+            path.unlink()
             del self._entries[name]
             self._write_index()
+        return deleted
+
+    def put_back(self, deleted: Deleted) -> Path:
+        """Undo `delete`: the same file in its old place among the others; returns where, if the name is taken by now.
+
+        Raises:
+            ValueError: it is no picture of this program, under a name of its gallery.
+            OSError: the folder cannot be written, or the disk is full.
+        """
+        if not _is_plain(deleted.name):
+            raise ValueError(f"{deleted.name[:80]!r} is no name of a picture; open the history again")
+        source = open_picture(BytesIO(deleted.data))
+        if source.recipe is None:
+            raise ValueError("this picture holds no recipe, so it is none of the history")
+        with self._lock:
+            path = write_new(self.folder / deleted.name, deleted.data)
+            os.utime(path, (deleted.created, deleted.created))
+            self._entries[path.name] = _entry(path, source.recipe)
+            self._write_index()
+        return path
+
+    def archived(self, words: str = "") -> list[HistoryEntry]:
+        """What `archive` holds: as many as it may of those that `search` finds, the latest first."""
+        entries, left = [], _MOST_ARCHIVED_BYTES
+        for entry in self.search(words, _MOST_ARCHIVED):
+            left -= entry.size
+            if left < 0:
+                break
+            entries.append(entry)
+        return entries
+
+    def archive(self, words: str = "") -> Iterator[bytes]:
+        """A ZIP file of the pictures as they are, in pieces of a picture each. A picture that is gone is left out."""
+        pieces = _Pieces()
+        with zipfile.ZipFile(pieces, "w") as file:  # type: ignore[arg-type]  # it asks for no more than is there
+            for entry in self.archived(words):
+                with suppress(OSError):
+                    file.write(self.path(entry.name), entry.name)
+                yield pieces.take()
+        yield pieces.take()
 
     def refresh(self) -> int:
         """Compare with the folder and read what is new in it; returns how many files were read."""
@@ -170,6 +228,24 @@ class History:
         """The whole index, in one piece; a folder that may not be written costs the next start some time, no more."""
         with suppress(OSError):
             replace_text(self.folder / INDEX, "".join(map(_line, self._entries.values())))
+
+
+class _Pieces:
+    """A file that only grows at its end, and is taken away meanwhile."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, data: Any) -> int:
+        self._written += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def take(self) -> bytes:
+        taken, self._written = bytes(self._written), bytearray()
+        return taken
 
 
 def _is_plain(name: str) -> bool:

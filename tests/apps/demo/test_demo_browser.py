@@ -18,7 +18,7 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -303,13 +303,13 @@ def test_look_inside(visit: Visit) -> None:
 def test_history_is_searched_restored_and_deleted(visit: Visit) -> None:
     page = visit.page
     visit.tab("History")
-    page.locator("#gallery button").first.wait_for()
+    page.locator("#gallery a").first.wait_for()
     visit.shot("09-history")
     page.get_by_label("Search").fill("balloon sunset")
-    page.wait_for_function("document.querySelectorAll('#gallery button').length === 4")
-    page.locator("#gallery button").first.click()
+    page.wait_for_function("document.querySelectorAll('#gallery a').length === 4")
+    page.locator("#gallery a").first.click()
     page.locator("#restore").wait_for()
-    name = page.locator("#gallery button").first.get_attribute("data-name")
+    name = unquote(page.locator("#gallery a").first.get_attribute("href").removeprefix("#history/"))
     recipe = read_recipe(visit.history / name)
     page.locator("#restore").click()
     page.wait_for_function("document.querySelector('#note').textContent.includes('Settings restored')")
@@ -318,8 +318,22 @@ def test_history_is_searched_restored_and_deleted(visit: Visit) -> None:
     assert page.get_by_label("Seed", exact=True).input_value() == str(recipe.seed)
     visit.tab("History")
     page.locator("#delete").click()
-    page.locator("#delete-yes").click()
-    page.wait_for_function("document.querySelectorAll('#gallery button').length === 3")
+    page.wait_for_function("document.querySelectorAll('#gallery a').length === 3")
+    assert not (visit.history / name).exists()
+    page.locator("#undo-delete").click()
+    page.wait_for_function("document.querySelectorAll('#gallery a').length === 4")
+    assert (visit.history / name).exists()
+    address, second = page.url, page.locator("#gallery a").nth(1)
+    other = unquote(second.get_attribute("href").removeprefix("#history/"))
+    second.click()
+    page.wait_for_function("name => document.querySelector('#chosen img').src.endsWith(name)", arg=quote(other))
+    page.go_back()
+    page.wait_for_function("name => document.querySelector('#chosen img').src.endsWith(name)", arg=quote(name))
+    page.reload()
+    page.locator("#chosen img").wait_for()  # the address alone leads there
+    assert page.url == address and page.locator("#chosen img").get_attribute("src").endswith(name)
+    page.locator("#delete").click()
+    page.wait_for_function("document.querySelector('#chosen').textContent.includes('Deleted')")
     assert not (visit.history / name).exists()
 
 

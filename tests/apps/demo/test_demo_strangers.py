@@ -1,11 +1,14 @@
 """What strangers hand to the page: junk with a click, and files whose recipes hold markup."""
 
 import json
+import zipfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from amused_lite.apps.engine.history import INDEX
 from PIL import Image
 from serving import Server, Start, alone, png
@@ -48,11 +51,11 @@ def test_a_recipe_is_text_and_no_markup(page: Server) -> None:
     gallery = visitor.do("search", "change")
     assert "a.png" in gallery and "b.png" in gallery and "&lt;img src=x" in gallery
     assert "<img src=x" not in gallery
-    detail = visitor.click("gallery", {"name": "a.png"})
+    detail = visitor.click("address", {"name": "a.png"})
     assert "&lt;img src=x" in detail and "<img src=x" not in detail
 
 
-@pytest.mark.parametrize("elem_id", ["gallery", "candidate-grid", "stage", "look"])
+@pytest.mark.parametrize("elem_id", ["address", "candidate-grid", "stage", "look"])
 def test_junk_with_a_click(page: Server, elem_id: str) -> None:
     visitor = Visitor(page.url)
     for junk in JUNK:
@@ -90,6 +93,25 @@ def test_junk_in_the_editor(page: Server, name: str) -> None:
         visitor.set(name, junk)
         said = visitor.do("apply")
         assert "The page does not offer this" in said or "Choose at least one side" in said
+
+
+def test_a_deletion_is_undone_and_what_is_left_is_saved_as_one_file(page: Server) -> None:
+    visitor = Visitor(page.url)
+    for name in ("../a.png", "none.png", "a.png"):
+        shown = visitor.click("address", {"name": name})
+        assert ("history/a.png" in shown) == (name == "a.png")
+    visitor.values[visitor.component("search")] = ""
+    gone = visitor.do("delete")
+    assert "Deleted." in gone and "1 picture." in gone
+    assert requests.get(f"{page.url}/history/a.png").status_code == 404
+    back = visitor.do("undo-delete")
+    assert "history/a.png" in back and "2 pictures." in back
+    assert "no deleted picture" in visitor.do("undo-delete")
+    reply = requests.get(f"{page.url}/history.zip?words=stranger")
+    with zipfile.ZipFile(BytesIO(reply.content)) as file:
+        assert sorted(file.namelist()) == ["a.png", "b.png"] and file.testzip() is None
+    assert "attachment" in reply.headers["content-disposition"]
+    assert zipfile.ZipFile(BytesIO(requests.get(f"{page.url}/history.zip?words=nothing").content)).namelist() == []
 
 
 def test_no_traceback_was_printed(page: Server) -> None:

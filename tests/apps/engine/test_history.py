@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import zipfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from amused_lite.apps.engine import history as histories
 from amused_lite.apps.engine.history import INDEX, History
 from PIL import Image
 
@@ -89,6 +92,32 @@ def test_delete_removes_file_and_entry_for_good(history: History) -> None:
     history.delete(entry.name)
     assert not (history.folder / entry.name).exists() and history.search("boat") == []
     assert len(History(history.folder)) == 2
+
+
+def test_a_deletion_is_undone_in_its_old_place(history: History) -> None:
+    before, (entry,) = history.search(), history.search("boat")
+    data = (history.folder / entry.name).read_bytes()
+    deleted = history.delete(entry.name)
+    assert history.put_back(deleted).read_bytes() == data
+    assert history.search() == History(history.folder).search() == before
+    (history.folder / "other.png").write_bytes(b"x")
+    for changes in ({"name": "../other.png"}, {"name": INDEX}, {"data": b"x"}):
+        with pytest.raises(ValueError, match="picture"):
+            history.put_back(replace(deleted, **changes))
+    assert history.put_back(deleted).name == f"{Path(entry.name).stem}-2.png"  # nothing is written over
+
+
+def test_an_archive_holds_what_is_found_up_to_a_bound(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry,) = history.search("cup")
+    pieces = list(history.archive())
+    assert len(pieces) == 4 and max(map(len, pieces)) < 2 * entry.size  # no more than a picture is in memory at once
+    with zipfile.ZipFile(BytesIO(b"".join(pieces))) as file:
+        assert file.testzip() is None and sorted(file.namelist()) == sorted(one.name for one in history.search())
+        assert file.read(entry.name) == history.path(entry.name).read_bytes()
+    with zipfile.ZipFile(BytesIO(b"".join(history.archive("cup")))) as file:
+        assert file.namelist() == [entry.name]
+    monkeypatch.setattr(histories, "_MOST_ARCHIVED_BYTES", 2 * max(one.size for one in history.search()))
+    assert history.archived() == history.search(limit=2)
 
 
 @pytest.mark.parametrize("damage", ["gone", "garbage", "lies"])
