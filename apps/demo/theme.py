@@ -1,5 +1,7 @@
 """How the page looks: one calm theme, light and dark, with the fonts of the system. Nothing is loaded from anywhere."""
 
+from importlib.resources import files
+
 import gradio as gr
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -210,6 +212,10 @@ html:has(body.dark) { background: #161513; }
   font-size: 14px;
   background: var(--background-fill-primary); color: var(--body-text-color); cursor: pointer; }
 
+.making-smaller { position: fixed; left: 50%; bottom: 24px; transform: translateX(-50%); z-index: 9; display: grid;
+  gap: 6px; padding: 12px 20px; border-radius: 10px; border: 1px solid var(--border-color-primary);
+  background: var(--background-fill-primary); color: var(--body-text-color); }
+
 .gallery-own { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
 .gallery-own a, .gallery-own label { all: unset; display: block; cursor: pointer; border-radius: 12px;
   overflow: hidden;
@@ -287,7 +293,9 @@ html:has(body.dark) { background: #161513; }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
 """
 
-HEAD = '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
+_LARGE_PICTURES = (files(__package__) / "static/large_pictures.js").read_text("utf-8")
+HEAD = f"""<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
+<script>{_LARGE_PICTURES}</script>"""
 
 # Runs once. Remembers light or dark, gives the page its language, and mends what assistive technology would trip over.
 JS = """

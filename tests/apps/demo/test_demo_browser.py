@@ -278,6 +278,21 @@ def test_change_by_words_keeps_a_named_area(visit: Visit) -> None:
     assert same[:, :16].all() and not same[:, 16:].all()
 
 
+def test_a_large_photograph_is_made_smaller_before_it_is_sent(visit: Visit, tmp_path: Path) -> None:
+    page, photograph = visit.page, tmp_path / "photograph.jpeg"
+    Image.effect_noise((4000, 3000), 90).convert("RGB").save(photograph, quality=90)
+    assert photograph.stat().st_size > 4e6
+    began = time.monotonic()
+    page.get_by_test_id("Open a picture-upload-button").set_input_files(str(photograph))
+    page.locator(".making-smaller progress").wait_for()
+    page.wait_for_function("document.querySelector('#story').textContent.includes('2048 x 1536 px')")
+    print(f"12 megapixels are open after {time.monotonic() - began:.1f} s")
+    assert page.locator(".making-smaller").count() == 0
+    visit.tab("Create")
+    page.locator("#to-edit").click()
+    page.wait_for_function("document.querySelector('#story').textContent.includes('512 x 512 px')")
+
+
 def test_look_inside(visit: Visit) -> None:
     page = visit.page
     visit.tab("Create")
