@@ -55,6 +55,9 @@ class Runtime(Protocol):
 
     config: ModelConfig
     name: str
+    # What may be remembered of `predict` where all tokens are masked: "halves", prompt and negative prompt apart,
+    # "whole", guided pairs only, or "", where weights may change or the engine gives no log-probabilities.
+    first_step: str
 
     def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
         """text_ids (B, T), micro_conditioning (B, 5) -> everything the steps need of a prompt."""

@@ -149,6 +149,7 @@ class CoreMLRuntime(GraphRuntime):
         if compute_units not in (None, *COMPUTE_UNITS):
             raise ValueError(f"compute_units {compute_units!r} is unknown; choose one of {', '.join(COMPUTE_UNITS)}")
         import_coremltools()
+        self.first_step = self.first_step and "whole"  # it computes in float16; some packages are for pairs only
         self._units = compute_units
         self._load_package = load or load_package
 

@@ -45,6 +45,7 @@ class GraphRuntime(ABC):
         self._bundle = bundle
         self._loaded: dict[str, ModuleCall] = {}
         self._last = ""  # module that ran
+        self.first_step = "halves" if bundle.manifest.options.get("log_probs", True) else ""
 
     @abstractmethod
     def _load(self, module: str) -> ModuleCall:

@@ -139,6 +139,7 @@ class OpenVINORuntime(GraphRuntime):
         super().__init__(bundle)
         if precision != "float32":
             self.name = f"openvino:{precision}"
+            self.first_step = self.first_step and "whole"  # guidance would magnify what halves are rounded by
         import_openvino()
         if precision not in (*PRECISIONS, "auto"):
             raise ValueError(f"precision {precision!r} is unknown; choose one of {', '.join((*PRECISIONS, 'auto'))}")

@@ -77,6 +77,8 @@ class TorchRuntime:
         precision = fast_precision(device) if precision == "auto" else precision
         self.name = "torch" if precision == "float32" else f"torch:{precision}"
         self._dtype: torch.dtype = getattr(torch, precision)
+        # Guidance would magnify what halves are rounded by; weights in training change.
+        self.first_step = "" if self._shared else "halves" if self._dtype == torch.float32 else "whole"
         self._parts: dict[str, Any] = {}
         self._kept: tuple[Conditioning, Conditioning] | None = None  # a prompt's, as given and as torch has it
         if threads is not None:
