@@ -79,15 +79,17 @@ class AmusedPipeline:
         keep_loaded: bool = False,
         adapters: Sequence[str] = (),
         style_scale: float | None = None,
+        device: str = "auto",
     ) -> Self:
         """Open a model: "tiny", a bundle folder, a diffusers folder or a hub id. See `runtimes.open.open_model`.
 
         adapters: styles, each as "FILE" or "FILE:WEIGHT".
         style_scale: turns on two-scale guidance, see `runtimes.two_scale`.
+        device: see `runtimes.devices`.
         """
         from amused_lite.runtimes.open import open_model
 
-        return cls(*open_model(model, runtime, threads, adapters, style_scale), keep_loaded=keep_loaded)
+        return cls(*open_model(model, runtime, threads, adapters, style_scale, device), keep_loaded=keep_loaded)
 
     def generate(self, prompt: str, negative_prompt: str = "", image_index: int = 0, **options: Any) -> Picture:
         """Make one picture; `options` are the fields of `GenerateOptions`.

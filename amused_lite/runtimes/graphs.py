@@ -39,6 +39,7 @@ class GraphRuntime(ABC):
     """
 
     name = ""
+    device = "cpu"
 
     def __init__(self, bundle: Bundle) -> None:
         self.config = bundle.config

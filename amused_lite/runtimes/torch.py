@@ -73,7 +73,7 @@ class TorchRuntime:
         self.config: ModelConfig = weights.config
         self._weights = weights
         self._shared = isinstance(weights, InMemory)  # someone else's networks, which stay as they are
-        self._device = torch.device(device)
+        self._device, self.device = torch.device(device), device
         precision = fast_precision(device) if precision == "auto" else precision
         self.name = "torch" if precision == "float32" else f"torch:{precision}"
         self._dtype: torch.dtype = getattr(torch, precision)

@@ -36,7 +36,7 @@ class TwoScale:
         """
         check_style_scale(style_scale)
         self.config: ModelConfig = base.config
-        self.name = base.name
+        self.name, self.device = base.name, base.device
         self.first_step = "whole" if base.first_step and styled.first_step else ""
         self._base, self._styled, self._scale = base, styled, style_scale
 
