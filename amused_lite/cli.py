@@ -51,6 +51,7 @@ COMMANDS = {
     "synthesize": Command("amused_lite.commands.training.synthesize", "make pictures of captions, to learn from"),
     "finetune": Command("amused_lite.commands.training.finetune", "go on training a model on pictures of your own"),
     "train": Command("amused_lite.commands.training.train", "rebuild the bundled model from nothing"),
+    "score": Command("amused_lite.commands.training.score", "measure pictures against captions and other pictures"),
     "evaluate": Command("amused_lite.commands.training.evaluate", "score a model on the held-out prompts"),
 }
 
