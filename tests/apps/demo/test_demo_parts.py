@@ -122,14 +122,14 @@ def test_captions_go_to_pictures_one_for_all_or_one_each() -> None:
 
 
 def test_styles_never_overwrite_each_other(tmp_path: Path) -> None:
-    first = styles._free_name(tmp_path, "Melting / golden ../3d", None)
+    first = learning.free_name(tmp_path, "Melting / golden ../3d", None)
     assert first.parent == tmp_path and first.name == "melting-golden-3d.safetensors"
     first.touch()
-    second = styles._free_name(tmp_path, "melting golden 3d", None)
+    second = learning.free_name(tmp_path, "melting golden 3d", None)
     assert second.name == "melting-golden-3d-2.safetensors"
     second.with_name("melting-golden-3d-2.work").mkdir()  # of a training in another program, or of one that failed here
-    assert styles._free_name(tmp_path, "melting golden 3d", None).name == "melting-golden-3d-3.safetensors"
-    assert styles._free_name(tmp_path, "melting golden 3d", second) == second
+    assert learning.free_name(tmp_path, "melting golden 3d", None).name == "melting-golden-3d-3.safetensors"
+    assert learning.free_name(tmp_path, "melting golden 3d", second) == second
 
 
 def test_the_guide_in_docs_is_the_text_of_the_page() -> None:
