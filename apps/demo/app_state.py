@@ -73,7 +73,10 @@ class AppState:
     def take_up(self) -> None:
         """Go on where an earlier run ended: its drawings are remembered, and those that it did not finish are drawn."""
         for job in self.journal.read() if self.journal is not None else ():
-            self.engine.take_up(job)
+            try:
+                self.engine.take_up(job)
+            except ValueError as error:  # which may be offered the next time
+                print(f"amused-lite: note: a drawing waits for another start: {printable(str(error))}", file=sys.stderr)
 
     def offer_styles(self) -> None:
         """Offer the styles that were trained before."""

@@ -65,25 +65,48 @@ def _done(app_state: AppState, job: Job, index: int, chosen: int, count: int) ->
     return f'<div class="cell done">{veiled(button, verdict)}{enlarged}</div>'
 
 
+def as_tree(jobs: list[Job]) -> list[tuple[Job, int]]:
+    """Jobs with how deep each lies: what was made from a picture follows it, the family with the latest comes first."""
+    order = {job.id: number for number, job in enumerate(jobs)}
+    children: dict[str, list[Job]] = {}
+    for job in jobs:
+        parent = job.request.parent.partition("/")[0]
+        children.setdefault(parent if order.get(parent, len(jobs)) < order[job.id] else "", []).append(job)
+
+    def family(job: Job, depth: int) -> list[tuple[Job, int]]:
+        return [(job, depth), *(one for child in children.get(job.id, ()) for one in family(child, depth + 1))]
+
+    families = [family(root, 0) for root in children.get("", ())]
+    families.sort(key=lambda members: max(order[job.id] for job, _ in members), reverse=True)
+    return [one for members in families for one in members]
+
+
+def _title(job: Job) -> str:
+    """What was asked for."""
+    prompt = job.results[0].picture.recipe.prompt if job.results else job.request.prompt or "one of these"
+    verb = VERBS.get(job.request.operation)
+    return f"{verb}: {prompt}"[:200] if verb else prompt[:200]
+
+
 def show_strip(jobs: list[Job], shown: str) -> str:
-    """All jobs of a visitor in a row, the latest first: what is done, what is drawn, and what waits its turn."""
+    """All jobs of a visitor in a row, as a tree: what is done, what is drawn, and what waits its turn."""
     tiles = []
-    for job in reversed(jobs):
-        prompt = job.results[0].picture.recipe.prompt if job.results else job.request.prompt or "one of these"
-        verb = VERBS.get(job.request.operation)
-        words = escape(f"{verb}: {prompt}"[:200] if verb else prompt[:200], quote=True)
+    for job, depth in as_tree(jobs):
+        words = escape(_title(job), quote=True)
         pressed = "true" if job.id == shown else "false"
+        child = " child" if depth else ""
+        made_from = f'<span class="sr">, made from one before, level {depth}</span>' if depth else ""
         button = f'<button type="button" data-key="{job.id}/0" aria-pressed="{pressed}" title="{words}"'
         if job.results and job.over:
             many = f'<span class="many">{len(job.results)}</span>' if len(job.results) > 1 else ""
             picture = f'<img alt="{words}" src="small/{job.id}/0.jpeg">'
-            tiles.append(f'<div class="tile">{button}>{picture}{many}</button></div>')
+            tiles.append(f'<div class="tile{child}">{button}>{picture}{many}{made_from}</button></div>')
         elif not job.over:
             state, said = ("drawn", "is drawn") if job.state == RUNNING else ("waits", "waits")
             names = f'class="end" data-cancel="{job.id}" aria-label="Cancel: {words}"'
             end = f'<button type="button" {names}>&times;</button>'
             inside = f'<span class="words">{words}</span><span class="sr">, {said}</span>'
-            tiles.append(f'<div class="tile {state}">{button}>{inside}</button>{end}</div>')
+            tiles.append(f'<div class="tile {state}{child}">{button}>{inside}{made_from}</button>{end}</div>')
     return f'<div class="strip-tiles" role="group" aria-label="Your pictures">{"".join(tiles)}</div>' if tiles else ""
 
 
@@ -120,7 +143,9 @@ def _foot(job: Job, now: Progress) -> str:
     recipe = job.results[0].picture.recipe
     steps = f"stopped after step {recipe.stopped_after}" if recipe.stopped_after else f"{recipe.steps} steps"
     words = f"seed {recipe.seed}, {steps}, {now.seconds:.1f} s"
-    return f'<div class="feet">{notes}<p class="foot">{words}</p></div>'
+    parent = escape(job.request.parent, quote=True)
+    back = f' <button type="button" class="back" data-key="{parent}">What it was made from</button>' if parent else ""
+    return f'<div class="feet">{notes}<p class="foot">{words}{back}</p></div>'
 
 
 def time_left(seconds: float | None) -> str:

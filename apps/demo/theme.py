@@ -191,6 +191,11 @@ html:has(body.dark) { background: #161513; }
   overflow: hidden; background: var(--background-fill-secondary); position: relative; }
 .tile > button:first-child:focus-visible { outline: 3px solid var(--color-accent); }
 .tile > button[aria-pressed="true"] { box-shadow: 0 0 0 3px var(--color-accent); }
+.tile.child { flex-basis: 48px; height: 48px; align-self: flex-end; margin-left: 4px; }
+.tile.child > button:first-child { width: 48px; height: 48px; }
+.tile.child::before { content: ""; position: absolute; left: -12px; bottom: 10px; width: 12px; height: 2px;
+  background: var(--color-accent); }
+.back { font: inherit; color: var(--link-text-color); text-decoration: underline; cursor: pointer; }
 .tile img { display: block; width: 100%; height: 100%; object-fit: cover; margin: 0; }
 .tile .many { position: absolute; right: 4px; bottom: 4px; font-size: 12px; line-height: 18px; min-width: 18px;
   text-align: center; border-radius: 9px; background: rgba(20, 19, 17, .8); color: #fff; }

@@ -26,9 +26,12 @@ class Version:
     key: str
     words: str  # for the story
     shown: str  # key of what the editor shows of it
+    picture: str = ""  # its key on the page, where it came from there
 
     @classmethod
-    def of(cls, uploads: Uploads, source: SourceImage, before: SourceImage | None = None) -> "Version":
+    def of(
+        cls, uploads: Uploads, source: SourceImage, before: SourceImage | None = None, picture: str = ""
+    ) -> "Version":
         """Keep a picture, which an edit made of the one before."""
         recipe, last = source.recipe, None if before is None else before.recipe
         parts = [VERBS.get(recipe.edit.operation, "edited") if recipe and recipe.edit else "as it was opened"]
@@ -41,7 +44,7 @@ class Version:
             small = source.image.copy()
             small.thumbnail((_LARGEST_SHOWN, _LARGEST_SHOWN))
             shown = uploads.keep(bytes(encode_png(small, None)), "image/png")
-        return cls(key, ", ".join(parts), shown)
+        return cls(key, ", ".join(parts), shown, picture)
 
     def open(self, uploads: Uploads) -> SourceImage:
         """

@@ -112,17 +112,16 @@ class Engine:
         return self._enqueue(Job(request.settled(), origin, lease, owner=owner))
 
     def take_up(self, job: Job) -> None:
-        """Remember a job of an earlier run; one that is not over waits its turn, however many do."""
+        """Remember a job of an earlier run; one that is not over waits its turn, however many do.
+
+        Raises:
+            ValueError: its model or an adapter is not offered any more.
+        """
+        if not job.over:
+            self._choice(job.request)
         with self._lock:
             self._jobs[job.id] = job
-            if job.over:
-                return
-            try:
-                self._choice(job.request)
-            except ValueError as error:  # what it needs is not offered any more
-                self._end(job, FAILED, error=str(error), kind="input")
-                return
-            self._queue.append(job)
+            self._queue.extend(() if job.over else (job,))
             self._tell_positions()
             self._lock.notify_all()
 
@@ -199,8 +198,7 @@ class Engine:
         """Take no more jobs, fail those that wait, give the running one `grace` seconds and cancel it then."""
         self.refuse()
         self._worker.join(grace)
-        job = self.running()
-        if job is not None:
+        if (job := self.running()) is not None:
             self.cancel(job, STOPPING)
             self._worker.join(grace)
         self.model_cache.close()
@@ -217,8 +215,7 @@ class Engine:
         """`refuse`, and fail the running job at once; the worker leaves it after its step."""
         self.refuse()
         with self._lock:
-            job = self._running
-            if job is not None and not job.over:
+            if (job := self._running) is not None and not job.over:
                 job.requested = "cancel"
                 self._end(job, FAILED, error=STOPPING, kind="stopping")
 
@@ -323,11 +320,8 @@ class Engine:
             self._jobs.pop(job.id, None)
             self._jobs[job.id] = job
             over = [other for other in self._jobs.values() if other.over or other is job]
-            size = sum(map(_weight, over))
-            while len(over) > 1 and (len(over) > KEEP_JOBS or size > KEEP_BYTES):
-                oldest = over.pop(0)
-                size -= _weight(oldest)
-                del self._jobs[oldest.id]
+            while len(over) > 1 and (len(over) > KEEP_JOBS or sum(one.bytes for one in over) > KEEP_BYTES):
+                del self._jobs[over.pop(0).id]
         share = {"share": 1.0} if state == DONE else {}
         job.update(state=state, error=error, kind=kind, position=0, seconds_left=None, **share)
 
@@ -350,15 +344,9 @@ class Engine:
         now = job.peek()
         if now.steps:
             return now.seconds_left
-        eta, options = self._eta.get(self._choice(job.request)), job.request.options
-        if eta is None:
-            return None
+        eta, options = self._eta.get(self._choice(job.request), Eta()), job.request.options
         return eta.pictures(int(options.get("steps", 12)) + int(options.get("refine", 0)), job.request.count)
 
     def _retry_after(self) -> int:
         left = self._seconds(self._running) if self._running is not None else None
         return min(60, max(1, math.ceil(left or 1.0)))
-
-
-def _weight(job: Job) -> int:
-    return sum(3 * result.picture.image.width * result.picture.image.height for result in job.results)

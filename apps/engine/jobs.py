@@ -123,6 +123,11 @@ class Job:
         """Whether nothing more will happen."""
         return self.state in OVER
 
+    @property
+    def bytes(self) -> int:
+        """Of its pictures in memory."""
+        return sum(3 * result.picture.image.width * result.picture.image.height for result in self.results)
+
     def progress(self) -> Progress:
         """A snapshot; asking for it renews the lease."""
         with self._changed:

@@ -143,10 +143,9 @@ class Journal:
         over = entry.state in OVER
         if not (results if over else entry.state == QUEUED):
             return None
-        said: dict[str, Any] = entry.request | {
-            "adapters": tuple(tuple(one) for one in entry.request.get("adapters", ()))
-        }
+        said: dict[str, Any] = dict(entry.request)
         try:
+            said["adapters"] = tuple((name, weight) for name, weight in said.get("adapters", ()))
             said |= {"source": b""} if over else {name: self._given(id, name) for name in _PICTURES}
             request = Request(**said)
         except (TypeError, ValueError, OSError):

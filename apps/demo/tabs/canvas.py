@@ -161,7 +161,7 @@ class Canvas:
                 wanted = job.id
             if job.id == seen.job and key in job_view.keys_of(job):
                 return {self.chosen: key, self._save: save_link(self.app_state, key), self.wanted: job.id}
-        return {self.wanted: wanted, **self.look(visitor, mine, wanted, "", seen)}
+        return {self.wanted: wanted, **self.look(visitor, mine, wanted, key, seen)}
 
     def _end(self, how: Any, visitor: str, mine: list[str], wanted: str, chosen: str, seen: Shown) -> dict[Any, Any]:
         """Stop or cancel what is on the canvas."""

@@ -76,6 +76,7 @@ class CreateTab:
                     "operation": operation,
                     "settings": chosen_settings,
                     "source": source,
+                    "parent": chosen,
                     "count": int(count or 1),
                     **same,
                 }
@@ -99,6 +100,7 @@ class CreateTab:
                 "negative_prompt": recipe.negative_prompt,
                 "seed": recipe.seed,
                 "image_index": recipe.picture,
+                "parent": chosen,
                 "options": options,
                 **self.panel.how_fields(*how),
             }

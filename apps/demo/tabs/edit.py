@@ -1,6 +1,7 @@
 """Edits: paint to replace, extend, change by words, with what must stay; undo and redo over lists of tokens."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -116,13 +117,13 @@ class EditTab:
     def open(self, key: str) -> list[Any]:
         """Begin with a picture of another tab: outputs are `opened` and the prompt."""
         try:
-            return self._begin(self.app_state.source(key))
+            return self._begin(self.app_state.source(key), key)
         except ValueError as error:
             return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
 
-    def _begin(self, source: SourceImage) -> list[Any]:
+    def _begin(self, source: SourceImage, key: str = "") -> list[Any]:
         prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
-        return [*self._show(Versions().add(Version.of(self.app_state.uploads, source))), prompt]
+        return [*self._show(Versions().add(Version.of(self.app_state.uploads, source, picture=key))), prompt]
 
     def _upload(self, file: dict[str, Any] | None) -> Iterator[list[Any]]:
         yield [*[gr.skip()] * 5, job_view.message("Opening the picture", "calm"), gr.skip()]
@@ -170,7 +171,8 @@ class EditTab:
             if versions.now is None:
                 raise ValueError(_EMPTY)
             source = versions.now.open(uploads)
-            job = self.app_state.submit(self._request(source, *chosen), visitor)
+            request = replace(self._request(source, *chosen), parent=versions.now.picture)
+            job = self.app_state.submit(request, visitor)
         except (TypeError, ValueError, OverflowError, QueueFullError, ClosingError) as error:
             text = f"{str(error)[:1].upper()}{str(error)[1:]}"
             yield [*[skip] * 5, job_view.message(text), skip, text, skip, skip]
@@ -188,9 +190,8 @@ class EditTab:
             kind = "calm" if job.state == "cancelled" else "error"
             yield [*[skip] * 5, job_view.message(failed, kind), *after]
             return
-        for result in reversed(job.results):  # the first is shown, undo goes to the others
-            picture = result.picture
-            versions = versions.add(Version.of(uploads, SourceImage(picture.image, picture.recipe), source))
+        for key in reversed(job_view.keys_of(job)):  # the first is shown, undo goes to the others
+            versions = versions.add(Version.of(uploads, self.app_state.source(key), source, key))
         yield [*self._show(versions, _save(job)), *after]
 
     def _request(

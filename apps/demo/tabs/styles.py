@@ -1,19 +1,13 @@
 """Styles: drop pictures, say what they show, watch it learn, choose candidates for a second round, save the file."""
 
-import json
-import shutil
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from html import escape
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from amused_lite.files.atomic import slug
 from amused_lite.files.images import open_picture
 from amused_lite.files.png import encode_png
 from amused_lite.style.config import sample_prompts
@@ -23,7 +17,7 @@ from ...engine.jobs import Job, JobCancelledError, JobError
 from ...engine.request import Request
 from .. import job_view
 from ..app_state import AppState, page_url
-from ..learning import Training, best_sample, is_blank, shown, write_pictures
+from ..learning import Training, Trainings, shown
 from .adapter_picker import AdapterPicker
 from .events import said
 
@@ -44,9 +38,8 @@ class StylesTab:
     ) -> None:
         """`visitor` finds a training again. `private` is ticked where nothing may be written."""
         self.app_state, self._visitor, self._pickers, self._private = app_state, visitor, pickers, private
-        self._training: Training | None = None
-        self._failed: Path | None = None  # what the last training would have made, if it failed
-        self._lock = threading.Lock()
+        self.trainings = Trainings(app_state)
+        self.trainings.take_up()
         self.adapter = gr.State("")  # name of the style that was trained last
         self.dropped = gr.State([])  # what was uploaded, as gradio's components say it
         self.candidates = gr.State([])  # [(key, caption)]
@@ -110,7 +103,7 @@ class StylesTab:
         self.train.click(
             self._first, [self._visitor, self.dropped, self.name, self.captions, *recipe, *names], outputs, **quiet
         )
-        self.cancel.click(self.stop, None, None, queue=False, **quiet)
+        self.cancel.click(self.trainings.stop, None, None, queue=False, **quiet)
         self.draw.click(
             self._draw, [self.adapter, self.model], [self.grid, self.again, self.candidates, self.ticked], **quiet
         )
@@ -118,11 +111,6 @@ class StylesTab:
         self.again.click(
             self._second, [self._visitor, self.candidates, self.ticked, self.adapter, *recipe, *names], outputs, **quiet
         )
-
-    def stop(self) -> None:
-        """End a training, if one runs."""
-        if self._training is not None:
-            self._training.stop()
 
     def _tick(self, event: gr.EventData) -> list[int]:
         ticked = said(event, "ticked")
@@ -210,31 +198,18 @@ class StylesTab:
         chosen: tuple[list[str], ...],
     ) -> Iterator[list[Any]]:
         """Train, showing how it goes; only one at a time."""
-        with self._lock:
-            if self._training is not None and not self._training.ended():
-                raise ValueError("a style is being learned already; stop it, or wait until it is done")
-            out = _free_name(self.app_state.styles, style, self._failed)
-            spec = self.app_state.scratch / f"{out.stem}.json"
-            prompts = sample_prompts(model)
-            values = {
-                "pictures": write_pictures(pictures, spec.with_suffix(".pictures")),
-                "style": style,
-                "out": str(out),
-                "prompts": prompts,
-                "model": str(self.app_state.engine.model_cache.models[model]),
-                "threads": self.app_state.threads,
-                "recipe": {"steps": steps and int(steps), "sample_every": every and int(every)},
-            }
-            out.parent.mkdir(parents=True, exist_ok=True)
-            spec.write_text(json.dumps(values), encoding="utf-8")
-            command = [sys.executable, "-m", "amused_lite.apps.demo.style_process", str(spec)]
-            training = self._training = Training(command, out, visitor)
-            self.app_state.children.append(training.process)
-        yield from self._follow(training, chosen)
+        values = {
+            "style": style,
+            "prompts": sample_prompts(model),
+            "model": str(self.app_state.engine.model_cache.models[model]),
+            "threads": self.app_state.threads,
+            "recipe": {"steps": steps and int(steps), "sample_every": every and int(every)},
+        }
+        yield from self._follow(self.trainings.begin(pictures, values, visitor), chosen)
 
     def rejoin(self, visitor: str, *chosen: list[str]) -> Iterator[list[Any]]:
         """Show a visitor whose page was loaded again how the training goes, or how it ended."""
-        training = self._training
+        training = self.trainings.latest
         if training is None or training.visitor != visitor:
             yield [gr.skip()] * len(self.outputs)
             return
@@ -250,35 +225,13 @@ class StylesTab:
                 buttons = [gr.Button(interactive=False), gr.Button(visible=True)] if began else [skip, skip]
                 yield [shown(training), words, *buttons, *rest]
             time.sleep(0.25)
-        with self._lock:
-            if training.result is None:
-                training.result = self._finish(training)
-        html, text, name = training.result
+        html, text, name = self.trainings.outcome(training)
         buttons = [gr.Button(interactive=True), gr.Button(visible=False)]
         if not name:
             yield [html, text, *buttons, *rest]
             return
         lists = [picker.offered(before) for picker, before in zip(self._pickers, chosen, strict=True)]
         yield [html, text, *buttons, gr.Column(visible=True), name, *lists]
-
-    def _finish(self, training: Training) -> tuple[str, str, str]:
-        """What is left of a training that is over: how it looks, what to say, and the name of the style or ""."""
-        last, work = training.last, training.out.with_name(f"{training.out.stem}.work")
-        self._failed = training.out if last["state"] == "failed" else None  # tried again, it goes on from there
-        best, name = best_sample(training), ""
-        if last["state"] != "done":
-            text = last.get("error") or "Stopped before there was a first sample; nothing was kept."
-            html = job_view.message(text, "error" if last.get("error") else "calm")
-        elif best is not None and is_blank(Path(best["strip"])):
-            Path(last["path"]).unlink()
-            text = "The samples came out blank, so nothing was kept. Try fewer steps, or pictures with more in them."
-            html = job_view.message(text)
-        else:
-            name = self.app_state.engine.model_cache.offer_adapter(last["path"])
-            html, text = shown(training), f"The style {name} is learned"
-        if last["state"] != "failed":
-            shutil.rmtree(work, ignore_errors=True)
-        return html, text, name
 
     def _draw(self, adapter: str, model: str) -> Iterator[list[Any]]:
         """Candidates one after another, each a job of its own."""
@@ -326,16 +279,6 @@ def _captions(pictures: int, captions: str) -> list[str]:
     if len(lines) not in (1, pictures):
         raise ValueError(f"say what the pictures show: one line for all, or {pictures} lines; there are {len(lines)}")
     return lines * pictures if len(lines) == 1 else lines
-
-
-def _free_name(folder: Path, style: str, failed: Path | None) -> Path:
-    """A file for a style that is not there yet; that of the training that failed, if it was of this name."""
-    stem = slug(style, "style")
-    number, path = 1, folder / f"{stem}.safetensors"
-    while path.exists() or (path != failed and path.with_name(f"{path.stem}.work").exists()):
-        number += 1
-        path = folder / f"{stem}-{number}.safetensors"
-    return path
 
 
 def _candidates(keys: list[tuple[str, str]]) -> str:

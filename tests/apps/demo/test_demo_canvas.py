@@ -102,7 +102,10 @@ def test_an_earlier_picture_comes_back_to_the_canvas_and_is_varied(page: Server)
     earlier = re.findall(r'data-key="([^"]+)"[^>]*title="a red car"', strip)
     shown = visitor.click("strip", {"key": earlier[0]})
     assert "Picture 1 of 1: a red car" in shown
-    assert "varied: a red car" in visitor.draw("subtle")
+    varied = json.loads(visitor.draw("subtle"))
+    parent = re.findall(r'class="back" data-key="([^"]+)"', varied[0])
+    assert parent == earlier and re.search(r'class="tile child"><button[^>]*title="varied: a red car"', varied[1])
+    assert "Picture 1 of 1: a red car" in visitor.click("stage", {"key": parent[0]})
 
 
 def test_wrong_wishes_are_said_beside_the_sentence(page: Server) -> None:

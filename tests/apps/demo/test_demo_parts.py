@@ -11,13 +11,15 @@ from serving import alone
 
 pytest.importorskip("gradio")
 
-from amused_lite.apps.demo import learning, versions
+from amused_lite.apps.demo import job_view, learning, versions
 from amused_lite.apps.demo.app_state import AppState
 from amused_lite.apps.demo.picture_filter import HIDDEN, ORDINARY, PictureFilter
 from amused_lite.apps.demo.tabs import edit, styles
 from amused_lite.apps.demo.tabs.responsible import TEXT
 from amused_lite.apps.demo.uploads import Uploads
 from amused_lite.apps.engine.engine import Engine
+from amused_lite.apps.engine.jobs import Job
+from amused_lite.apps.engine.request import Request
 
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.files.images import SourceImage
@@ -122,19 +124,30 @@ def test_captions_go_to_pictures_one_for_all_or_one_each() -> None:
 
 
 def test_styles_never_overwrite_each_other(tmp_path: Path) -> None:
-    first = styles._free_name(tmp_path, "Melting / golden ../3d", None)
+    first = learning.free_name(tmp_path, "Melting / golden ../3d", None)
     assert first.parent == tmp_path and first.name == "melting-golden-3d.safetensors"
     first.touch()
-    second = styles._free_name(tmp_path, "melting golden 3d", None)
+    second = learning.free_name(tmp_path, "melting golden 3d", None)
     assert second.name == "melting-golden-3d-2.safetensors"
     second.with_name("melting-golden-3d-2.work").mkdir()  # of a training in another program, or of one that failed here
-    assert styles._free_name(tmp_path, "melting golden 3d", None).name == "melting-golden-3d-3.safetensors"
-    assert styles._free_name(tmp_path, "melting golden 3d", second) == second
+    assert learning.free_name(tmp_path, "melting golden 3d", None).name == "melting-golden-3d-3.safetensors"
+    assert learning.free_name(tmp_path, "melting golden 3d", second) == second
 
 
 def test_the_guide_in_docs_is_the_text_of_the_page() -> None:
     guide = Path(__file__).parents[3] / "docs" / "responsible-use.md"
     assert guide.read_text("utf-8") == TEXT
+
+
+def test_what_was_made_from_a_picture_follows_it_and_the_latest_family_comes_first() -> None:
+    jobs: dict[str, Job] = {}
+    for name, parent in (("a", ""), ("b", ""), ("c", "a/1"), ("d", "gone/0"), ("e", "c/0"), ("f", "a/0"), ("g", "h/0")):
+        request = Request(prompt=name, parent=f"{jobs[parent[0]].id}{parent[1:]}" if parent[:1] in jobs else parent)
+        jobs[name] = Job(request)
+    tree = [(job.request.prompt, depth) for job, depth in job_view.as_tree(list(jobs.values()))]
+    assert tree == [("g", 0), ("a", 0), ("c", 1), ("e", 2), ("f", 1), ("d", 0), ("b", 0)]
+    strip = job_view.show_strip(list(jobs.values()), jobs["c"].id)
+    assert strip.count('class="tile waits child"') == 3 and strip.index("level 2") < strip.index('title="d"')
 
 
 def test_forgotten_pictures_are_said_to_be(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Handlers of the tabs without a server: what they ask of the engine, and what they show."""
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 from amused_lite.apps.demo.app_state import AppState, runtime_choices, visitor_key
-from amused_lite.apps.demo.learning import Training
+from amused_lite.apps.demo.learning import Training, Trainings
 from amused_lite.apps.demo.tabs.edit import EditTab
 from amused_lite.apps.demo.tabs.prompt import PromptPanel
 from amused_lite.apps.demo.tabs.styles import StylesTab
 from amused_lite.apps.engine.engine import Engine
+from amused_lite.apps.engine.history import History
 
 from amused_lite.files.images import SourceImage
 from amused_lite.runtimes.open import runtimes_of
 
+_TELLS_AND_WAITS = (
+    "import json, sys, time; said = json.load(open(sys.argv[1])); "
+    "print(json.dumps({'state': 'opening', 'error': said}), flush=True); time.sleep(600)"
+)
 _CAUSES_NOTHING = "import json; print(json.dumps({'state': 'cancelled'}))"
 
 
@@ -65,12 +71,52 @@ def test_a_training_is_shown_again_to_whom_it_belongs(
     tabs: tuple[PromptPanel, EditTab, StylesTab], tmp_path: Path
 ) -> None:
     styles, key = tabs[2], visitor_key(None)
-    styles._training = Training([sys.executable, "-c", _CAUSES_NOTHING], tmp_path / "look.safetensors", key)
+    styles.trainings.latest = Training([sys.executable, "-c", _CAUSES_NOTHING], tmp_path / "look.safetensors", key)
     ((stage, *_),) = styles.rejoin(visitor_key(None), [])
     assert not isinstance(stage, str)
     for _ in range(2):  # also when it is over
         *_, (stage, said, *_) = styles.rejoin(key, [])
         assert "nothing was kept" in stage and "nothing was kept" in said
+
+
+def test_a_training_goes_on_after_a_restart_unless_it_was_stopped(tmp_path: Path) -> None:
+    key, asked = visitor_key(None), {"style": "hatched", "prompts": [], "model": "tiny", "threads": 1, "recipe": {}}
+
+    def run() -> tuple[AppState, Trainings]:
+        """The server, with a process that tells what it was to do, and then takes its time."""
+        state = AppState(Engine(history=History(tmp_path / "history")), tmp_path / "styles")
+        trainings = Trainings(state, lambda spec: [sys.executable, "-c", _TELLS_AND_WAITS, str(spec)])
+        trainings.take_up()
+        return state, trainings
+
+    def end(state: AppState) -> None:
+        state.engine.close()
+        state.close()
+
+    def told(trainings: Trainings) -> dict[str, Any]:
+        assert trainings.latest is not None
+        while not trainings.latest.version:
+            time.sleep(0.01)
+        return trainings.latest.last
+
+    state, trainings = run()
+    assert trainings.latest is None
+    first = told(trainings) if trainings.begin([(b"the picture", "a cup")], asked, key) else {}
+    assert (
+        first["error"]["style"] == "hatched" and Path(first["error"]["pictures"][0][0]).read_bytes() == b"the picture"
+    )
+    with pytest.raises(ValueError, match="already"):
+        trainings.begin([(b"", "a cup")], asked, key)
+    end(state)
+    state, trainings = run()
+    assert told(trainings) == first and trainings.latest is not None and trainings.latest.visitor == key
+    trainings.stop()
+    while not trainings.latest.ended():
+        time.sleep(0.01)
+    end(state)
+    state, trainings = run()
+    assert trainings.latest is None
+    end(state)
 
 
 def test_a_visitor_has_a_key_of_the_servers_making() -> None:
