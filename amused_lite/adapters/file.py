@@ -58,8 +58,6 @@ def load_adapter(path: str | Path) -> Adapter:
     """
     path = Path(path)
     file = open_tensors(path)
-    if KEY not in file.metadata:
-        raise ForeignAdapterError(f"{path} is no adapter of amused-lite; convert it with: amused-lite style convert")
     record = _record(file)
     arrays = file.read()
     pairs: dict[str, Pair] = {}
@@ -78,6 +76,15 @@ def load_adapter(path: str | Path) -> Adapter:
         raise ValueError(f"{path} holds no matrices; {_REMEDY}")
     with path.open("rb") as opened:
         return Adapter(record, pairs, hashlib.file_digest(opened, "sha256").hexdigest())
+
+
+def load_record(path: str | Path) -> AdapterRecord:
+    """What an adapter says of itself, from the head of its file alone.
+
+    Raises:
+        FileNotFoundError, ForeignAdapterError, ValueError: see `load_adapter`.
+    """
+    return _record(open_tensors(Path(path)))
 
 
 def _metadata(record: AdapterRecord) -> dict[str, str]:
@@ -99,6 +106,9 @@ def _metadata(record: AdapterRecord) -> dict[str, str]:
 
 
 def _record(file: TensorFile) -> AdapterRecord:
+    if KEY not in file.metadata:
+        said = f"{file.path} is no adapter of amused-lite; convert it with: amused-lite style convert"
+        raise ForeignAdapterError(said)
     where = f"{file.path}: its header's {KEY}"
     values = parse_object(file.metadata[KEY], where, _REMEDY)
     check_version(values, "format_version", FORMAT_VERSION, where, _REMEDY)

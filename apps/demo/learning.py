@@ -233,7 +233,7 @@ def shown(training: Training) -> str:
                 f"than before (style {best['style']:.2f}). Try more steps, or pictures that show the look more "
                 f"plainly. Styles that were learned before stay as they are.</p>{head}"
             )
-        head += '<p class="foot">Choose it under Create, Options, Own styles, and how strongly it counts.</p>'
+        head += '<p class="foot">Tick it under Create, and say how strongly it counts.</p>'
     elif last["state"] == "learning":
         share = last["step"] / last["steps"]
         head = (

@@ -3,6 +3,7 @@
 Uploads have the addresses that gradio's components use, and stand before gradio's own routes of these names.
 """
 
+import base64
 from functools import lru_cache
 from io import BytesIO
 
@@ -10,9 +11,12 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from PIL import Image
 
+from amused_lite.adapters.file import load_record
+
 from .app_state import AppState
 from .uploads import UNKNOWN
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _SMALL = 320  # px
 _MOST_FILES = 10  # of one upload
 
@@ -62,6 +66,17 @@ def make_router(app_state: AppState) -> APIRouter:
         if path is None or not path.is_file():
             raise HTTPException(404, "there is no such style")
         return FileResponse(path, media_type="application/octet-stream", filename=f"{name}.safetensors")
+
+    @router.get("/styles/{name}.png")
+    def style_picture(name: str) -> Response:
+        path = app_state.engine.model_cache.adapters.get(name)
+        try:
+            data = base64.b64decode(load_record(path).thumbnail, validate=True) if path is not None else b""
+        except (OSError, ValueError) as error:
+            raise HTTPException(404, "there is no such style") from error
+        if not data.startswith(_PNG):
+            raise HTTPException(404, "there is no picture of this style")
+        return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
     @router.post("/gradio_api/upload")
     async def upload(request: Request) -> list[str]:

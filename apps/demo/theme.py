@@ -225,6 +225,7 @@ html:has(body.dark) { background: #161513; }
 .gallery-own a, .gallery-own label { all: unset; display: block; cursor: pointer; border-radius: 12px;
   overflow: hidden;
   background: var(--background-fill-secondary); position: relative; }
+#own-styles .gallery-own { grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 8px; }
 .gallery-own img { display: block; width: 100%; aspect-ratio: 1; object-fit: cover; margin: 0; }
 .gallery-own .name { display: block; padding: 8px 10px 10px; font-size: 13px; line-height: 1.35;
   color: var(--body-text-color);

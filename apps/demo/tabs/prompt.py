@@ -38,6 +38,7 @@ class PromptPanel:
         self.note = gr.HTML(note(), elem_id="note")
         with gr.Column(elem_id="tools"):
             self.chips = {group: self._chips(group) for group in OFFERED}
+            self.adapters = AdapterPicker(self.app_state)
             self.surprise = gr.Button("Surprise me", size="sm", elem_id="surprise")
             with gr.Accordion("Options", open=False, elem_id="options"):
                 self._build_options()
@@ -72,7 +73,6 @@ class PromptPanel:
         )
         self.model = gr.Dropdown(self._models, value=self._models[0], label="Model")
         self.runtime = self._engines(self._models[0])
-        self.adapters = AdapterPicker(self.app_state)
 
     def _connect(self) -> None:
         at_once: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
@@ -148,7 +148,7 @@ class PromptPanel:
     def restored(self) -> list[Any]:
         """Outputs of `restore`."""
         words = [self.prompt, self.negative, self.count, self.seed, self.lock, self.drafts]
-        return [*words, *self.sliders.values(), self.model, self.adapters.names, self.note]
+        return [*words, *self.sliders.values(), self.model, *self.adapters.outputs, self.note]
 
     def restore(self, text: str | None) -> list[Any]:
         """All settings of a recipe, ready to be drawn again or changed."""
@@ -168,7 +168,7 @@ class PromptPanel:
         values = {name: getattr(recipe, name) or 0 for name in self.sliders} | {"steps": recipe.steps + recipe.refine}
         words = [recipe.prompt, recipe.negative_prompt, 4 if recipe.picture else 1, recipe.seed, True, False]
         model = recipe.model if recipe.model in self._models else gr.skip()
-        return [*words, *values.values(), model, known, note(" ".join(notes))]
+        return [*words, *values.values(), model, *self.adapters.choose(known), note(" ".join(notes))]
 
 
 def slider_for(setting: Setting) -> gr.Slider:

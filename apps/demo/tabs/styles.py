@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from amused_lite.adapters.file import load_record
 from amused_lite.files.images import open_picture
 from amused_lite.files.png import encode_png
 from amused_lite.style.config import sample_prompts
@@ -19,15 +20,9 @@ from .. import job_view
 from ..app_state import AppState, page_url
 from ..learning import Training, Trainings, shown
 from .adapter_picker import AdapterPicker
-from .events import said
+from .events import TICKED, ticked
 
 _MOST, _CANDIDATES = 10, 12
-_TICK = """
-element.addEventListener('change', () => {
-  const ticked = [...element.querySelectorAll('input:checked')].map((input) => Number(input.value));
-  trigger('click', { ticked });
-});
-"""
 
 
 class StylesTab:
@@ -88,7 +83,7 @@ class StylesTab:
                         "**A second round.** Draw candidates, tick those that have the look, and learn from them."
                     )
                     self.draw = gr.Button("Draw candidates", elem_id="candidates")
-                    self.grid = gr.HTML("", js_on_load=_TICK, elem_id="candidate-grid")
+                    self.grid = gr.HTML("", js_on_load=TICKED, elem_id="candidate-grid")
                     self.again = gr.Button("Learn from the ticked ones", visible=False, elem_id="train-again")
         self._connect()
 
@@ -96,7 +91,9 @@ class StylesTab:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         names = [picker.names for picker in self._pickers]
         self.rejoining = [self._visitor, *names]
-        outputs = self.outputs = [self.stage, self.said, self.train, self.cancel, self.feedback, self.adapter, *names]
+        offered = [part for picker in self._pickers for part in picker.outputs]
+        outputs = [self.stage, self.said, self.train, self.cancel, self.feedback, self.adapter, *offered]
+        self.outputs = outputs
         recipe = [self._private, self.steps, self.every, self.model]
         # As it comes: gradio would look for the files on the disk.
         self.files.change(_dropped, self.files, self.dropped, preprocess=False, queue=False, **quiet)
@@ -107,15 +104,10 @@ class StylesTab:
         self.draw.click(
             self._draw, [self.adapter, self.model], [self.grid, self.again, self.candidates, self.ticked], **quiet
         )
-        self.grid.click(self._tick, None, self.ticked, queue=False, **quiet)
+        self.grid.click(_tick, None, self.ticked, queue=False, **quiet)
         self.again.click(
             self._second, [self._visitor, self.candidates, self.ticked, self.adapter, *recipe, *names], outputs, **quiet
         )
-
-    def _tick(self, event: gr.EventData) -> list[int]:
-        ticked = said(event, "ticked")
-        numbers = ticked if isinstance(ticked, list) else []
-        return sorted({number for number in numbers if type(number) is int and 0 <= number < _CANDIDATES})
 
     def _first(
         self,
@@ -160,9 +152,7 @@ class StylesTab:
             pictures = [
                 (bytes(encode_png(self.app_state.source(key).image, None)), caption) for key, caption in chosen_ones
             ]
-            from amused_lite.adapters.file import load_adapter
-
-            record = load_adapter(self.app_state.engine.model_cache.adapters[adapter]).record
+            record = load_record(self.app_state.engine.model_cache.adapters[adapter])
             style = str(record.recipe.get("style") or record.trigger)
             yield from self._learn(visitor, pictures, style, steps, every, model, chosen)
         except (ValueError, OSError, KeyError) as error:
@@ -185,7 +175,7 @@ class StylesTab:
     def _refused(self, text: str) -> list[Any]:
         text = f"{text[:1].upper()}{text[1:]}"
         buttons = [gr.Button(interactive=True), gr.Button(visible=False)]
-        return [job_view.message(text), text, *buttons, *[gr.skip()] * (2 + len(self._pickers))]
+        return [job_view.message(text), text, *buttons, *[gr.skip()] * (len(self.outputs) - 4)]
 
     def _learn(
         self,
@@ -217,7 +207,7 @@ class StylesTab:
 
     def _follow(self, training: Training, chosen: tuple[list[str], ...]) -> Iterator[list[Any]]:
         skip, seen = gr.skip(), -1
-        rest = [skip] * (2 + len(self._pickers))
+        rest = [skip] * (len(self.outputs) - 4)
         while not training.ended():
             if training.version != seen and training.last["state"] != "done":  # which is shown once its file is offered
                 words, began = "Learning has begun" if seen < 0 else skip, seen < 0
@@ -230,17 +220,15 @@ class StylesTab:
         if not name:
             yield [html, text, *buttons, *rest]
             return
-        lists = [picker.offered(before) for picker, before in zip(self._pickers, chosen, strict=True)]
+        lists = [part for picker, before in zip(self._pickers, chosen, strict=True) for part in picker.choose(before)]
         yield [html, text, *buttons, gr.Column(visible=True), name, *lists]
 
     def _draw(self, adapter: str, model: str) -> Iterator[list[Any]]:
         """Candidates one after another, each a job of its own."""
-        from amused_lite.adapters.file import load_adapter
-
         keys: list[tuple[str, str]] = []
         skip = gr.skip()
         try:
-            trigger = load_adapter(self.app_state.engine.model_cache.adapters[adapter]).record.trigger
+            trigger = load_record(self.app_state.engine.model_cache.adapters[adapter]).trigger
             prompts = sample_prompts(model)
             for number in range(_CANDIDATES):
                 caption = prompts[number % len(prompts)]
@@ -259,6 +247,10 @@ class StylesTab:
             yield [job_view.message(str(error)), skip, keys, []]
             return
         yield [skip, gr.Button(visible=True), keys, []]
+
+
+def _tick(event: gr.EventData) -> list[int]:
+    return ticked(event, _CANDIDATES)
 
 
 def _dropped(files: Any) -> list[dict[str, Any]]:

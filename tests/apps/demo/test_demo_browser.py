@@ -417,8 +417,10 @@ def test_a_style_is_learned_while_the_page_goes_on(visit: Visit, tmp_path: Path)
         page.get_by_text("Save the file").click()
     assert Path(waiting.value.path()).read_bytes() == path.read_bytes()
     visit.tab("Create")
-    page.get_by_label("Own styles").click()
-    page.get_by_role("option", name="deep-blue").click()
+    page.locator("#own-styles label", has_text="deep-blue").click()
+    assert page.locator("#own-styles label img").first.evaluate(
+        "image => image.decode().then(() => image.naturalWidth)"
+    )
     page.get_by_label("number input for Weight of deep-blue").wait_for()
     visit.create("a red cup at sea in deep blue style")
     visit.wait_until_said("Drawing")

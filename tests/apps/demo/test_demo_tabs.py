@@ -1,12 +1,16 @@
 """Handlers of the tabs without a server: what they ask of the engine, and what they show."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from PIL import Image
 
 pytest.importorskip("gradio")
@@ -14,6 +18,8 @@ pytest.importorskip("gradio")
 import gradio as gr
 from amused_lite.apps.demo.app_state import AppState, runtime_choices, visitor_key
 from amused_lite.apps.demo.learning import Training, Trainings
+from amused_lite.apps.demo.routes import make_router
+from amused_lite.apps.demo.tabs.adapter_picker import AdapterPicker
 from amused_lite.apps.demo.tabs.edit import EditTab
 from amused_lite.apps.demo.tabs.prompt import PromptPanel
 from amused_lite.apps.demo.tabs.styles import StylesTab
@@ -122,3 +128,35 @@ def test_a_training_goes_on_after_a_restart_unless_it_was_stopped(tmp_path: Path
 def test_a_visitor_has_a_key_of_the_servers_making() -> None:
     key = visitor_key("")
     assert visitor_key(key) == key and len({visitor_key(bad) for bad in (None, "", 3, [], "x" * 65, "a b" * 9)}) == 6
+
+
+def test_styles_are_ticked_as_pictures_up_to_four(app_state: AppState, tmp_path: Path) -> None:
+    old = Path(__file__).parents[2] / "equality" / "old" / "gold.safetensors"
+    names = [f"gold{number}" for number in range(5)] + ["plain & <b>"]
+    for name in names:
+        app_state.engine.model_cache.offer_adapter(Path(shutil.copy(old, tmp_path / f"{name}.safetensors")))
+    (tmp_path / "plain & <b>.safetensors").unlink()  # changed since it was offered
+    with gr.Blocks():
+        picker = AdapterPicker(app_state)
+    chosen, html = picker.choose(["gold1", "gone"])
+    assert chosen == ["gold1"] and html.count(" checked>") == 1
+    assert html.count(".png") == 5 and "plain &amp; &lt;b&gt;" in html and "<b>" not in html
+    known = list(app_state.engine.model_cache.adapters)
+
+    def tick(numbers: Any) -> list[Any]:
+        return picker._tick(gr.EventData(None, {"ticked": numbers}))
+
+    assert tick([known.index("gold2"), known.index("gold0"), 99, -1, "x", None])[0] == ["gold0", "gold2"]
+    five, again = tick([known.index(name) for name in names])
+    assert five == names[:4] and again.count(" checked>") == 4
+    assert tick("x")[0] == []
+    client = TestClient(_app(app_state))
+    picture = client.get("/styles/gold1.png")
+    assert picture.headers["content-type"] == "image/png" and Image.open(BytesIO(picture.content)).width <= 96
+    assert {client.get(f"/styles/{name}.png").status_code for name in ("none", "..", "plain%20&%20%3Cb%3E")} == {404}
+
+
+def _app(app_state: AppState) -> FastAPI:
+    app = FastAPI()
+    app.include_router(make_router(app_state))
+    return app
