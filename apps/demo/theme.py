@@ -299,7 +299,7 @@ html:has(body.dark) { background: #161513; }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
 """
 
-_LARGE_PICTURES = (files(__package__) / "static/large_pictures.js").read_text("utf-8")
+_LARGE_PICTURES = (files("amused_lite.apps.demo") / "static/large_pictures.js").read_text("utf-8")
 HEAD = f"""<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
 <script>{_LARGE_PICTURES}</script>"""
 
