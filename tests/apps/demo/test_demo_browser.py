@@ -219,6 +219,11 @@ def test_a_draft_is_finished_and_a_picture_varied(visit: Visit) -> None:
     visit.wait_for_pictures()
     varied = read_recipe(max(visit.kept(), key=lambda path: path.stat().st_mtime_ns))
     assert len(visit.kept()) == count + 1 and varied.edit is not None and varied.edit.operation == "vary"
+    page.locator("#stage .compare").fill("40")
+    cut = page.locator("#stage img.before").first.evaluate("image => getComputedStyle(image).clipPath")
+    assert cut in ("inset(0px calc(60%) 0px 0px)", "inset(0px 60% 0px 0px)")
+    assert page.locator("#strip .child").count()
+    visit.shot("041-before")
 
 
 def test_paint_and_replace_then_undo_and_redo(visit: Visit) -> None:
