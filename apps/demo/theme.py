@@ -209,6 +209,7 @@ html:has(body.dark) { background: #161513; }
 .tile .end { position: absolute; top: -4px; right: -4px; width: 24px; height: 24px; border-radius: 50%; padding: 0;
   font-size: 15px; line-height: 1; cursor: pointer; border: 1px solid var(--border-color-primary);
   background: var(--background-fill-primary); color: var(--body-text-color); }
+.scaling { position: fixed; left: 0; top: 0; z-index: 99; width: 100vw; height: 6px; accent-color: #2b6a5c; }
 .message { text-align: center; padding: 56px 16px; margin: 0; border-radius: 14px;
   background: var(--background-fill-secondary);
   color: var(--body-text-color-subdued); }

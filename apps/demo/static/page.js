@@ -1,6 +1,6 @@
 () => {
-  // Runs once. Remembers light or dark, gives the page its language, and mends
-  // what assistive technology would trip over.
+  // Runs once. Remembers light or dark, gives the page its language, makes photographs smaller before they are sent, and
+  // mends what assistive technology would trip over.
   document.documentElement.lang = 'en';
   const kept = localStorage.getItem('amused-shade');
   if (kept) document.body.classList.toggle('dark', kept === 'dark');
@@ -28,6 +28,35 @@
   document.addEventListener('input', ({ target }) => {  // how much of the picture before is seen
     if (target.matches('.compare')) target.closest('.stage').style.setProperty('--before', `${target.value}%`);
   });
+  const mostSent = 2048;  // px of a photograph's longer side: what is drawn anew has 512
+  const scaled = async (file) => {
+    if (!['image/jpeg', 'image/webp'].includes(file.type)) return file;  // a PNG may be ours, with its recipe
+    const bitmap = await createImageBitmap(file);
+    const share = mostSent / Math.max(bitmap.width, bitmap.height);
+    if (share >= 1) return file;
+    const canvas = new OffscreenCanvas(Math.round(bitmap.width * share), Math.round(bitmap.height * share));
+    canvas.getContext('2d').drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    bitmap.close();
+    const type = 'image/jpeg';
+    return new File([await canvas.convertToBlob({ type, quality: 0.95 })], file.name, { type });
+  };
+  document.addEventListener('change', async (event) => {
+    const input = event.target;
+    if (input.type !== 'file' || input.scaled) return;
+    event.stopImmediatePropagation();
+    const bar = Object.assign(document.createElement('progress'), { className: 'scaling' });
+    const files = [...input.files], kept = new DataTransfer();
+    Object.assign(bar, { max: files.length, value: 0 }).setAttribute('aria-label', 'Making photographs smaller');
+    document.body.append(bar);
+    for (const file of files) {
+      kept.items.add(await scaled(file).catch(() => file));  // what no browser opens, the server may
+      bar.value += 1;
+    }
+    bar.remove();
+    Object.assign(input, { files: kept.files, scaled: true });
+    input.dispatchEvent(new Event('change', { bubbles: true }));
+    input.scaled = false;
+  }, true);
   const fit = () => setTimeout(() => window.dispatchEvent(new Event('resize')), 300);  // a canvas that was hidden
   const opens = '[role=tab], #to-edit, #history-edit';
   document.addEventListener('click', (event) => { if (event.target.closest(opens)) fit(); });

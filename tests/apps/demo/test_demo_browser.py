@@ -283,6 +283,17 @@ def test_change_by_words_keeps_a_named_area(visit: Visit) -> None:
     assert same[:, :16].all() and not same[:, 16:].all()
 
 
+def test_a_photograph_is_made_smaller_before_it_is_sent(visit: Visit, tmp_path: Path) -> None:
+    page, photograph = visit.page, tmp_path / "photograph.jpg"
+    Image.effect_noise((4000, 3000), 40).convert("RGB").save(photograph)
+    with page.expect_file_chooser() as chooser:
+        page.locator("#open-picture").click()
+    with page.expect_request("**/gradio_api/upload") as sent:
+        chooser.value.set_files(photograph)
+    page.wait_for_function("document.querySelector('#story').textContent.includes('2048 x 1536 px')")
+    assert len(sent.value.post_data_buffer or b"") < photograph.stat().st_size and not page.locator(".scaling").count()
+
+
 def test_look_inside(visit: Visit) -> None:
     page = visit.page
     visit.tab("Create")
