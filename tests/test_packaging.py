@@ -54,10 +54,11 @@ def test_the_wheel_carries_the_list_of_things_and_the_notice(wheel: list[str]) -
     assert [name for name in wheel if name.endswith("/licenses/NOTICE")]
 
 
-def test_the_wheel_carries_the_page(wheel: list[str]) -> None:
-    static = ROOT / "apps" / "web" / "static"
+@pytest.mark.parametrize("app", ["demo", "web"])
+def test_the_wheel_carries_the_page(wheel: list[str], app: str) -> None:
+    static = ROOT / "apps" / app / "static"
     files = {path.relative_to(static).as_posix() for path in static.rglob("*") if path.is_file()}
-    assert {f"amused_lite/apps/web/static/{name}" for name in files} <= set(wheel)
+    assert files and {f"amused_lite/apps/{app}/static/{name}" for name in files} <= set(wheel)
 
 
 def test_the_installed_mapping_works() -> None:

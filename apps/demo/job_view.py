@@ -29,20 +29,49 @@ def show_job(app_state: AppState, job: Job, now: Progress, chosen: int = 0) -> s
     """A job as it stands: finished pictures are picked and enlarged by a click, the one under way forms."""
     running = not job.over
     preview = job.preview() if running else None
+    before = "" if running else _before(app_state, job)
     cells = []
     for index in range(now.count if running else max(1, len(job.results))):
         if index < len(job.results):
-            cells.append(_done(app_state, job, index, chosen, now.count))
+            cells.append(_done(app_state, job, index, chosen, now.count, before))
         elif preview is not None and index == len(job.results):
             cells.append(f'<div class="cell forming"><img decoding="sync" alt="" src="{data_url(preview)}"></div>')
         else:
             cells.append('<div class="cell waiting"></div>')
     many = "many" if len(cells) > 1 else "one"
     grid = f'<div class="cells" role="group" aria-label="Pictures">{"".join(cells)}</div>'
-    return f'<div class="stage {many}">{grid}{_bar(now) if running else ""}</div>{_foot(job, now)}'
+    return f'<div class="stage {many}">{grid}{_bar(now) if running else _slider(before)}</div>{_foot(job, now)}'
 
 
-def _done(app_state: AppState, job: Job, index: int, chosen: int, count: int) -> str:
+def compared(before: str, after: str) -> str:
+    """A picture with the one before lying on it, as far as a slider says; both by their addresses."""
+    pictures = f'<img alt="After" src="{after}">{_layer(before)}'
+    cell = f'<div class="cells"><div class="cell done">{pictures}</div></div>'
+    return f'<div class="stage one">{cell}{_slider(before)}</div>'
+
+
+def _before(app_state: AppState, job: Job) -> str:
+    """Where the picture is that a job was made from, or "" where the two do not lie on each other."""
+    key = job.request.parent
+    try:
+        size = app_state.source(key).image.size if key and job.results else None
+    except ValueError:  # forgotten or deleted
+        return ""
+    return page_url(key) if size is not None and size == job.results[0].picture.image.size else ""
+
+
+def _layer(before: str) -> str:
+    return f'<img class="before" decoding="sync" alt="" src="{before}">' if before else ""
+
+
+def _slider(before: str) -> str:
+    """How much of the picture before is seen."""
+    words = "How much of the picture before is seen"
+    slider = f'<input type="range" class="compare" min="0" max="100" value="0" aria-label="{words}">'
+    return f'<label class="bar compare-bar"><span>Before</span>{slider}</label>' if before else ""
+
+
+def _done(app_state: AppState, job: Job, index: int, chosen: int, count: int, before: str) -> str:
     prompt = job.results[index].picture.recipe.prompt
     key, large = f"{job.id}/{index}", f"large-{job.id}-"
     label = escape(f"Picture {index + 1} of {count}: {prompt[:200]}", quote=True)
@@ -50,7 +79,7 @@ def _done(app_state: AppState, job: Job, index: int, chosen: int, count: int) ->
     verdict, pressed = app_state.flagged.get(key), "true" if index == chosen else "false"
     button = (
         f'<button type="button" class="pick" data-key="{key}" aria-pressed="{pressed}" title="Enlarge" '
-        f'popovertarget="{large}{index}">{picture}</button>'
+        f'popovertarget="{large}{index}">{picture}{_layer(before)}</button>'
     )
     ways = "".join(
         f'<button type="button" class="{name}" data-key="{job.id}/{other}" popovertarget="{large}{other}">'

@@ -1,6 +1,6 @@
 """How the page looks: one calm theme, light and dark, with the fonts of the system. Nothing is loaded from anywhere."""
 
-from importlib.resources import files
+from pathlib import Path
 
 import gradio as gr
 
@@ -160,11 +160,14 @@ html:has(body.dark) { background: #161513; }
 .stage .waiting, .stage .forming { background: var(--background-fill-secondary); }
 .stage.one .waiting, .stage.one .forming { width: var(--canvas); max-width: 100%; justify-self: center; }
 .stage .cell img { display: block; width: 100%; height: 100%; object-fit: contain; margin: 0; }
+.stage .cell img.before { position: absolute; inset: 0; clip-path: inset(0 calc(100% - var(--before, 0%)) 0 0); }
+.compare-bar input { width: 100%; accent-color: #2b6a5c; }
+.stage .bar.compare-bar { grid-template-columns: auto 1fr; align-items: center; }
 .stage .cell.waiting { border: 1px dashed var(--border-color-primary); }
 .stage .pick { all: unset; display: block; width: 100%; height: 100%; cursor: zoom-in; border-radius: 12px; }
 .stage .pick:focus-visible { outline-offset: -4px !important; }
 .stage.many .pick[aria-pressed="true"] { box-shadow: inset 0 0 0 4px var(--color-accent); }
-.stage.many .pick[aria-pressed="true"] img { clip-path: inset(6px round 8px); }
+.stage.many .pick[aria-pressed="true"] img:not(.before) { clip-path: inset(6px round 8px); }
 .stage .bar { position: absolute; left: 50%; bottom: 12px; transform: translateX(-50%); display: grid; gap: 4px 16px;
   grid-template-columns: 1fr auto; width: calc(min(var(--canvas), 100%) - 24px); padding: 8px 12px; border-radius: 10px;
   background: color-mix(in srgb, var(--background-fill-primary) 88%, transparent); color: var(--body-text-color);
@@ -195,7 +198,7 @@ html:has(body.dark) { background: #161513; }
 .tile.child > button:first-child { width: 48px; height: 48px; }
 .tile.child::before { content: ""; position: absolute; left: -12px; bottom: 10px; width: 12px; height: 2px;
   background: var(--color-accent); }
-.back { font: inherit; color: var(--link-text-color); text-decoration: underline; cursor: pointer; }
+.foot .back { all: unset; color: var(--link-text-color); text-decoration: underline; cursor: pointer; }
 .tile img { display: block; width: 100%; height: 100%; object-fit: cover; margin: 0; }
 .tile .many { position: absolute; right: 4px; bottom: 4px; font-size: 12px; line-height: 18px; min-width: 18px;
   text-align: center; border-radius: 9px; background: rgba(20, 19, 17, .8); color: #fff; }
@@ -206,6 +209,7 @@ html:has(body.dark) { background: #161513; }
 .tile .end { position: absolute; top: -4px; right: -4px; width: 24px; height: 24px; border-radius: 50%; padding: 0;
   font-size: 15px; line-height: 1; cursor: pointer; border: 1px solid var(--border-color-primary);
   background: var(--background-fill-primary); color: var(--body-text-color); }
+.scaling { position: fixed; left: 0; top: 0; z-index: 99; width: 100vw; height: 6px; accent-color: #2b6a5c; }
 .message { text-align: center; padding: 56px 16px; margin: 0; border-radius: 14px;
   background: var(--background-fill-secondary);
   color: var(--body-text-color-subdued); }
@@ -216,10 +220,6 @@ html:has(body.dark) { background: #161513; }
 .veil .lift { position: absolute; z-index: 2; inset: auto 12px 12px; padding: 8px 12px; border-radius: 10px;
   font-size: 14px;
   background: var(--background-fill-primary); color: var(--body-text-color); cursor: pointer; }
-
-.making-smaller { position: fixed; left: 50%; bottom: 24px; transform: translateX(-50%); z-index: 9; display: grid;
-  gap: 6px; padding: 12px 20px; border-radius: 10px; border: 1px solid var(--border-color-primary);
-  background: var(--background-fill-primary); color: var(--body-text-color); }
 
 .gallery-own { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
 .gallery-own a, .gallery-own label { all: unset; display: block; cursor: pointer; border-radius: 12px;
@@ -299,50 +299,6 @@ html:has(body.dark) { background: #161513; }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }
 """
 
-_LARGE_PICTURES = (files("amused_lite.apps.demo") / "static/large_pictures.js").read_text("utf-8")
-HEAD = f"""<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
-<script>{_LARGE_PICTURES}</script>"""
+HEAD = '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
 
-# Runs once. Remembers light or dark, gives the page its language, and mends what assistive technology would trip over.
-JS = """
-() => {
-  document.documentElement.lang = 'en';
-  const kept = localStorage.getItem('amused-shade');
-  if (kept) document.body.classList.toggle('dark', kept === 'dark');
-  const mend = () => {
-    document.querySelectorAll('input[type=file]:not([aria-label])').forEach((input) => {
-      const block = input.closest('.block');
-      const label = block && block.querySelector('[data-testid=block-label], label');
-      input.setAttribute('aria-label', (label && label.textContent.trim()) || 'Choose a file');
-    });
-    document.querySelectorAll('input[type=range]:not([aria-label])').forEach((input) => {
-      const named = input.id && document.querySelector(`label[for="${input.id}"]`);
-      const block = input.closest('.block');
-      const label = named || (block && block.querySelector('label, [data-testid=block-info]'));
-      input.setAttribute('aria-label', (label && label.textContent.trim()) || 'Value');
-    });
-    document.querySelectorAll('button:not([aria-label])').forEach((button) => {
-      if (!button.textContent.trim() && button.title) button.setAttribute('aria-label', button.title);
-    });
-    document.querySelectorAll('button:has(button):not([role])').forEach((button) => {  // the one inside does the work
-      button.setAttribute('role', 'group');
-      button.setAttribute('aria-label', 'More pictures');
-      Object.assign(button, { title: 'Add pictures', tabIndex: -1 });
-    });
-  };
-  const fit = () => setTimeout(() => window.dispatchEvent(new Event('resize')), 300);  // a canvas that was hidden
-  const opens = '[role=tab], #to-edit, #history-edit';
-  document.addEventListener('click', (event) => { if (event.target.closest(opens)) fit(); });
-  document.addEventListener('keydown', (event) => {  // from tab to tab, as everywhere
-    const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const tab = way && event.target.closest('[role=tab]');
-    if (!tab) return;
-    const all = [...tab.parentElement.querySelectorAll('[role=tab]')];
-    all[(all.indexOf(tab) + way + all.length) % all.length].focus();
-  });
-  mend();
-  let due = 0;
-  new MutationObserver(() => { clearTimeout(due); due = setTimeout(mend, 150); })
-    .observe(document.body, { childList: true, subtree: true });
-}
-"""
+JS = (Path(__file__).parent / "static" / "page.js").read_text("utf-8")

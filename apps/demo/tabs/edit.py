@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -190,9 +191,12 @@ class EditTab:
             kind = "calm" if job.state == "cancelled" else "error"
             yield [*[skip] * 5, job_view.message(failed, kind), *after]
             return
+        before = versions.now
         for key in reversed(job_view.keys_of(job)):  # the first is shown, undo goes to the others
             versions = versions.add(Version.of(uploads, self.app_state.source(key), source, key))
-        yield [*self._show(versions, _save(job)), *after]
+        made = job.results[0].picture.image.size == source.image.size
+        before = f"gradio_api/file={quote(before.key)}" if made else ""
+        yield [*self._show(versions, _save(job, before)), *after]
 
     def _request(
         self,
@@ -280,6 +284,8 @@ def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image
     return painted if painted.size == size else painted.resize(size, Image.Resampling.NEAREST)
 
 
-def _save(job: Job) -> str:
-    name = f"amused-{job.request.seed}.png"
-    return f'<p class="foot"><a href="{page_url(f"{job.id}/0")}" download="{name}">Save this version</a></p>'
+def _save(job: Job, before: str) -> str:
+    """A link that saves it; and with the picture before it, where they are of one size, in comparison."""
+    name, address = f"amused-{job.request.seed}.png", page_url(f"{job.id}/0")
+    compared = job_view.compared(before, address) if before else ""
+    return f'<p class="foot"><a href="{address}" download="{name}">Save this version</a></p>{compared}'

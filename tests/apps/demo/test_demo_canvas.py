@@ -104,6 +104,10 @@ def test_an_earlier_picture_comes_back_to_the_canvas_and_is_varied(page: Server)
     assert "Picture 1 of 1: a red car" in shown
     varied = json.loads(visitor.draw("subtle"))
     parent = re.findall(r'class="back" data-key="([^"]+)"', varied[0])
+    assert (
+        'class="compare"' in varied[0]
+        and f'class="before" decoding="sync" alt="" src="pictures/{earlier[0]}.png"' in varied[0]
+    )
     assert parent == earlier and re.search(r'class="tile child"><button[^>]*title="varied: a red car"', varied[1])
     assert "Picture 1 of 1: a red car" in visitor.click("stage", {"key": parent[0]})
 

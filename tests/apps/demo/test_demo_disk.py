@@ -1,6 +1,7 @@
 """ "Write nothing to the disk" writes nothing: no file and no folder changes, for the tab whose box is ticked."""
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_drawing_editing_and_dropping_leave_no_trace(page: Server) -> None:
     visitor.set("editor", {"background": upload, "layers": [layer], "composite": upload})
     visitor.set("edit-prompt", "a blue cup")
     said = visitor.do("apply")
-    assert "Version 2 of 2" in said and "replaced" in said
+    assert "Version 2 of 2" in said and "replaced" in said and "compare-bar" in said
+    (earlier,) = set(re.findall(r'class=\\"before\\"[^>]* src=\\"([^\\]+)', said))
+    assert visitor.http.get(f"{page.url}/{earlier}").content[:4] == b"\x89PNG"
     visitor.do("undo")
     visitor.set("drop", upload)
     assert "holds no recipe" in visitor.do("drop", "upload")
