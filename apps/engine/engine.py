@@ -57,6 +57,7 @@ class Engine:
         history: History | None = None,
         models_open: int = 2,
         owners: int = 1,
+        device: str = "auto",
     ) -> None:
         """Nothing is opened before it is needed; `warm_up` does it ahead.
 
@@ -69,12 +70,13 @@ class Engine:
             history: where pictures are kept, if anywhere.
             models_open: how many models (with their adapters) stay in memory.
             owners: how many share the queue; of two or more, each may fill its part of it and no more.
+            device: one of `runtimes.devices.DEVICES`.
 
         Raises:
             FileNotFoundError: an adapter is missing.
             ValueError: two models or two adapters have one name.
         """
-        self.model_cache = ModelCache(models, adapters, threads, models_open)
+        self.model_cache = ModelCache(models, adapters, threads, models_open, device)
         self.history = history
         self.queue_limit = queue_limit
         self.observe: Callable[[str, float], None] = lambda model, seconds: None  # told of every picture
