@@ -162,7 +162,8 @@ class ModelsTab:
         return {self.here: self._table(), self.choice: gr.Dropdown(self._names(), **value), **known}
 
     def _table(self) -> str:
-        rows = [(name, "opened as it is", "") for name in self.app_state.engine.model_cache.models]
+        offered = self.app_state.engine.model_cache.models
+        rows = [(name, "ready" if name == BUNDLED else "opened as it is", "") for name in offered]
         prepared = {item.source.model: item for item in reversed(installed_models())}
         rows = [row for row in rows if row[0] not in prepared]
         for item in prepared.values():
