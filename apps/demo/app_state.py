@@ -24,6 +24,7 @@ from amused_lite.vocabulary import Vocabulary
 from ..engine.engine import Engine
 from ..engine.history import History
 from ..engine.jobs import Job, JobResult
+from ..engine.journal import Journal
 from ..engine.request import Request
 from . import sentence
 from .picture_filter import FilterFlag, PictureFilter
@@ -55,15 +56,24 @@ class AppState:
     children: list[subprocess.Popen[str]] = field(default_factory=list)  # trainings, which end with the page
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="amused-lite-page-")))
     uploads: Uploads = field(init=False)
+    journal: Journal | None = field(init=False)  # of what a restart shall find again
 
     def __post_init__(self) -> None:
         self.uploads = Uploads(self.scratch / "uploads")
+        self.journal = Journal(self.history) if self.history is not None else None
 
     def close(self) -> None:
         """End trainings, and remove what they left behind."""
         for child in self.children:
             child.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.journal is not None:
+            self.journal.close()
+
+    def take_up(self) -> None:
+        """Go on where an earlier run ended: its drawings are remembered, and those that it did not finish are drawn."""
+        for job in self.journal.read() if self.journal is not None else ():
+            self.engine.take_up(job)
 
     def offer_styles(self) -> None:
         """Offer the styles that were trained before."""
@@ -95,8 +105,10 @@ class AppState:
         """
         if self.example is not None:
             self.engine.cancel(self.example)
-        if visitor and request.keep and self.history is not None:
-            return self.engine.submit(request, "page", owner=("page", visitor))
+        if visitor and request.keep and self.journal is not None:
+            job = self.engine.submit(request, "page", owner=("page", visitor))
+            self.journal.keep(job, request)
+            return job
         return self.engine.submit(request, "page", _PRIVATE_LEASE)
 
     def jobs(self, visitor: str, mine: list[str]) -> list[Job]:

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
         app_state = AppState(engine, styles, picture_filter, args.threads, scratch=Path(scratch))
         app_state.offer_styles()
+        app_state.take_up()
         app = server.build_app(engine, access, args.access_log)
         has_phone = False
         if not is_loopback(args.host) and history is not None:  # a phone can come here, and a folder may be written

@@ -113,7 +113,10 @@ def _keep_private(app_state: AppState, private: bool, mine: list[str], edited: s
     """Take back, when the box is ticked, that the pictures which this page has under way are kept."""
     for id in [*mine, edited] if private else ():
         with suppress(KeyError):  # there is none, or it was forgotten
-            app_state.engine.job(id).keep = False
+            job = app_state.engine.job(id)
+            job.keep = False
+            if app_state.journal is not None and not job.over:
+                app_state.journal.forget(id)
 
 
 def mount(app: FastAPI, app_state: AppState, has_phone: bool = False) -> FastAPI:

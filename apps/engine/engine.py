@@ -24,6 +24,7 @@ import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from amused_lite.runtimes.open import BUNDLED
 from .errors import ClosingError, QueueFullError, to_job_error
 from .eta import Eta
 from .history import History
-from .jobs import CANCELLED, DONE, FAILED, RUNNING, Job, JobResult
+from .jobs import CANCELLED, DONE, FAILED, RUNNING, STOPPING, Job, JobResult
 from .model_cache import ModelCache, ModelKey
 from .request import Request
 from .running import CancelledError, draw, look_up
@@ -110,6 +111,21 @@ class Engine:
         self._choice(request)
         return self._enqueue(Job(request.settled(), origin, lease, owner=owner))
 
+    def take_up(self, job: Job) -> None:
+        """Remember a job of an earlier run; one that is not over waits its turn, however many do."""
+        with self._lock:
+            self._jobs[job.id] = job
+            if job.over:
+                return
+            try:
+                self._choice(job.request)
+            except ValueError as error:  # what it needs is not offered any more
+                self._end(job, FAILED, error=str(error), kind="input")
+                return
+            self._queue.append(job)
+            self._tell_positions()
+            self._lock.notify_all()
+
     def call(
         self,
         function: Callable[[AmusedPipeline], Any],
@@ -185,7 +201,7 @@ class Engine:
         self._worker.join(grace)
         job = self.running()
         if job is not None:
-            self.cancel(job, "the program is stopping")
+            self.cancel(job, STOPPING)
             self._worker.join(grace)
         self.model_cache.close()
 
@@ -194,7 +210,7 @@ class Engine:
         with self._lock:
             self.closing = True
             while self._queue:
-                self._end(self._queue.popleft(), FAILED, error="the program is stopping", kind="stopping")
+                self._end(self._queue.popleft(), FAILED, error=STOPPING, kind="stopping")
             self._lock.notify_all()
 
     def abandon(self) -> None:
@@ -204,7 +220,7 @@ class Engine:
             job = self._running
             if job is not None and not job.over:
                 job.requested = "cancel"
-                self._end(job, FAILED, error="the program is stopping", kind="stopping")
+                self._end(job, FAILED, error=STOPPING, kind="stopping")
 
     # Working
 
@@ -215,7 +231,7 @@ class Engine:
     def _enqueue(self, job: Job) -> Job:
         with self._lock:
             if self.closing:
-                raise ClosingError("the program is stopping and takes no more pictures")
+                raise ClosingError(f"{STOPPING} and takes no more pictures")
             self._sweep()
             if len(self._queue) >= self.queue_limit:
                 raise QueueFullError(self.queue_limit, self._retry_after())
@@ -278,7 +294,7 @@ class Engine:
         request = job.request
         job.remark(*loaded.amused.remarks(request.prompt or "", request.negative_prompt))
         eta = self._eta.setdefault(choice, Eta())
-        for task in tasks(loaded.amused, request):
+        for task in islice(tasks(loaded.amused, request), len(job.results), None):  # some were drawn before a restart
             began = time.monotonic()
             result = draw(job, task, loaded, eta, self._sweep)
             self.observe(choice.model, time.monotonic() - began)

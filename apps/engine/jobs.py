@@ -25,6 +25,7 @@ from .request import Request
 
 QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
 OVER = (DONE, CANCELLED, FAILED)
+STOPPING = "the program is stopping"  # the error of a job that it ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +85,10 @@ class Job:
         lease: float | None = None,
         call: Callable[..., Any] | None = None,
         owner: Hashable = None,
+        id: str = "",
     ) -> None:
-        """Made by the engine; see `Engine.submit`."""
-        self.id = secrets.token_urlsafe(12)
+        """Made by the engine, see `Engine.submit`; with the id that it had in an earlier run, by the journal."""
+        self.id = id or secrets.token_urlsafe(12)
         self.request = request
         self.origin = origin
         self.keep = request.keep  # may be taken back while it is drawn
@@ -210,7 +212,7 @@ class Job:
                 return
             if sampled_tokens is not None:
                 self._sampled = sampled_tokens
-            self._progress = replace(self._progress, seconds=time.monotonic() - self.asked, **changes)
+            self._progress = replace(self._progress, **{"seconds": time.monotonic() - self.asked} | changes)
             self._version += 1
             self._changed.notify_all()
             callbacks = list(self._callbacks)

@@ -48,6 +48,7 @@ class Request:
     runtime: str = "auto"
     adapters: tuple[tuple[str, float], ...] = ()  # names that the engine offers, with weights
     size: tuple[int, int] | None = None  # width and height that the pictures must have, or it fails
+    parent: str = ""  # who it was made from, for those who show pictures as a tree
     trace: bool = False  # generate: keep a `trace.Trace` with the result
     keep: bool = True  # put the pictures into the history, where there is one
 
