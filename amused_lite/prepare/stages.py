@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from amused_lite import __version__
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
-from amused_lite.files.atomic import replace_text
+from amused_lite.console.terminal import size_text
+from amused_lite.files.atomic import DISK_FULL, replace_text
 from amused_lite.installed import models_folder, work_folder
 from amused_lite.prepare.plan import Plan, remember
 from amused_lite.runtimes.hub import fetch
@@ -41,11 +42,12 @@ def prepare(plan: Plan, threads: int | None = None) -> Path:
     """Carry out a plan, and return the folder of the prepared model.
 
     Raises:
-        ConnectionError, OSError, ValueError: see `hub.fetch` and `proof.check`; what is finished stays for later.
+        ConnectionError, OSError, ValueError: see `hub.fetch` and `proof.check`, or the disk is full; what is finished
+            stays for later.
     """
     work = work_folder(plan.place)
     work.mkdir(parents=True, exist_ok=True)
-    with _alone(work, plan.model):
+    with _alone(work, plan.model), _full_disk_said(plan):
         remember(plan)
         folder = Path(plan.base or plan.model) if plan.hub is None else _download(plan)
         _forget_other_source(work, plan.commit)
@@ -54,6 +56,19 @@ def prepare(plan: Plan, threads: int | None = None) -> Path:
         _install(bundle.folder, plan.place)
         shutil.rmtree(work)
     return plan.place
+
+
+@contextmanager
+def _full_disk_said(plan: Plan) -> Iterator[None]:
+    """Say of a disk that became full which one it is, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        free = size_text(shutil.disk_usage(models_folder()).free)
+        problem = f"the disk of {models_folder()} is full: preparing takes {size_text(plan.disk)}, {free} are free"
+        raise OSError(f"{problem}; make room and run this again, what is finished is kept") from error
 
 
 def _download(plan: Plan) -> Path:
