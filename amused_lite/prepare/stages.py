@@ -190,6 +190,9 @@ def _bar(total: int, what: str, bytes_: bool = False) -> Iterator[tqdm]:
         {"unit": "B", "unit_scale": True} if bytes_ else {"bar_format": "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}"}
     )
     over = threading.Event()
+    form["ncols"], form["nrows"] = (
+        shutil.get_terminal_size()
+    )  # some terminals tell 0, with which tqdm would show nothing
     with tqdm(total=total, desc=what, disable=None, leave=True, **form) as bar:  # silent where no one watches
 
         def tick() -> None:

@@ -271,3 +271,15 @@ def test_a_disk_that_fills_while_a_model_is_prepared_is_named(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in (home / "models" / ".preparing").rglob("*.npz")] in ([], [".reference.npz"])
+
+
+def test_bars_move_in_a_terminal_that_does_not_know_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, terminal = os.openpty()  # a new one has 0 rows and columns
+    with os.fdopen(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with stages._bar(9, "prepare") as bar:
+            bar.update(3)
+            bar.refresh()
+        shown = os.read(screen, 10_000).decode()
+    os.close(screen)
+    assert "prepare |" in shown and "3/9" in shown
