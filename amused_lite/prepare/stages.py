@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from amused_lite import __version__
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
-from amused_lite.files.atomic import replace_text
+from amused_lite.console.terminal import size_text
+from amused_lite.files.atomic import DISK_FULL, replace_text
 from amused_lite.installed import models_folder, work_folder
 from amused_lite.prepare.plan import Plan, remember
 from amused_lite.runtimes.hub import fetch
@@ -45,11 +46,12 @@ def prepare(plan: Plan, threads: int | None = None, report: Report | None = None
     report: is told again and again how it goes, in place of bars on a terminal.
 
     Raises:
-        ConnectionError, OSError, ValueError: see `hub.fetch` and `proof.check`; what is finished stays for later.
+        ConnectionError, OSError, ValueError: see `hub.fetch` and `proof.check`, or the disk is full; what is finished
+            stays for later.
     """
     work = work_folder(plan.place)
     work.mkdir(parents=True, exist_ok=True)
-    with _alone(work, plan.model):
+    with _alone(work, plan.model), _full_disk_said(plan):
         remember(plan)
         folder = Path(plan.base or plan.model) if plan.hub is None else _download(plan, report)
         _forget_other_source(work, plan.commit)
@@ -58,6 +60,19 @@ def prepare(plan: Plan, threads: int | None = None, report: Report | None = None
         _install(bundle.folder, plan.place)
         shutil.rmtree(work)
     return plan.place
+
+
+@contextmanager
+def _full_disk_said(plan: Plan) -> Iterator[None]:
+    """Say of a disk that became full which one it is, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        free = size_text(shutil.disk_usage(models_folder()).free)
+        problem = f"the disk of {models_folder()} is full: preparing takes {size_text(plan.disk)}, {free} are free"
+        raise OSError(f"{problem}; make room and run this again, what is finished is kept") from error
 
 
 def _download(plan: Plan, report: Report | None) -> Path:
@@ -190,6 +205,7 @@ def _bar(total: int, what: str, report: Report | None, bytes_: bool = False) -> 
     form: dict[str, Any] = (
         {"unit": "B", "unit_scale": True} if bytes_ else {"bar_format": "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}"}
     )
+    form["ncols"], form["nrows"] = shutil.get_terminal_size()  # some terminals tell 0, and tqdm would show nothing
     if report is not None:
         form |= {"disable": False, "file": StringIO(), "report": report}
     over, kind = threading.Event(), tqdm if report is None else _Reported
