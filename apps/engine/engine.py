@@ -112,11 +112,7 @@ class Engine:
         return self._enqueue(Job(request.settled(), origin, lease, owner=owner))
 
     def take_up(self, job: Job) -> None:
-        """Remember a job of an earlier run; one that is not over waits its turn, however many do.
-
-        Raises:
-            ValueError: its model or an adapter is not offered any more.
-        """
+        """Remember a job of an earlier run, and queue it unless it is over; ValueError without its model."""
         if not job.over:
             self._choice(job.request)
         with self._lock:
