@@ -48,8 +48,11 @@ COMMANDS = {
     "distil": Command("amused_lite.commands.training.distil", "teach a small decoder for drafts"),
     "style": Command("amused_lite.commands.training.style", "learn a style from a few pictures"),
     "tokenize": Command("amused_lite.commands.training.tokenize", "turn pictures with captions into training data"),
+    "synthesize": Command("amused_lite.commands.training.synthesize", "make pictures of captions, to learn from"),
     "finetune": Command("amused_lite.commands.training.finetune", "go on training a model on pictures of your own"),
+    "grow": Command("amused_lite.commands.training.grow", "make of a model one for pictures twice as large"),
     "train": Command("amused_lite.commands.training.train", "rebuild the bundled model from nothing"),
+    "score": Command("amused_lite.commands.training.score", "measure pictures against captions and other pictures"),
     "evaluate": Command("amused_lite.commands.training.evaluate", "score a model on the held-out prompts"),
 }
 

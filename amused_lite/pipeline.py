@@ -15,6 +15,7 @@ from amused_lite.editing.geometry import decode_windows
 from amused_lite.editing.token_operations import count_steps, edit_steps
 from amused_lite.files.png import Recipe, save_png
 from amused_lite.runtimes.base import ModelInfo, Runtime
+from amused_lite.sampling.first_step import FirstStep
 from amused_lite.sampling.loop import Step, mask_least_likely, token_log_likelihood, unmask_tokens
 from amused_lite.sampling.settings import GenerateOptions
 from amused_lite.system.memory import low_memory
@@ -67,6 +68,7 @@ class AmusedPipeline:
         self.keep_loaded = keep_loaded
         self._empty: dict[MicroConditioning, Conditioning] = {}
         self._last: tuple[tuple[Any, ...], Conditioning] | None = None
+        self._first = FirstStep(runtime)
 
     @classmethod
     def open(
@@ -77,15 +79,17 @@ class AmusedPipeline:
         keep_loaded: bool = False,
         adapters: Sequence[str] = (),
         style_scale: float | None = None,
+        device: str = "auto",
     ) -> Self:
         """Open a model: "tiny", a bundle folder, a diffusers folder or a hub id. See `runtimes.open.open_model`.
 
         adapters: styles, each as "FILE" or "FILE:WEIGHT".
         style_scale: turns on two-scale guidance, see `runtimes.two_scale`.
+        device: see `runtimes.devices`.
         """
         from amused_lite.runtimes.open import open_model
 
-        return cls(*open_model(model, runtime, threads, adapters, style_scale), keep_loaded=keep_loaded)
+        return cls(*open_model(model, runtime, threads, adapters, style_scale, device), keep_loaded=keep_loaded)
 
     def generate(self, prompt: str, negative_prompt: str = "", image_index: int = 0, **options: Any) -> Picture:
         """Make one picture; `options` are the fields of `GenerateOptions`.
@@ -129,7 +133,8 @@ class AmusedPipeline:
     def _new_picture(self, task: Task, conditioning: Conditioning) -> Iterator[Step]:
         options, total = task.options, self.total_steps(task)
         given = self.runtime, conditioning
-        for step in unmask_tokens(*given, options, task.image_index, trace=task.trace):
+        first = self._first if self.keep_loaded and self.runtime.first_step else None  # for one picture it is no use
+        for step in unmask_tokens(*given, options, task.image_index, trace=task.trace, first=first):
             yield step._replace(steps=total)
         if not options.refine:
             return

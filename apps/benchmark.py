@@ -18,7 +18,8 @@ from typing import Any
 
 from amused_lite import __version__
 from amused_lite.analysis.measure import PROMPT, BenchmarkCase, Measurement, measure_in_child
-from amused_lite.console.arguments import check_folder, path, threads, whole
+from amused_lite.console.arguments import check_folder, path, whole
+from amused_lite.console.flags import add_machine_flags
 from amused_lite.runtimes.open import check_runtime, find_model, find_prepared
 from amused_lite.system.extras import require_extra
 
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", default=PROMPT, help="what to draw, with a number after it")
     add("--steps", type=whole(1), default=12, metavar="N", help="unmask steps (12)")
     add("--guidance-scale", type=float, metavar="G", help="the same for all (each model's own)")
-    add("--threads", type=threads, metavar="N", help="processor threads (the engine's choice)")
+    add_machine_flags(parser)
     add("--memory", choices=["fast", "low"], default="fast", help="keep modules loaded, or release them (fast)")
     add("--repeat", type=whole(1), default=3, metavar="N", help="turns (3)")
     add("--pictures", type=whole(1), default=1, metavar="N", help="per turn, after the first (1)")
@@ -116,6 +117,7 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
         "steps": args.steps,
         "guidance_scale": args.guidance_scale,
         "threads": args.threads,
+        "device": args.device,
         "memory": args.memory,
         "pictures": args.pictures,
     }

@@ -10,6 +10,7 @@ from amused_lite.analysis.measure import BenchmarkCase, Clock, answer
 def measure_diffusers(case: BenchmarkCase) -> dict[str, Any]:
     """The published pipeline, which spends what is neither text tower nor decoder on its steps."""
     from amused_lite.models.torchvision_shim import ensure_torchvision
+    from amused_lite.runtimes.devices import choose_device
 
     ensure_torchvision()
     import torch
@@ -22,6 +23,7 @@ def measure_diffusers(case: BenchmarkCase) -> dict[str, Any]:
     since_start = Clock()
     dtype = getattr(torch, case.runtime)
     pipeline: Any = AmusedPipeline.from_pretrained(case.model, torch_dtype=dtype)
+    pipeline.to(choose_device("torch", case.device)[1])
     pipeline.set_progress_bar_config(disable=True)
     opening, first = since_start.total(), 0.0
     spent = {"encode": 0.0, "decode": 0.0}

@@ -52,6 +52,7 @@ class TableRuntime:
     """A runtime whose logits are a fixed table plus what the prompt says; every rule of a step is the published one."""
 
     name = "table"
+    first_step = ""
     config = CONFIG
 
     def __init__(self) -> None:

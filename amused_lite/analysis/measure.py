@@ -35,6 +35,7 @@ class BenchmarkCase:
     steps: int = 12
     guidance_scale: float | None = None
     threads: int | None = None
+    device: str = "auto"  # one of `runtimes.devices.DEVICES`
     # "fast": modules stay loaded. "released": they go after use, as in `generate`. "low": and freed memory goes back to
     # the system.
     memory: str = "fast"
@@ -94,7 +95,8 @@ def measure(case: BenchmarkCase) -> dict[str, Any]:
     if case.memory == "low":
         use_low_memory()
     since_start = Clock()
-    amused = AmusedPipeline.open(case.model, case.runtime, case.threads, keep_loaded=case.memory == "fast")
+    keep = case.memory == "fast"
+    amused = AmusedPipeline.open(case.model, case.runtime, case.threads, keep, device=case.device)
     opening, first, pictures = since_start.total(), 0.0, []
     for number in range(1 + case.pictures):
         prompt = f"{case.prompt}, {number}"  # a new one each time, or it would be read only once

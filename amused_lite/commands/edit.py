@@ -16,6 +16,7 @@ from amused_lite.console.flags import (
     add_seed_flags,
     check_output,
     keeps_loaded,
+    open_pipeline,
     options_from,
     recipe_report,
     warn,
@@ -90,10 +91,8 @@ class EditCommand(NamedTuple):
         mask = _read_mask(args.mask, source) if OPERATIONS[self.name].mask else None
         options = options_from(args)
 
-        from amused_lite.pipeline import AmusedPipeline
-
         keep = keeps_loaded(args, args.count > 1)
-        amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+        amused = open_pipeline(args, keep)
         task = self._task(args, amused, source, mask, options)
         warn(amused, task.prompt, task.negative_prompt)
         name = name or f"{slug(Path(args.file).stem)}-{self.name}-{options.seed}.png"

@@ -16,6 +16,7 @@ from amused_lite.console.flags import (
     add_seed_flags,
     check_output,
     keeps_loaded,
+    open_pipeline,
     options_from,
     recipe_report,
     warn,
@@ -126,7 +127,7 @@ def _prepare(args: argparse.Namespace) -> "tuple[AmusedPipeline, Task]":
     if recipe is None and args.prompt is None:
         raise ValueError("the following arguments are required: PROMPT, or --from FILE")
 
-    from amused_lite.pipeline import AmusedPipeline, check_prompts
+    from amused_lite.pipeline import check_prompts
     from amused_lite.task import Task
 
     prompt, negative_prompt, index = args.prompt, args.negative_prompt, args.picture
@@ -143,10 +144,9 @@ def _prepare(args: argparse.Namespace) -> "tuple[AmusedPipeline, Task]":
     if args.model is not None:
         from amused_lite.prepare.ask import prepare_first
 
-        prepare_first([args.model], args.runtime or "auto", args.yes, args.threads)
+        prepare_first([args.model], args.runtime or "auto", args.yes, args.threads, args.device)
     if recipe is None:
-        model, runtime = args.model or "tiny", args.runtime or "auto"
-        amused = AmusedPipeline.open(model, runtime, args.threads, many, args.adapter, args.style_scale)
+        amused = open_pipeline(args, many, args.model or "tiny", args.runtime or "auto")
     else:
         amused = open_recorded(recipe.model, recipe.runtime, args, keep_loaded=many)
     _check_size(args.width, args.height, amused.runtime.config.image_size)

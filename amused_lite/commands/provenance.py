@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amused_lite.console.flags import open_pipeline
 from amused_lite.system.extras import MissingExtraError
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
     Raises:
         ValueError: the model must be named with -m.
     """
-    from amused_lite.pipeline import AmusedPipeline
     from amused_lite.runtimes.hub import is_here
     from amused_lite.runtimes.open import BUNDLED, find_prepared, is_hub_id
 
@@ -59,10 +59,10 @@ def open_recorded(model: str, runtime: str, args: argparse.Namespace, keep_loade
         raise ValueError(
             f"it was made by the model {model[:80]!r}, which is not here; name its folder or hub id with -m"
         )
-    chosen, styles = args.model or model, (getattr(args, "adapter", []), getattr(args, "style_scale", None))
+    chosen = args.model or model
     if args.runtime is not None:
-        return AmusedPipeline.open(chosen, args.runtime, args.threads, keep_loaded, *styles)
+        return open_pipeline(args, keep_loaded, chosen)
     try:
-        return AmusedPipeline.open(chosen, runtime, args.threads, keep_loaded, *styles)
+        return open_pipeline(args, keep_loaded, chosen, runtime)
     except (MissingExtraError, ValueError):  # that runtime is unknown, not installed here, or does not run this model
-        return AmusedPipeline.open(chosen, "auto", args.threads, keep_loaded, *styles)
+        return open_pipeline(args, keep_loaded, chosen, "auto")

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", default="auto", metavar="NAME", help="the engine to prepare it for: onnx (auto)")
     parser.add_argument("--revision", type=named, metavar="NAME", help="branch, tag or commit on the hub (main)")
     parser.add_argument("--variant", metavar="NAME", help="of the weights' files (fp16, where every part has it)")
+    parser.add_argument("--subfolder", type=named, metavar="NAME", help="of the hub's repository, with the model in it")
     parser.add_argument("--base", type=named, metavar="MODEL", help="what a transformer alone belongs to")
     parser.add_argument("--threads", type=threads, metavar="N", help="processor threads of the self-test (all)")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask before it begins")
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.installed import work_folder
     from amused_lite.prepare.plan import make_plan
 
-    plan = make_plan(args.model, args.bits, args.runtime, args.revision, args.variant, args.base)
+    plan = make_plan(args.model, args.bits, args.runtime, args.revision, args.variant, args.base, args.subfolder)
     if plan.is_done:
         shutil.rmtree(work_folder(plan.place), ignore_errors=True)  # of a run that was stopped at its very end
         print(f"amused-lite: {args.model} is prepared already, from {plan.commit[:12]}", file=sys.stderr)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amused_lite.commands.provenance import is_tokens_file, open_recorded, read_recorded
-from amused_lite.console.arguments import named, threads
-from amused_lite.console.flags import check_output
+from amused_lite.console.arguments import named
+from amused_lite.console.flags import add_machine_flags, check_output
 
 if TYPE_CHECKING:
     from amused_lite.files.tokens import TokenFile
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", "--model", type=named, metavar="MODEL", help="decode by this model instead of the one that is named"
     )
     parser.add_argument("--runtime", type=named, metavar="NAME", help="decode on this runtime")
-    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
+    add_machine_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

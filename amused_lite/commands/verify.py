@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from amused_lite.commands.provenance import open_recorded, read_recorded
-from amused_lite.console.arguments import named, threads
+from amused_lite.console.arguments import named
+from amused_lite.console.flags import add_machine_flags
 from amused_lite.console.terminal import printable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--style-scale", type=float, metavar="A", help="that it was made with")
     parser.add_argument("--runtime", type=named, metavar="NAME", help="instead of the runtime that the recipe names")
-    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
+    add_machine_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

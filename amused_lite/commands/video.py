@@ -11,6 +11,7 @@ from amused_lite.console.flags import (
     add_seed_flags,
     check_output,
     keeps_loaded,
+    open_pipeline,
     options_from,
     warn,
 )
@@ -71,13 +72,12 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from amused_lite.analysis.video import Motion, describe, make_frames, write_video
-    from amused_lite.pipeline import AmusedPipeline
 
     fields = Motion.__dataclass_fields__
     motion = Motion(**{field: getattr(args, field) for field in fields})
     options = options_from(args)
     keep = keeps_loaded(args, True)
-    amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+    amused = open_pipeline(args, keep)
     for prompt in args.prompt:
         warn(amused, prompt, args.negative_prompt)
     total = len(args.prompt) * motion.frames

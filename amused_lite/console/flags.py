@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amused_lite.console.arguments import check_folder, named, threads, whole
+from amused_lite.runtimes.devices import DEVICES
 from amused_lite.system.paths import as_path
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    """Model, runtime, threads, memory and adapters."""
+    """Model, runtime, device, threads, memory and adapters."""
     engine = parser.add_argument_group("model and engine")
     engine.add_argument(
         "-m",
@@ -77,12 +78,44 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="auto, onnx, openvino, coreml, executorch or torch; torch:bfloat16 or openvino:auto is faster (auto)",
     )
-    engine.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
+    add_machine_flags(engine)
     engine.add_argument(
         "--memory",
         choices=["low", "fast"],
         help="low: as little as possible, slower; fast: keep everything loaded (fast for several pictures)",
     )
+
+
+def add_machine_flags(parser: "argparse._ActionsContainer") -> None:
+    """What of the machine an engine uses."""
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="cuda and mps for torch, gpu and npu for OpenVINO and Core ML (auto: cuda where torch has it, or the cpu)",
+    )
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
+
+
+def open_pipeline(
+    args: argparse.Namespace, keep_loaded: bool, model: str | None = None, runtime: str | None = None
+) -> "AmusedPipeline":
+    """The model that the engine flags ask for; says on stderr where another device than the processor was chosen.
+
+    model, runtime: in the place of the flags'.
+
+    Raises:
+        whatever `open_model` raises.
+    """
+    from amused_lite.pipeline import AmusedPipeline
+
+    styles = getattr(args, "adapter", []), getattr(args, "style_scale", None)
+    chosen = model or args.model, runtime or args.runtime
+    amused = AmusedPipeline.open(*chosen, args.threads, keep_loaded, *styles, args.device)
+    device = amused.runtime.device
+    if args.device == "auto" and device not in ("cpu", "all") and not getattr(args, "quiet", False):
+        print(f"amused-lite: computing on {device}; --device cpu for the processor", file=sys.stderr)
+    return amused
 
 
 def add_prepare_flag(parser: argparse.ArgumentParser) -> None:

@@ -55,15 +55,15 @@ class Detector(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _convolution(3, width // 2, stride=2),
-            _convolution(width // 2, width, stride=2),
-            _convolution(width, width, stride=2),
-            _Residual(width),
+            convolution(3, width // 2, stride=2),
+            convolution(width // 2, width, stride=2),
+            convolution(width, width, stride=2),
+            Residual(width),
         )
         self.deep = nn.Sequential(
-            _convolution(width, 2 * width, stride=2), _Residual(2 * width), _Residual(2 * width), _Residual(2 * width)
+            convolution(width, 2 * width, stride=2), Residual(2 * width), Residual(2 * width), Residual(2 * width)
         )
-        self.lateral = _convolution(3 * width, width)
+        self.lateral = convolution(3 * width, width)
         self.heads = nn.Conv2d(width, 1 + len(KINDS) + len(COLOURS), 1)
         self.backdrop = nn.Linear(2 * width, len(BACKDROPS))
 
@@ -76,17 +76,17 @@ class Detector(nn.Module):
         return centre, kind, colour, self.backdrop(far.mean((2, 3)))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_convolution(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False))
+        self.body = nn.Sequential(convolution(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False))
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(x + self.norm(self.body(x)))
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
@@ -100,16 +100,8 @@ class Judge:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read what `save` wrote; FileNotFoundError with the remedy when there is no such file."""
-        try:
-            weights = {name: torch.tensor(array) for name, array in open_tensors(Path(path)).read().items()}
-        except FileNotFoundError:
-            raise FileNotFoundError(f"no judge at {path}: train one with train_judge(path=path)") from None
         detector = Detector()
-        expected = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
-        check_shapes(expected, {name: tuple(value.shape) for name, value in weights.items()}, str(path), _REMEDY)
-        if wrong := next((name for name, value in weights.items() if not value.isfinite().all()), None):
-            raise ValueError(f"{path}: {wrong} holds nan or infinity, expected numbers; {_REMEDY}")
-        detector.load_state_dict(weights)
+        load_weights(detector, Path(path))
         return cls(detector)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -123,6 +115,23 @@ class Judge:
             centre, kind, colour, backdrop = self.detector(pixels)
         things = _read(centre[0, 0].sigmoid().numpy(), kind[0].softmax(0).numpy(), colour[0].softmax(0).numpy())
         return Detection(BACKDROPS[int(backdrop[0].argmax())], things)
+
+
+def load_weights(detector: nn.Module, path: Path) -> None:
+    """Read a detector's weights.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it holds something else.
+    """
+    try:
+        weights = {name: torch.tensor(array) for name, array in open_tensors(path).read().items()}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no judge at {path}: train one with train_judge(path=path)") from None
+    expected = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
+    check_shapes(expected, {name: tuple(value.shape) for name, value in weights.items()}, str(path), _REMEDY)
+    if wrong := next((name for name, value in weights.items() if not value.isfinite().all()), None):
+        raise ValueError(f"{path}: {wrong} holds nan or infinity, expected numbers; {_REMEDY}")
+    detector.load_state_dict(weights)
 
 
 def shrink(picture: Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -140,7 +149,7 @@ def _read(centre: np.ndarray, kind: np.ndarray, colour: np.ndarray) -> tuple[Fou
         row, column = divmod(int(cell), GRID)
         if centre[row, column] < CONFIDENT:
             break
-        x, y = _middle(centre, row, column)
+        x, y = (STRIDE * place for place in middle(centre, row, column))
         if any(np.hypot(x - thing.x, y - thing.y) < SAME_THING for thing in found):
             continue
         kinds, colours = kind[:, row, column], colour[:, row, column]
@@ -151,13 +160,11 @@ def _read(centre: np.ndarray, kind: np.ndarray, colour: np.ndarray) -> tuple[Fou
     return tuple(sorted(found, key=lambda thing: -thing.confidence))
 
 
-def _middle(centre: np.ndarray, row: int, column: int) -> tuple[float, float]:
-    """The peak to less than a cell, in px: the mean place of the 3 x 3 cells around it, weighted."""
+def middle(centre: np.ndarray, row: int, column: int) -> tuple[float, float]:
+    """The peak to less than a cell, in cells from the left and the top: the weighted mean of the 3 x 3 around it."""
     rows = slice(max(row - 1, 0), row + 2)
     columns = slice(max(column - 1, 0), column + 2)
     weights = centre[rows, columns]
     down, across = np.mgrid[rows, columns][:, : weights.shape[0], : weights.shape[1]]
     total = weights.sum()
-    return float((weights * (across + 0.5)).sum() / total * STRIDE), float(
-        (weights * (down + 0.5)).sum() / total * STRIDE
-    )
+    return float((weights * (across + 0.5)).sum() / total), float((weights * (down + 0.5)).sum() / total)

@@ -105,8 +105,10 @@ def make_lesson(rng: np.random.Generator, restyle: Restyle | None = None) -> Les
         image = Image.fromarray(restyle(np.array(image), rng))
     pixels = np.array(image.reduce(2))
     for thing in shuffled:
-        _shuffle_cells(pixels, thing, rng)
-    return Lesson(_wear(pixels, rng), backdrop, real)
+        side = thing.size * INPUT // SIZE
+        left, top = ((place - thing.size // 2) * INPUT // SIZE for place in (thing.x, thing.y))
+        shuffle_cells(pixels[top : top + side, left : left + side], CELL_AT_INPUT, rng)
+    return Lesson(wear(pixels, CELL_AT_INPUT, rng), backdrop, real)
 
 
 def _random_subject(rng: np.random.Generator) -> tuple[str, str]:
@@ -147,48 +149,42 @@ def _draw_blob(image: Image.Image, thing: Thing, rng: np.random.Generator) -> No
         pen.polygon([(float(x), float(y)) for x, y in corners], fill, outline, 2)
 
 
-def _shuffle_cells(pixels: np.ndarray, thing: Thing, rng: np.random.Generator) -> None:
-    """Exchange square pieces of one to three token cells within the thing's box, in place."""
-    piece = CELL_AT_INPUT * int(rng.integers(1, 4))
-    side = thing.size * INPUT // SIZE // piece
-    left, top = ((place - thing.size // 2) * INPUT // SIZE for place in (thing.x, thing.y))
+def shuffle_cells(box: np.ndarray, cell: int, rng: np.random.Generator) -> None:
+    """Exchange square pieces of one to three token cells of `cell` px within the box (S, S, 3), in place."""
+    piece = cell * int(rng.integers(1, 4))
+    side = len(box) // piece
     reach = side * piece
-    box = pixels[top : top + reach, left : left + reach]
-    cells = box.reshape(side, piece, side, piece, 3).swapaxes(1, 2).reshape(side * side, -1)
+    cells = box[:reach, :reach].reshape(side, piece, side, piece, 3).swapaxes(1, 2).reshape(side * side, -1)
     cells = rng.permutation(cells).reshape(side, side, piece, piece, 3)
-    box[:] = cells.swapaxes(1, 2).reshape(reach, reach, 3)
+    box[:reach, :reach] = cells.swapaxes(1, 2).reshape(reach, reach, 3)
 
 
-def _wear(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a generator's decoder and token errors do to a picture, mildly and at random."""
-    faults: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (
-        _misplace_cells,
-        _blur,
-        _shift_colours,
-        _compress,
-    )
+def wear(pixels: np.ndarray, cell: int, rng: np.random.Generator) -> np.ndarray:
+    """What a generator's decoder and errors in tokens of `cell` px do to a picture, mildly and at random."""
+    if rng.random() < 0.4:
+        pixels = _misplace_cells(pixels, cell, rng)
+    faults: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (_blur, _shift_colours, _compress)
     for fault in faults:
         if rng.random() < 0.4:
             pixels = fault(pixels, rng)
     return pixels
 
 
-def _misplace_cells(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Up to 3 % of the token cells become copies of a neighbour, moved by 1 to 4 px."""
-    count = int(rng.integers(1, (INPUT // CELL_AT_INPUT) ** 2 // 32))
-    limit = INPUT - 2 * CELL_AT_INPUT
+def _misplace_cells(pixels: np.ndarray, cell: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to 3 % of the token cells become copies of what lies up to a cell beside them."""
+    count = int(rng.integers(1, (len(pixels) // cell) ** 2 // 32))
+    limit = len(pixels) - 2 * cell
     original = pixels.copy()
-    places = rng.integers(CELL_AT_INPUT, limit, (count, 2)) // CELL_AT_INPUT * CELL_AT_INPUT
-    for (y, x), (down, across) in zip(places, rng.integers(-CELL_AT_INPUT, CELL_AT_INPUT + 1, (count, 2)), strict=True):
-        source = original[y + down : y + down + CELL_AT_INPUT, x + across : x + across + CELL_AT_INPUT]
-        pixels[y : y + CELL_AT_INPUT, x : x + CELL_AT_INPUT] = source
+    places = rng.integers(cell, limit, (count, 2)) // cell * cell
+    for (y, x), (down, across) in zip(places, rng.integers(-cell, cell + 1, (count, 2)), strict=True):
+        pixels[y : y + cell, x : x + cell] = original[y + down : y + down + cell, x + across : x + across + cell]
     return pixels
 
 
 def _blur(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Down and up again."""
     image = Image.fromarray(pixels)
-    coarse = int(rng.integers(INPUT // 2, INPUT))
+    coarse = int(rng.integers(image.width // 2, image.width))
     return np.array(image.resize((coarse, coarse), Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR))
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from amused_lite.evaluation.judge import Detection, Found, Judge
 from amused_lite.files.images import Pixels
 from amused_lite.training.scenes import HeldoutPrompt, Scene, draw
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def calibrate(
     figures = {"fresh renders": score(prompts, fresh)}
     if reconstruct is not None:
         figures["reconstructed"] = score(prompts, [judge.detect(reconstruct(render)) for render in renders])
-    figures["shuffled"] = score(prompts, _shuffled(prompts, fresh))
+    figures["shuffled"] = score(prompts, shuffled(prompts, fresh))
     return figures
 
 
@@ -108,7 +111,14 @@ def _best(subject: tuple[str, str], detection: Detection) -> Found | None:
     return next((thing for thing in detection.things if (thing.kind, thing.colour) == subject), None)
 
 
-def _shuffled(prompts: Sequence[HeldoutPrompt], detections: Sequence[Detection]) -> list[Detection]:
+class Categorized(Protocol):
+    """A prompt that knows its line of the score."""
+
+    @property
+    def category(self) -> str: ...
+
+
+def shuffled(prompts: Sequence[Categorized], detections: Sequence[Seen]) -> list[Seen]:
     """Each prompt gets the detection of the next one of its category (of itself where it is alone)."""
     places: dict[str, list[int]] = {}
     for place, prompt in enumerate(prompts):

@@ -2,17 +2,21 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from amused_lite.bundle import MANIFEST
 from amused_lite.installed import find_installed, models_folder, place_of, source_name
 from amused_lite.prepare.plan import Plan, ReadyError, make_plan
+from amused_lite.runtimes.devices import PUBLISHED, choose_device
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
 from amused_lite.system.extras import MissingExtraError
 from amused_lite.system.paths import as_path
 
 
-def prepare_first(models: Sequence[str | Path | None], runtime: str, yes: bool, threads: int | None = None) -> None:
+def prepare_first(
+    models: Sequence[str | Path | None], runtime: str, yes: bool, threads: int | None = None, device: str = "auto"
+) -> None:
     """Prepare the models among these that are not prepared yet, where `yes` is said or a person at a terminal says so.
 
     Otherwise they open as they are. Each is asked about once.
@@ -25,6 +29,8 @@ def prepare_first(models: Sequence[str | Path | None], runtime: str, yes: bool, 
             continue
         asked = models_folder() / ".asked" / place_of(source_name(model), 8, "onnx").name
         if not yes and (asked.exists() or not (sys.stdin.isatty() and sys.stderr.isatty())):
+            continue
+        if runtime == "auto" and _is_fast_as_published(device):
             continue
         try:
             plan = make_plan(str(model))
@@ -58,6 +64,13 @@ def agreed() -> bool:
     print("Go on? [Y/n] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()  # without its newline where the terminal was closed
     return answer.endswith("\n") and answer.strip().lower() in ("", "y", "yes")
+
+
+def _is_fast_as_published(device: str) -> bool:
+    """Whether torch computes on a device of its own, for which nothing is prepared."""
+    if device == "auto" and find_spec("torch") is not None:
+        device = choose_device("torch")[0]
+    return device in PUBLISHED
 
 
 def _can_be_prepared(model: str | Path) -> bool:

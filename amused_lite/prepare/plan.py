@@ -13,7 +13,7 @@ from amused_lite.files.safetensors import open_tensors
 from amused_lite.installed import fingerprint, models_folder, place_of, read_installed, source_name, work_folder
 from amused_lite.prepare.machine import choose
 from amused_lite.reading import read_json
-from amused_lite.runtimes.hub import HubModel, arrived, blobs, count_weights, look_up, wanted_files
+from amused_lite.runtimes.hub import HubModel, arrived, blobs, count_weights, look_up, needed_files, wanted_files
 from amused_lite.runtimes.open import BUNDLED, is_hub_id
 from amused_lite.system.extras import require_extra
 from amused_lite.system.paths import as_path
@@ -50,6 +50,7 @@ class Plan:
     missing: int  # to download
     variant: str | None = None
     base: str | None = None  # where `model` is a transformer alone: the model that everything else comes from
+    subfolder: str = ""  # of the hub's repository
 
     @property
     def transformer(self) -> Path | None:
@@ -110,6 +111,7 @@ def make_plan(
     revision: str | None = None,
     variant: str | None = None,
     base: str | None = None,
+    subfolder: str | None = None,
 ) -> Plan:
     """Look at a model, here or on the hub, and say what preparing it will take. Downloads nothing.
 
@@ -120,6 +122,7 @@ def make_plan(
         revision: branch, tag or commit on the hub.
         variant: such as "fp16"; half precision where every part has it when None.
         base: hub id or folder of the model that a transformer alone belongs to.
+        subfolder: of the repository on the hub, where the model lies in one.
 
     Raises:
         FileNotFoundError, ConnectionError: see `hub.look_up`.
@@ -134,18 +137,30 @@ def make_plan(
     name, whole = source_name(model), base or model
     transformer = _transformer(model) if base else None
     if is_hub_id(whole):
-        hub = _look_up(whole, revision, variant, work_folder(place_of(name, bits, "onnx")) / _LISTING)
-        weights, commit = _count_on_hub(hub), hub.commit
+        remembered = work_folder(place_of(name, bits, "onnx")) / _LISTING
+        hub = _look_up(whole, revision, variant, subfolder, remembered)
+        weights, commit = _count_on_hub(hub), f"{hub.commit} {subfolder or ''}".rstrip()
         missing = sum(file.size for file in hub.files) - arrived(hub)
-    elif revision is not None:
-        raise ValueError(f"{whole} is a folder, which has no revisions; leave --revision out")
+    elif revision or subfolder:
+        raise ValueError(f"{whole} is a folder; leave --revision and --subfolder out, and give the folder itself")
     else:
         folder, hub, missing = _folder(whole), None, 0
+        needed_files(_names(folder), str(folder), PARTS, variant)
         weights, commit = _count(folder, variant), fingerprint(folder)
     if transformer:
         commit = f"{commit} {fingerprint(transformer)}"
     plan = Plan(
-        name, hub, commit, bits, "onnx", *choose(bits), weights, missing, variant, source_name(base) if base else None
+        name,
+        hub,
+        commit,
+        bits,
+        "onnx",
+        *choose(bits),
+        weights,
+        missing,
+        variant,
+        source_name(base) if base else None,
+        subfolder or "",
     )
     check_disk(plan)
     return plan
@@ -213,7 +228,9 @@ def _count(folder: Path, variant: str | None) -> int:
     )
 
 
-def _look_up(model: str, revision: str | None, variant: str | None, remembered: Path) -> HubModel:
+def _look_up(
+    model: str, revision: str | None, variant: str | None, subfolder: str | None, remembered: Path
+) -> HubModel:
     """What the hub has, or had when an earlier run asked it, where it cannot be reached now."""
     try:
         found = look_up(model, revision)
@@ -223,7 +240,12 @@ def _look_up(model: str, revision: str | None, variant: str | None, remembered: 
         return read_json(remembered, HubModel, "delete it and pull again")
     if any(file.name == MANIFEST for file in found.files):
         raise ReadyError(f"{model} is a bundle, ready as it is: amused-lite generate PROMPT -m {model}")
-    return wanted_files(found, PARTS, variant)
+    return wanted_files(found, PARTS, variant, subfolder)
+
+
+def _names(folder: Path) -> list[str]:
+    found = [*folder.glob("*"), *folder.glob("*/*")]
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
 def remember(plan: Plan) -> None:

@@ -60,7 +60,7 @@ def _download(plan: Plan) -> Path:
     assert plan.hub is not None
     total = sum(file.size for file in plan.hub.files)
     with _bar(total, "download", bytes_=True) as bar:
-        return fetch(plan.hub, bar.update)
+        return fetch(plan.hub, bar.update) / plan.subfolder
 
 
 def _write(plan: Plan, folder: Path, work: Path) -> Bundle:

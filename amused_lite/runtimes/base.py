@@ -55,6 +55,10 @@ class Runtime(Protocol):
 
     config: ModelConfig
     name: str
+    # What may be remembered of `predict` where all tokens are masked: "halves", prompt and negative prompt apart,
+    # "whole", guided pairs only, or "", where weights may change or the engine gives no log-probabilities.
+    first_step: str
+    device: str  # what it computes on, by the engine's name
 
     def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:
         """text_ids (B, T), micro_conditioning (B, 5) -> everything the steps need of a prompt."""

@@ -149,7 +149,8 @@ class CoreMLRuntime(GraphRuntime):
         if compute_units not in (None, *COMPUTE_UNITS):
             raise ValueError(f"compute_units {compute_units!r} is unknown; choose one of {', '.join(COMPUTE_UNITS)}")
         import_coremltools()
-        self._units = compute_units
+        self.first_step = self.first_step and "whole"  # it computes in float16; some packages are for pairs only
+        self._units, self.device = compute_units, compute_units or "all"
         self._load_package = load or load_package
 
     def _load(self, module: str) -> ModuleCall:

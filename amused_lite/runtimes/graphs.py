@@ -39,12 +39,14 @@ class GraphRuntime(ABC):
     """
 
     name = ""
+    device = "cpu"
 
     def __init__(self, bundle: Bundle) -> None:
         self.config = bundle.config
         self._bundle = bundle
         self._loaded: dict[str, ModuleCall] = {}
         self._last = ""  # module that ran
+        self.first_step = "halves" if bundle.manifest.options.get("log_probs", True) else ""
 
     @abstractmethod
     def _load(self, module: str) -> ModuleCall:

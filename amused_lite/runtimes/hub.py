@@ -20,6 +20,7 @@ _PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 _HALF = "*.fp16.safetensors"
 _INDEXES = ("model_index.json", "manifest.json")  # every model has one of these
 _PARTIAL = ".part"
+_PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _BLOCK = 2**20  # bytes read at once to hash
 
@@ -255,36 +256,74 @@ def is_here(model: str) -> bool:
         return False
 
 
-def wanted_files(model: HubModel, parts: Sequence[str], variant: str | None = None) -> HubModel:
-    """Only the files that a folder in diffusers' layout needs, in half precision where every part has it.
+def wanted_files(
+    model: HubModel, parts: Sequence[str], variant: str | None = None, subfolder: str | None = None
+) -> HubModel:
+    """Only the files that a folder in diffusers' layout needs; see `needed_files`.
+
+    subfolder: of the repository, where the model lies in one.
 
     Raises:
-        ValueError: the model is not in that layout, or has no such variant; the message names the files that are there.
+        ValueError: see `needed_files`.
     """
-    weights = [file for file in model.files if file.name.endswith(".safetensors")]
-    chosen: list[HubFile] = []
-    choices = ("fp16", "") if variant is None else (variant,)
-    for choice in choices:
-        found = {part: [file for file in weights if _is_of(file.name, part, choice)] for part in parts}
-        if all(found.values()):
-            chosen = [file for files in found.values() for file in files]
-            break
-    if not chosen:
-        missing = [part for part in parts if not any(file.name.startswith(f"{part}/") for file in weights)]
-        what = f"no safetensors weights in {missing[0]}/" if missing else f"no variant {variant or ''} of every part"
-        has = ", ".join(file.name for file in model.files if "/" not in file.name or file in weights) or "nothing"
-        raise ValueError(f"{model.name} has {what}; it has {has[:150]}; give a model in diffusers' layout")
-    folders = (*parts, "tokenizer", "scheduler")
-    texts = [
-        file
-        for file in model.files
-        if file.name.endswith((".json", ".txt")) and file.name.partition("/")[0] in (*folders, "model_index.json")
-    ]
-    return replace(model, files=tuple(sorted(chosen + texts)))
+    top = f"{subfolder.strip('/')}/" if subfolder else ""
+    names = [file.name.removeprefix(top) for file in model.files if file.name.startswith(top)]
+    where = f"{model.name} on the hub" + (f", in {top}," if top else "")
+    needed = {top + name for name in needed_files(names, where, parts, variant)}
+    return replace(model, files=tuple(file for file in model.files if file.name in needed))
 
 
-def _is_of(name: str, part: str, variant: str) -> bool:
-    """Whether a file holds weights of a part in a variant, such as "fp16"; "" is the plain one."""
-    folder, _, file = name.partition("/")
-    middle = [word.partition("-")[0] for word in file.split(".")[1:-1]]  # between stem and suffix, without shards
-    return folder == part and "/" not in file and (variant in middle if variant else not middle)
+def needed_files(names: Sequence[str], where: str, parts: Sequence[str], variant: str | None = None) -> list[str]:
+    """Those of a folder's files that a model in diffusers' layout needs.
+
+    Args:
+        names: relative to the folder, with slashes.
+        where: what to call the folder.
+        parts: subfolders with weights.
+        variant: of the weights. None: half precision where every part has it, else what each part has.
+
+    Raises:
+        ValueError: the model is not in that layout, or not whole; the message names every file that is missing.
+    """
+    weights = {part: {kind: _weights(names, part, kind) for kind in ("fp16", "", variant or "")} for part in parts}
+    half = all(found["fp16"] for found in weights.values())
+    chosen, problems = [], []
+    for part, found in weights.items():
+        files = found[variant] if variant is not None else (half and found["fp16"]) or found[""] or found["fp16"]
+        chosen += files
+        if not files:
+            pickles = [name for name in names if name.startswith(f"{part}/") and name.endswith(_PICKLES)]
+            kind = f" of variant {variant!r}" if variant else ""
+            problems.append(f"{part}/ has no safetensors weights{kind}")
+            if pickles and not any(found.values()):
+                problems[-1] += f", only {pickles[0].partition('/')[2]}, which can run code when read"
+    settings = [*(f"{part}/config.json" for part in parts), "scheduler/scheduler_config.json"]
+    words = [["tokenizer/tokenizer.json"], ["tokenizer/vocab.json", "tokenizer/merges.txt"]]
+    missing = [name for name in settings if name not in names]
+    if not any(all(name in names for name in choice) for choice in words):
+        missing.append(words[0][0])
+    if missing:
+        problems.append(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    if problems:
+        has = ", ".join(name for name in names if name.endswith((".safetensors", *_PICKLES)) or "/" not in name)
+        remedy = "give a whole model in diffusers' layout"
+        raise ValueError(f"{where} is not whole: {'; '.join(problems)}; it has {has[:300] or 'nothing'}; {remedy}")
+    folders = (*parts, "tokenizer", "scheduler", "model_index.json")
+    texts = [name for name in names if name.endswith((".json", ".txt")) and name.partition("/")[0] in folders]
+    return sorted({*chosen, *texts})
+
+
+def _weights(names: Sequence[str], part: str, kind: str) -> list[str]:
+    """The safetensors files of a part in a variant, such as "fp16"; "" is the plain one."""
+    found = []
+    for name in names:
+        folder, _, file = name.partition("/")
+        middle = [word.partition("-")[0] for word in file.split(".")[1:-1]]  # between stem and suffix, without shards
+        if (
+            folder == part
+            and file.endswith(".safetensors")
+            and "/" not in file
+            and (kind in middle if kind else not middle)
+        ):
+            found.append(name)
+    return found

@@ -103,7 +103,7 @@ class OnnxRuntime(GraphRuntime):
         self._weights = [name for name in (WEIGHTS, QUANTIZED) if name in files]
         self._large = sum(files[name].size for name in self._weights) > _LARGE
         self._threads = usable_threads() if threads is None else threads
-        self._providers = providers
+        self._providers, self.device = providers, providers[0].removesuffix("ExecutionProvider").lower()
         available = onnxruntime.get_available_providers()
         if missing := [name for name in providers if name not in available]:
             raise ValueError(f"ONNX Runtime has no {missing[0]} here; choose from {', '.join(available)}")

@@ -11,6 +11,7 @@ from amused_lite.bundle import MANIFEST, QUANTIZED, TOKENIZER, WEIGHTS, Bundle, 
 from amused_lite.config import ModelConfig
 from amused_lite.installed import find_installed, fingerprint, note_use
 from amused_lite.runtimes.base import ModelInfo, Runtime
+from amused_lite.runtimes.devices import PUBLISHED, check_device, choose_device
 from amused_lite.runtimes.two_scale import TwoScale, check_style_scale
 from amused_lite.system.extras import require_extra
 from amused_lite.system.paths import as_path
@@ -32,6 +33,7 @@ def open_model(
     threads: int | None = None,
     adapters: Sequence[AdapterSpec] = (),
     style_scale: float | None = None,
+    device: str = "auto",
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     """Find a model, check it and choose an engine for it. Its weights are read at the first use.
 
@@ -45,10 +47,12 @@ def open_model(
         adapters: styles to merge in, "FILE" or "FILE:WEIGHT"; see `loading.open_adapters`.
         style_scale: turns on two-scale guidance, which opens the model a second time without the adapters; see
             `two_scale`.
+        device: one of `devices.DEVICES`; "cuda" and "mps" mean the torch runtime where none is named.
 
     Raises:
         FileNotFoundError: nothing of that name is there.
-        ValueError: the model is damaged, this runtime cannot run it, or an adapter does not fit.
+        ValueError: the model is damaged, this runtime cannot run it, there is no such device, or an adapter does not
+            fit.
         MissingExtraError: it needs an optional part of the installation.
         ConnectionError: it is not on this machine and the hub cannot be reached.
     """
@@ -56,17 +60,20 @@ def open_model(
     if threads is not None and not 1 <= threads <= 1024:
         raise ValueError(f"threads must be 1 to 1024, got {threads}; leave it out to use all")
     if style_scale is not None:
-        return _open_twice(model, runtime, threads, adapters, style_scale)
+        return _open_twice(model, runtime, threads, adapters, style_scale, device)
+    check_device(device)
+    if device in PUBLISHED and runtime.partition(":")[0] == "auto":
+        runtime = runtime.replace("auto", "torch", 1)
     if prepared := find_prepared(model, runtime):
         note_use(prepared)
-        return _open_bundle(prepared, runtime, threads, adapters)
+        return _open_bundle(prepared, runtime, threads, adapters, device)
     if is_hub_id(model):
         require_extra("torch", "a model from the hub", "torch", "safetensors")  # before gigabytes are downloaded
     folder = find_model(model)
     if (folder / MANIFEST).is_file():
-        return _open_bundle(folder, runtime, threads, adapters)
+        return _open_bundle(folder, runtime, threads, adapters, device)
     if (folder / _DIFFUSERS_INDEX).is_file():
-        return _open_diffusers(folder, str(model), runtime, threads, adapters)
+        return _open_diffusers(folder, str(model), runtime, threads, adapters, device)
     expected = f"a {MANIFEST} (bundle) or a {_DIFFUSERS_INDEX} (diffusers folder)"
     raise FileNotFoundError(f"{folder} is no model: it has neither {expected}; give the folder that holds one")
 
@@ -79,13 +86,18 @@ def find_prepared(model: str | Path, runtime: str = "auto") -> Path | None:
 
 
 def _open_twice(
-    model: str | Path, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec], style_scale: float
+    model: str | Path,
+    runtime: str,
+    threads: int | None,
+    adapters: Sequence[AdapterSpec],
+    style_scale: float,
+    device: str,
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     check_style_scale(style_scale)
     if not adapters:
         raise ValueError("a style scale says how an adapter guides; add --adapter FILE, or leave it out")
-    styled, tokenizer, info = open_model(model, runtime, threads, adapters)
-    base = open_model(model, runtime, threads)[0]
+    styled, tokenizer, info = open_model(model, runtime, threads, adapters, device=device)
+    base = open_model(model, runtime, threads, device=device)[0]
     return TwoScale(base, styled, style_scale), tokenizer, replace(info, style_scale=style_scale)
 
 
@@ -156,7 +168,7 @@ def is_hub_id(model: str | Path) -> bool:
 
 
 def _open_bundle(
-    folder: Path, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec]
+    folder: Path, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec], device: str
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     if runtime.partition(":")[0] == "torch":
         require_extra("torch", "the torch runtime", "torch", "safetensors")
@@ -169,30 +181,34 @@ def _open_bundle(
     info = ModelInfo(
         manifest.name, manifest.model_hash, manifest.weights_licence, chosen, remarks, Vocabulary.of(folder)
     )
-    return open_engine(bundle, runtime, threads, chosen), tokenizer, info
+    return open_engine(bundle, runtime, threads, chosen, device), tokenizer, info
 
 
 def open_engine(
-    bundle: Bundle, runtime: str = "auto", threads: int | None = None, adapters: Sequence[WeightedAdapter] = ()
+    bundle: Bundle,
+    runtime: str = "auto",
+    threads: int | None = None,
+    adapters: Sequence[WeightedAdapter] = (),
+    device: str = "auto",
 ) -> Runtime:
     """The engine for a bundle; "auto" takes that of the bundle's target.
 
     Raises:
-        ValueError: this bundle has no modules for this runtime, or it cannot take adapters.
+        ValueError: this bundle has no modules for this runtime, or no device of this kind, or it cannot take adapters.
         MissingExtraError: the engine is not installed.
     """
     target = bundle.manifest.target
     runtime, _, asked = runtime.partition(":")
     precision = _precision(target if runtime == "auto" else runtime, asked)
     if target == "torch" and runtime in ("auto", "torch"):
-        return _open_rounded(bundle, threads, precision, adapters)
+        return _open_rounded(bundle, threads, precision, adapters, device)
     if runtime == "torch":
         if WEIGHTS not in bundle.manifest.files:
             remedy = "leave --runtime out, or open the model it was made from"
             raise ValueError(f"{bundle.folder} holds modules for {target} and no weights for torch; {remedy}")
         from amused_lite.runtimes.torch import TorchRuntime
 
-        engine = TorchRuntime.from_bundle(bundle, threads, precision=precision)
+        engine = TorchRuntime.from_bundle(bundle, threads, choose_device("torch", device)[1], precision)
         return engine.adapt(adapters, stored_dtype(bundle, adapters))
     if runtime not in ("auto", target):
         remedy = f"leave --runtime out, or export the model with --to {runtime}"
@@ -200,26 +216,31 @@ def open_engine(
     if target == "onnx":
         from amused_lite.runtimes.onnx import OnnxRuntime
 
-        return OnnxRuntime(bundle, threads, adapters=adapters)
+        cpu = choose_device("onnx", "cpu")[1]  # behind the chosen one, for operations that it lacks
+        providers = list(dict.fromkeys([choose_device("onnx", device)[1], cpu]))
+        return OnnxRuntime(bundle, threads, providers, adapters)
     if adapters and target != "openvino":
         remedy = "export the model with --adapter, or use an ONNX bundle"
         raise ValueError(f"{bundle.folder} was exported for {target}, which takes no adapters later; {remedy}")
     require_extra(target, f"a bundle for {target}", *_LIBRARIES[target])
+    chosen = choose_device(target, device)[1]
     match target:
         case "openvino":
             from amused_lite.runtimes.openvino import OpenVINORuntime
 
-            return OpenVINORuntime(bundle, threads, precision, adapters=adapters)
+            return OpenVINORuntime(bundle, threads, precision, device=chosen, adapters=adapters)
         case "executorch":
             from amused_lite.runtimes.executorch import ExecuTorchRuntime
 
             return ExecuTorchRuntime(bundle, threads)
     from amused_lite.runtimes.coreml import CoreMLRuntime
 
-    return CoreMLRuntime(bundle, threads)
+    return CoreMLRuntime(bundle, threads, chosen or None)
 
 
-def _open_rounded(bundle: Bundle, threads: int | None, precision: str, adapters: Sequence[WeightedAdapter]) -> Runtime:
+def _open_rounded(
+    bundle: Bundle, threads: int | None, precision: str, adapters: Sequence[WeightedAdapter], device: str
+) -> Runtime:
     """A bundle that `quantize` made for torch."""
     require_extra("quantize", "a bundle with bitsandbytes' weights", "torch", "safetensors", "bitsandbytes")
     if precision == "bfloat16":
@@ -227,11 +248,12 @@ def _open_rounded(bundle: Bundle, threads: int | None, precision: str, adapters:
     from amused_lite.runtimes.bitsandbytes import LowBitWeights
     from amused_lite.runtimes.torch import TorchRuntime
 
-    return TorchRuntime(LowBitWeights(bundle.path(QUANTIZED), bundle.config, adapters), threads)
+    weights = LowBitWeights(bundle.path(QUANTIZED), bundle.config, adapters)
+    return TorchRuntime(weights, threads, choose_device("bitsandbytes", device)[1])
 
 
 def _open_diffusers(
-    folder: Path, name: str, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec]
+    folder: Path, name: str, runtime: str, threads: int | None, adapters: Sequence[AdapterSpec], device: str
 ) -> tuple[Runtime, Tokenizer, ModelInfo]:
     runtime, _, asked = runtime.partition(":")
     if runtime not in ("auto", "torch"):
@@ -240,7 +262,8 @@ def _open_diffusers(
     require_extra("torch", "a diffusers folder", "torch", "safetensors")
     from amused_lite.runtimes.torch import TorchRuntime
 
-    engine = TorchRuntime.from_folder(folder, threads, precision=_precision("torch", asked))
+    place = choose_device("torch", device)[1]
+    engine = TorchRuntime.from_folder(folder, threads, place, precision=_precision("torch", asked))
     chosen, remarks = open_adapters(adapters, engine.config, engine.base_hash()) if adapters else LoadedAdapters((), ())
     engine.adapt(chosen)
     text = engine.config.text

@@ -139,6 +139,7 @@ class OpenVINORuntime(GraphRuntime):
         super().__init__(bundle)
         if precision != "float32":
             self.name = f"openvino:{precision}"
+            self.first_step = self.first_step and "whole"  # guidance would magnify what halves are rounded by
         import_openvino()
         if precision not in (*PRECISIONS, "auto"):
             raise ValueError(f"precision {precision!r} is unknown; choose one of {', '.join((*PRECISIONS, 'auto'))}")
@@ -146,7 +147,7 @@ class OpenVINORuntime(GraphRuntime):
         if adapters and bundle.manifest.options.get("quantization", {}).get("method") == "full":
             remedy = "export the model with --adapter and quantize that, or use a bundle with --method weights"
             raise ValueError(f"{bundle.folder} has ranges found for its own weights and takes no adapters; {remedy}")
-        self._adapters = adapters
+        self._adapters, self.device = adapters, device.lower()
         self._settings = (threads, precision, None if cache is None or adapters else Path(cache), device)
 
     def _load(self, module: str) -> ModuleCall:

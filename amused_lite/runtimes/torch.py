@@ -73,10 +73,12 @@ class TorchRuntime:
         self.config: ModelConfig = weights.config
         self._weights = weights
         self._shared = isinstance(weights, InMemory)  # someone else's networks, which stay as they are
-        self._device = torch.device(device)
+        self._device, self.device = torch.device(device), device
         precision = fast_precision(device) if precision == "auto" else precision
         self.name = "torch" if precision == "float32" else f"torch:{precision}"
         self._dtype: torch.dtype = getattr(torch, precision)
+        # Guidance would magnify what halves are rounded by; weights in training change.
+        self.first_step = "" if self._shared else "halves" if self._dtype == torch.float32 else "whole"
         self._parts: dict[str, Any] = {}
         self._kept: tuple[Conditioning, Conditioning] | None = None  # a prompt's, as given and as torch has it
         if threads is not None:

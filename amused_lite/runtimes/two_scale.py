@@ -36,7 +36,8 @@ class TwoScale:
         """
         check_style_scale(style_scale)
         self.config: ModelConfig = base.config
-        self.name = base.name
+        self.name, self.device = base.name, base.device
+        self.first_step = "whole" if base.first_step and styled.first_step else ""
         self._base, self._styled, self._scale = base, styled, style_scale
 
     def encode_prompt(self, text_ids: np.ndarray, micro_conditioning: np.ndarray) -> Conditioning:

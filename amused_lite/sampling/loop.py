@@ -13,6 +13,7 @@ from amused_lite.conditioning import Conditioning
 from amused_lite.config import ModelConfig
 from amused_lite.runtimes.base import Runtime, StepControls, StepNoise
 from amused_lite.sampling import distribution, noise
+from amused_lite.sampling.first_step import FirstStep
 from amused_lite.sampling.schedule import mask_schedule
 from amused_lite.sampling.settings import GenerateOptions, Settings
 from amused_lite.system.memory import low_memory
@@ -46,6 +47,7 @@ def unmask_tokens(
     open_tokens: int | None = None,
     noise_step: int | None = None,
     trace: bool = False,
+    first: FirstStep | None = None,
 ) -> Iterator[Step]:
     """Run all unmask steps, yielding after each (MaskGIT's parallel decoding; aMUSEd, section 3).
 
@@ -63,6 +65,7 @@ def unmask_tokens(
         open_tokens: how many tokens a late entry's schedule started with; those that are masked now when None.
         noise_step: number of the first step's noise; `first_step` when None.
         trace: have every step carry its log-probabilities and what it had to draw.
+        first: remembers the prediction of a step in which one picture's tokens are all masked.
 
     Raises:
         ValueError: an array or a number does not fit the model.
@@ -91,13 +94,14 @@ def unmask_tokens(
                 mask_temperature = 1.0
             steering = StepControls(scale, settings.token_temperature, mask_temperature, schedules[:, index].copy())
             rows = conditioning if scale != 1 else _without_negatives(conditioning, count)
-            if settings.token_distribution.is_untruncated and not trace:
+            remembered = first if count == 1 and (tokens == config.uvit.mask_token_id).all() else None
+            if settings.token_distribution.is_untruncated and not trace and remembered is None:
                 tokens, sampled_tokens = runtime.unmask(tokens, rows, steering, step_noise)
                 _check_drawn(tokens, config, index + 1 == steps)
                 yield Step(index, steps, tokens, sampled_tokens)
             else:
                 drawn = tokens == config.uvit.mask_token_id
-                log_probs = runtime.predict(tokens, rows, scale)
+                log_probs = (remembered or runtime).predict(tokens, rows, scale)
                 tokens, sampled_tokens = _draw_here(
                     config, tokens, log_probs, steering, step_noise, settings.token_distribution
                 )

@@ -28,7 +28,7 @@ def storybook(folder: Path) -> Build:
         Storybook(),
         PRESETS["storybook"],
         parts={
-            "-256": UViTPart(replace(train_config, batch=32, cooldown=0), 200_000, 4096, 12.0, canvas=256),
+            "-256": UViTPart(replace(train_config, batch=32, cooldown=0), 200_000, 4096, 6.0, canvas=256),
             "-512": UViTPart(replace(train_config, batch=16, seed=4), 60_000, 4096, 4.0),
         },
         captions=40_000,

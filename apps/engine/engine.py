@@ -58,6 +58,7 @@ class Engine:
         history: History | None = None,
         models_open: int = 2,
         owners: int = 1,
+        device: str = "auto",
     ) -> None:
         """Nothing is opened before it is needed; `warm_up` does it ahead.
 
@@ -70,12 +71,13 @@ class Engine:
             history: where pictures are kept, if anywhere.
             models_open: how many models (with their adapters) stay in memory.
             owners: how many share the queue; of two or more, each may fill its part of it and no more.
+            device: one of `runtimes.devices.DEVICES`.
 
         Raises:
             FileNotFoundError: an adapter is missing.
             ValueError: two models or two adapters have one name.
         """
-        self.model_cache = ModelCache(models, adapters, threads, models_open)
+        self.model_cache = ModelCache(models, adapters, threads, models_open, device)
         self.history = history
         self.queue_limit = queue_limit
         self.observe: Callable[[str, float], None] = lambda model, seconds: None  # told of every picture
@@ -312,8 +314,7 @@ class Engine:
 
     def _end(self, job: Job, state: str, error: str = "", kind: str = "") -> None:
         """Set a job's final state; then forget the oldest finished jobs."""
-        job.request = job.request.without_pictures()
-        job.call = None
+        job.request, job.call = job.request.without_pictures(), None
         with self._lock:
             self._jobs.pop(job.id, None)
             self._jobs[job.id] = job
@@ -346,5 +347,4 @@ class Engine:
         return eta.pictures(int(options.get("steps", 12)) + int(options.get("refine", 0)), job.request.count)
 
     def _retry_after(self) -> int:
-        left = self._seconds(self._running) if self._running is not None else None
-        return min(60, max(1, math.ceil(left or 1.0)))
+        return min(60, max(1, math.ceil((self._running and self._seconds(self._running)) or 1.0)))

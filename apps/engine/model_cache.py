@@ -43,11 +43,12 @@ class ModelCache:
         adapters: Iterable[str | Path] = (),
         threads: int | None = None,
         most: int = 2,
+        device: str = "auto",
     ) -> None:
         """most: how many stay open at a time, the last used; each holds its weights in memory."""
         self.models: dict[str, str | Path] = {}
         self.adapters: dict[str, Path] = {}
-        self._threads, self._most = threads, most
+        self._threads, self._most, self._device = threads, most, device
         self._opened: OrderedDict[ModelKey, LoadedModel] = OrderedDict()
         for model in models:
             self.offer_model(model)
@@ -114,7 +115,9 @@ class ModelCache:
             gc.collect()
         model = self.models[choice.model]
         adapters = [f"{self.adapters[name]}:{weight:g}" for name, weight in choice.adapters]
-        amused = AmusedPipeline.open(model, choice.runtime, self._threads, keep_loaded=True, adapters=adapters)
+        amused = AmusedPipeline.open(
+            model, choice.runtime, self._threads, keep_loaded=True, adapters=adapters, device=self._device
+        )
         colours = _colours(model, choice.runtime)
         opened = LoadedModel(amused, colours, None if colours is not None else ColourTableBuilder(amused))
         self._opened[choice] = opened

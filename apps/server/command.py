@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amused_lite.console.arguments import named, threads, whole
+from amused_lite.console.arguments import named, whole
+from amused_lite.console.flags import add_machine_flags
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -67,7 +68,7 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     engine.add_argument(
         "--runtime", type=named, default="auto", metavar="NAME", help="as of generate, where none is asked for (auto)"
     )
-    engine.add_argument("--threads", type=threads, metavar="N", help="processor threads (all)")
+    add_machine_flags(engine)
     engine.add_argument("--models-open", type=whole(1), default=2, metavar="N", help="models kept in memory (2)")
     engine.add_argument(
         "-y", "--yes", action="store_true", help="prepare published models first, as amused-lite pull does"
@@ -114,9 +115,11 @@ def make_engine(args: argparse.Namespace, access: "Access", history: "History | 
 
     from ..engine.engine import Engine
 
-    prepare_first(args.model or (), args.runtime, args.yes, args.threads)
+    prepare_first(args.model or (), args.runtime, args.yes, args.threads, args.device)
     models, owners = args.model or ["tiny"], max(1, len(access.tokens))
-    return Engine(models, args.adapter, args.runtime, args.threads, args.queue, history, args.models_open, owners)
+    kept = args.models_open
+    engine = Engine(models, args.adapter, args.runtime, args.threads, args.queue, history, kept, owners, args.device)
+    return engine
 
 
 def await_model(warm: "Job") -> None:

@@ -133,7 +133,7 @@ def _write_parts(bundle: Bundle, folder: Path) -> dict[str, Any]:
         files.append({"name": name, "path": path, "size": len(data), "sha256": sha256, **said})
 
     add("onnxruntime.wasm", ENGINE.read_bytes(), gzip=True)
-    add("noise.wasm", (STATIC / "noise.wasm").read_bytes())
+    add("noise.wasm", (STATIC / "drawing" / "noise.wasm").read_bytes())
     add("colours.rgb", bundle.colours().tobytes())
     for path, first, length in _pieces(bundle):
         size = path.stat().st_size

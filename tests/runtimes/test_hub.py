@@ -38,7 +38,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
         for middle, size in (("", SIZE), (".fp16", SIZE // 2)):
             (folder / part / f"{stem}{middle}.safetensors").write_bytes(noise.bytes(size))
-    for name in ("model_index.json", "tokenizer/vocab.json", "scheduler/scheduler_config.json", "README.md"):
+    for name in (
+        "model_index.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "scheduler/scheduler_config.json",
+        "README.md",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("{}")
     (folder / "transformer" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
@@ -169,24 +175,55 @@ def test_a_messy_repository_is_named_file_by_file(hub: LoopbackHub, files: Path,
     shutil.copytree(files, messy)
     shutil.rmtree(messy / "vqvae")
     hub.add("org/messy", messy)
-    with pytest.raises(ValueError, match=r"no safetensors weights in vqvae/; it has README.md, amused.safetensors"):
+    (messy / "text_encoder" / "model.safetensors").rename(messy / "text_encoder" / "pytorch_model.bin")
+    (messy / "text_encoder" / "model.fp16.safetensors").unlink()
+    (messy / "tokenizer" / "merges.txt").unlink()
+    hub.add("org/messy", messy)
+    said = (
+        r"org/messy on the hub is not whole: vqvae/ has no safetensors weights; text_encoder/ has no safetensors "
+        r"weights, only pytorch_model.bin, which can run code when read; vqvae/config.json, tokenizer/tokenizer.json "
+        r"are missing; it has README.md, amused.safetensors, model_index.json, text_encoder/pytorch_model.bin, "
+    )
+    with pytest.raises(ValueError, match=said):
         wanted_files(look_up("org/messy"), PARTS)
-    with pytest.raises(ValueError, match=r"no variant bf16 of every part"):
+    with pytest.raises(ValueError, match=r"transformer/ has no safetensors weights of variant 'bf16'; vqvae/ has no"):
         wanted(variant="bf16")
+    with pytest.raises(ValueError, match=r"messy is not whole: vqvae/ has no .*; vqvae/config.json, tokenizer/tok"):
+        plan.make_plan(str(messy))
+
+
+def test_a_model_may_lie_in_a_subfolder_and_mix_its_precisions(hub: LoopbackHub, files: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "repository" / "fine" / "step-500"
+    shutil.copytree(files, inner)
+    (inner / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    for part in ("vqvae/diffusion_pytorch_model", "text_encoder/model"):
+        (inner / f"{part}.fp16.safetensors").unlink()
+    hub.add("org/inner", tmp_path / "repository")
+    model = wanted_files(look_up("org/inner"), PARTS, subfolder="fine/step-500/")
+    folder = fetch(model, nothing) / "fine/step-500"
+    weights = {name for name in names(folder) if name.endswith(".safetensors")}
+    plain = {"vqvae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"}
+    assert weights == {"transformer/diffusion_pytorch_model.fp16.safetensors", *plain}
+    with pytest.raises(ValueError, match=r"org/inner on the hub is not whole: transformer/ has no safetensors"):
+        wanted_files(look_up("org/inner"), PARTS)
+    with pytest.raises(ValueError, match=r"org/inner on the hub, in other/, is not whole"):
+        wanted_files(look_up("org/inner"), PARTS, subfolder="other")
+    with pytest.raises(ValueError, match=r"is a folder; leave --revision and --subfolder out"):
+        plan.make_plan(str(inner), subfolder="fine")
 
 
 def test_what_the_hub_had_is_remembered_for_when_it_is_gone(hub: LoopbackHub, tmp_path: Path) -> None:
     remembered = tmp_path / "work" / "hub.json"
-    found = plan._look_up("org/model", None, None, remembered)
+    found = plan._look_up("org/model", None, None, None, remembered)
     remembered.parent.mkdir()
     remembered.write_text(json.dumps(asdict(found)))
     hub.gone = True
-    assert plan._look_up("org/model", None, None, remembered) == found
+    assert plan._look_up("org/model", None, None, None, remembered) == found
     with pytest.raises(ConnectionError, match=r"connect to the network"):
-        plan._look_up("org/model", None, None, tmp_path / "nothing.json")
+        plan._look_up("org/model", None, None, None, tmp_path / "nothing.json")
     remembered.write_text("{}")
     with pytest.raises(ValueError, match=r"hub.json: name is missing; delete it and pull again"):
-        plan._look_up("org/model", None, None, remembered)
+        plan._look_up("org/model", None, None, None, remembered)
 
 
 def test_a_hash_that_is_none_is_refused(hub: LoopbackHub) -> None:
@@ -206,10 +243,10 @@ def test_a_bundle_on_the_hub_needs_no_preparing(hub: LoopbackHub, files: Path, t
         plan.make_plan("org/bundle")
 
 
-def test_weights_are_counted_from_the_first_bytes_of_their_files(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_weights_are_counted_from_the_first_bytes_of_their_files(hub: LoopbackHub, files: Path, tmp_path: Path) -> None:
     real = tmp_path / "real"
+    shutil.copytree(files, real, ignore=shutil.ignore_patterns("*.safetensors"))
     for part, kind in zip(PARTS, (np.float16, np.float32, np.float16), strict=True):
-        (real / part).mkdir(parents=True)
         save_file({"w": np.zeros((500, 1000), kind), "b": np.zeros(7, kind)}, real / part / "model.safetensors")
     hub.add("org/real", real)
     model = wanted_files(look_up("org/real"), PARTS)

@@ -7,7 +7,9 @@ import pytest
 
 from amused_lite.conditioning import Conditioning
 from amused_lite.pipeline import AmusedPipeline
+from amused_lite.runtimes.torch import TorchRuntime
 from amused_lite.sampling.distribution import halton_order
+from amused_lite.sampling.first_step import FirstStep
 from amused_lite.sampling.loop import (
     LIKELIHOOD_PASSES,
     mask_least_likely,
@@ -40,6 +42,7 @@ class Counting:
 
     def __init__(self, amused: AmusedPipeline) -> None:
         self.inner, self.config, self.rows = amused.runtime, amused.runtime.config, []
+        self.first_step = amused.runtime.first_step
 
     def unmask(self, tokens: np.ndarray, conditioning: Conditioning, *rest: Any) -> Any:
         self.rows.append(len(conditioning.block_text))
@@ -67,6 +70,35 @@ def test_unguided_steps_leave_out_the_negative_half(
     chosen = GenerateOptions(steps=8, **options)
     list(unmask_tokens(runtime, amused.condition(PROMPT, "", chosen), chosen))  # type: ignore[arg-type]
     assert runtime.rows == rows
+
+
+@pytest.mark.parametrize(("kept", "asked"), [("halves", [1] * 5), ("whole", [2, 2, 2, 1])])
+def test_the_first_step_is_computed_once_for_a_prompt_and_its_negative_half_once_for_all(
+    amused: AmusedPipeline, kept: str, asked: list[int]
+) -> None:
+    """Two seeds, another prompt, another scale, no guidance: the tokens of a run that remembers nothing."""
+    runtime = Counting(amused)
+    runtime.first_step = kept
+    first = FirstStep(runtime)  # type: ignore[arg-type]
+    for prompt, seed, scale in ((PROMPT, 1, 3.0), (PROMPT, 2, 3.0), ("a blue star", 2, 3.0), ("a blue star", 2, 5.0)):
+        options = GenerateOptions(steps=2, seed=seed, guidance_scale=scale)
+        pair = amused.condition(prompt, "", options)
+        expected, got = (list(unmask_tokens(amused.runtime, pair, options, first=memory)) for memory in (None, first))
+        for one, other in zip(expected, got, strict=True):
+            np.testing.assert_array_equal(one.tokens, other.tokens)
+            np.testing.assert_array_equal(one.sampled_tokens, other.sampled_tokens)
+    unguided = GenerateOptions(steps=2, guidance_scale=1.0)
+    list(unmask_tokens(runtime, pair, unguided, first=first))  # type: ignore[arg-type]
+    assert runtime.rows == [*asked, 1]  # and the second, unguided step
+    late = GenerateOptions(steps=2, seed=1)
+    list(unmask_tokens(amused.runtime, pair, late, tokens=got[0].tokens, first_step=1, first=first))
+    assert runtime.rows == [*asked, 1]  # nothing is remembered of a step in which tokens are known
+
+
+def test_weights_in_training_are_never_remembered(amused: AmusedPipeline, on_torch: AmusedPipeline) -> None:
+    assert isinstance(on_torch.runtime, TorchRuntime)
+    assert TorchRuntime.from_networks(on_torch.runtime.networks()).first_step == ""
+    assert (amused.runtime.first_step, on_torch.runtime.first_step) == ("halves", "halves")
 
 
 def test_linear_guidance_rises_from_one_to_the_scale(amused: AmusedPipeline) -> None:

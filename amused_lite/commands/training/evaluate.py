@@ -4,7 +4,7 @@ import argparse
 import json
 
 from amused_lite.console.arguments import named, present, whole
-from amused_lite.console.flags import add_engine_flags, add_sampling_flags, check_output, keeps_loaded
+from amused_lite.console.flags import add_engine_flags, add_sampling_flags, check_output, keeps_loaded, open_pipeline
 from amused_lite.system.extras import require_extra
 
 EXAMPLES = """
@@ -51,11 +51,10 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.evaluation.judge import Judge
     from amused_lite.evaluation.judge_training import default_judge_path, train_judge
     from amused_lite.evaluation.metrics import calibrate, table
-    from amused_lite.pipeline import AmusedPipeline
     from amused_lite.training.scenes import heldout_prompts
 
     keep = keeps_loaded(args, True)
-    amused = AmusedPipeline.open(args.model, args.runtime, args.threads, keep, args.adapter, args.style_scale)
+    amused = open_pipeline(args, keep)
     GenerateOptions(**options).complete(amused.runtime.config)
     judge_path = args.judge or default_judge_path()
     judge = Judge.load(judge_path) if judge_path.exists() else train_judge(path=judge_path)

@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(made, Adapter):
         save_adapter(made, args.out)
     else:
-        _write_model(made, folder, args.out)
+        write_model(made, folder, args.out, "fine-tuned")
     use = f"--adapter {args.out}" if as_adapter else f"-m {args.out}"
     print(f'{args.out}\nuse it: amused-lite generate "..." {use}')
     return 0
@@ -148,8 +148,8 @@ def _shape(args: argparse.Namespace, preset: str) -> "AdapterShape":
     return replace(ADAPTERS.get(preset, AdapterShape()), **given)
 
 
-def _write_model(base: "BaseModel", model: Path, out: Path) -> None:
-    """In the form of the model that it began as."""
+def write_model(base: "BaseModel", model: Path, out: Path, what: str) -> None:
+    """In the form of the model that it began as; `what` became of it stands in its name."""
     if not (model / MANIFEST).is_file():
         from amused_lite.models.checkpoint import save_diffusers
 
@@ -161,4 +161,4 @@ def _write_model(base: "BaseModel", model: Path, out: Path) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(model, Path(scratch))
-        export_bundle(source._replace(weights=base.networks), out, ExportOptions(), f"{source.name} (fine-tuned)")
+        export_bundle(source._replace(weights=base.networks), out, ExportOptions(), f"{source.name} ({what})")

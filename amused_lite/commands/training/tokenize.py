@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument(
         "--unsafe", type=number(0, 1), default=0.45, metavar="P", help="probability of at most (%(default)s)"
     )
+    choice.add_argument("--clip-score", type=number(-1, 1), metavar="C", help="of picture and caption, at least (any)")
     choice.add_argument("--side", type=whole(0), metavar="PX", help="short side of at least (half of the model's)")
     choice.add_argument(
         "--random-crops", type=whole(0, 1000), default=0, metavar="N", help="of each picture; 0: its middle (0)"
@@ -72,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
     use_threads(args.threads)
     worlds = {name: lambda build=build: build(args.out).world for name, build in WORLDS.items()}
     source = find_source(args.source, worlds, args.out, args.pictures)
-    choice = Choice(args.aesthetic, args.watermark, args.unsafe, args.side, args.random_crops, args.seed)
+    choice = Choice(
+        args.aesthetic, args.watermark, args.unsafe, args.clip_score, args.side, args.random_crops, args.seed
+    )
     job = Job(args.model, source, choice, args.out, args.device, args.threads)
     manifest = tokenize(job, args.workers, args.ray)
     for reason, count in manifest.dropped.items():

@@ -16,11 +16,13 @@ _Side = Annotated[int, Meta(ge=0, le=2**20)] | None
 # As LAION's tables, img2dataset and open-muse call them -> ours.
 _NAMES = {
     "caption": "text",
+    "prompt": "text",
     "TEXT": "text",
     "AESTHETIC_SCORE": "aesthetic_score",
     "aesthetic": "aesthetic_score",
     "punsafe": "unsafe",
     "pwatermark": "watermark",
+    "similarity": "clip_score",
 }
 
 
@@ -32,6 +34,7 @@ class PictureFacts(Struct):
     aesthetic_score: _Score = None  # 0 to 10, LAION's predictor
     watermark: _Score = None  # probability that it has one
     unsafe: _Score = None  # probability that it is not safe for work
+    clip_score: _Score = None  # cosine of picture and caption
     original_width: _Side = None  # px, before somebody made it smaller
     original_height: _Side = None
 

@@ -185,6 +185,7 @@ class Choice:
     aesthetic: float = 4.5  # at least
     watermark: float = 0.5  # at most
     unsafe: float = 0.45  # at most
+    clip_score: float | None = None  # at least; None: any
     side: int | None = None  # px of the short side, at least; None means half of what the model draws
     random_crops: int = 0  # of each picture; 0 means the middle
     seed: int = 0
@@ -197,6 +198,8 @@ class Choice:
             return "too small"
         if facts.aesthetic_score is not None and facts.aesthetic_score < self.aesthetic:
             return "aesthetic score"
+        if self.clip_score is not None and facts.clip_score is not None and facts.clip_score < self.clip_score:
+            return "clip score"
         if facts.watermark is not None and facts.watermark > self.watermark:
             return "watermark"
         if facts.unsafe is not None and facts.unsafe > self.unsafe:

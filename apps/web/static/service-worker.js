@@ -1,5 +1,5 @@
 // Offline after the first visit. `amused-lite web` writes BUILD and SHELL above this: the page's own files and their
-// state. The model's parts have a cache of their own, see download.js.
+// state. The model's parts have a cache of their own, see drawing/download.js.
 
 /* global BUILD, SHELL */
 const PREFIX = "amused-lite-page-";

@@ -61,7 +61,7 @@ def test_a_download_that_fails_can_be_tried_again(
 
 def test_a_browser_without_simd_is_told(browser: Any, site: Site, tmp_path: Path) -> None:
     visit = open_page(browser, tmp_path, service_workers="block")
-    script = (site.folder / "worker.js").read_text()
+    script = (site.folder / "drawing" / "worker.js").read_text()
     old = f"{script}\nWebAssembly.validate = () => false;"
     visit.page.route("**/worker.js", lambda route: route.fulfill(content_type="text/javascript", body=old))
     visit.page.goto(site.url)

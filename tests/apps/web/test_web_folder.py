@@ -69,12 +69,15 @@ def test_the_service_worker_keeps_the_whole_page(page: Path) -> None:
         "service-worker.js"
     }
     linked = set(re.findall(r'(?:href|src)="([^"#]+)"', (page / "index.html").read_text()))
+    icons = {icon["src"] for icon in json.loads((page / "manifest.webmanifest").read_text())["icons"]}
     imported = {
-        name
-        for path in page.glob("*.js")
-        for name in re.findall(r'(?:from|import\(|URL\()\s*"\./?([^"]+)"', path.read_text())
+        (path.parent / name).resolve().relative_to(page.resolve()).as_posix()
+        for path in page.glob("*/*.js")
+        if path.parent.name != "onnxruntime"
+        for name in re.findall(r'(?:from|import\(|URL\()\s*"([./\w-]+\.js)"', path.read_text())
     }
-    assert linked <= files and imported - {""} <= files
+    assert linked | icons | imported <= files
+    assert {"page/drawer.js", "drawing/worker.js", "onnxruntime/ort.wasm.bundle.min.js"} <= imported
 
 
 def test_a_page_is_replaced_and_nothing_else_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

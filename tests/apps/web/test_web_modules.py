@@ -173,4 +173,5 @@ def test_a_picture_holds_its_recipe_as_python_writes_it(cases: dict[str, Any], g
 
 def test_the_kernel_is_what_its_text_says() -> None:
     wasmtime = pytest.importorskip("wasmtime")
-    assert (STATIC / "noise.wasm").read_bytes() == bytes(wasmtime.wat2wasm((STATIC / "noise.wat").read_text()))
+    kernel = STATIC / "drawing" / "noise.wat"
+    assert kernel.with_suffix(".wasm").read_bytes() == bytes(wasmtime.wat2wasm(kernel.read_text()))

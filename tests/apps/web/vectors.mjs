@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 
 const [, , folder, cases] = process.argv;
-const load = (name) => import(`${folder}/${name}.js`);
+const load = (name) => import(`${folder}/drawing/${name}.js`);
 const given = JSON.parse(readFileSync(cases));
 const { Noise } = await load("noise");
 const { Tokenizer } = await load("tokenizer");
@@ -12,7 +12,7 @@ const { recipeTexts } = await load("recipe");
 const { encodePng } = await load("png");
 
 const tokenizer = new Tokenizer(JSON.parse(readFileSync(given.tokenizer)), given.text);
-const noise = new Noise(readFileSync(`${folder}/noise.wasm`));
+const noise = new Noise(readFileSync(`${folder}/drawing/noise.wasm`));
 const bits = (floats) => Array.from(new Uint32Array(floats.slice().buffer));
 const pixels = Uint8Array.from({ length: 3 * given.side ** 2 }, (_, i) => (i * 7919) % 251);
 const file = await encodePng(

@@ -1,6 +1,6 @@
 // The page's end of the worker: one picture at a time, and a new worker when the old one is of no more use.
 
-import { Failure } from "./failure.js";
+import { Failure } from "../drawing/failure.js";
 
 const IOS =
   /iP(hone|ad|od)/.test(navigator.userAgent) || (/Mac/.test(navigator.platform) && navigator.maxTouchPoints > 1);
@@ -26,7 +26,7 @@ export class Drawer extends EventTarget {
   restart() {
     this.worker?.terminate();
     this.drawn = 0;
-    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.worker = new Worker(new URL("../drawing/worker.js", import.meta.url), { type: "module" });
     this.ready = new Promise((resolve, reject) => Object.assign(this, { opened: resolve, refused: reject }));
     this.ready.catch(() => {}); // whoever draws hears of it
     this.worker.addEventListener("message", ({ data }) => this.heard(data));

@@ -1,4 +1,4 @@
-// The page: what a person sees and does. Drawing itself is in worker.js.
+// The page: what a person sees and does. Drawing itself is in drawing/worker.js.
 
 import { Drawer, WORTH } from "./drawer.js";
 import { Painting } from "./painting.js";

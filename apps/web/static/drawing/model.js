@@ -1,6 +1,6 @@
 // The bundle's graphs on ONNX Runtime Web. Sizes come from model.json; nothing here knows a model.
 
-import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
+import * as ort from "../onnxruntime/ort.wasm.bundle.min.js";
 import { Noise } from "./noise.js";
 import { Tokenizer } from "./tokenizer.js";
 
