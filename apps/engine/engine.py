@@ -310,8 +310,7 @@ class Engine:
 
     def _end(self, job: Job, state: str, error: str = "", kind: str = "") -> None:
         """Set a job's final state; then forget the oldest finished jobs."""
-        job.request = job.request.without_pictures()
-        job.call = None
+        job.request, job.call = job.request.without_pictures(), None
         with self._lock:
             self._jobs.pop(job.id, None)
             self._jobs[job.id] = job
@@ -344,5 +343,4 @@ class Engine:
         return eta.pictures(int(options.get("steps", 12)) + int(options.get("refine", 0)), job.request.count)
 
     def _retry_after(self) -> int:
-        left = self._seconds(self._running) if self._running is not None else None
-        return min(60, max(1, math.ceil(left or 1.0)))
+        return min(60, max(1, math.ceil((self._running and self._seconds(self._running)) or 1.0)))
