@@ -5,30 +5,55 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from amused_lite import cli
 from amused_lite.training.loop.fit import TrainingRun, fit
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+@contextmanager
+def full_disk() -> Iterator[None]:
     """A limit on the size of files, which fails in the same place and in the same library as a full disk."""
     resource = pytest.importorskip("resource")
-    run = TrainingRun(tmp_path)
-    run.save(1, {"a": torch.ones(8)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     try:
-        with pytest.raises(OSError, match=r"checkpoint.safetensors cannot be written: .*make room"):
-            run.save(2, {"a": torch.ones(2**16)})
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path)
+    run.save(1, {"a": torch.ones(8)})
+    with full_disk(), pytest.raises(OSError, match=r"checkpoint.safetensors cannot be written: .*make room"):
+        run.save(2, {"a": torch.ones(2**16)})
     assert os.listdir(tmp_path) == ["checkpoint.safetensors"]
     step, tensors, _ = run.load() or pytest.fail("nothing is left")
     assert step == 1 and torch.equal(tensors["a"], torch.ones(8))
+
+
+def test_a_full_disk_keeps_the_split_weights_before(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        split = distribute_tensor(torch.ones(2**16), init_device_mesh("cpu", (1,)), [Shard(0)])
+        run = TrainingRun(tmp_path)
+        run.save(1, {"a": split})
+        with full_disk(), pytest.raises(OSError, match=r"split-00000002 cannot be written: .*large; make room"):
+            run.save(2, {"a": split + 1})
+    finally:
+        dist.destroy_process_group()
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.safetensors", "split-00000001"]
+    step, tensors, _ = run.load() or pytest.fail("nothing is left")
+    assert step == 1 and torch.equal(tensors["a"], torch.ones(2**16))
 
 
 def test_a_log_that_was_cut_in_a_line_goes_on(tmp_path: Path) -> None:

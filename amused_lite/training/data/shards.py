@@ -112,11 +112,14 @@ def write_shard(
     for column, values in columns.items():
         path = column_path(folder, column, shard)
         with unfinished(path) as partial:
-            with partial.open("xb") as file:
-                np.save(file, values, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            try:
+                with partial.open("xb") as file:
+                    np.save(file, values, allow_pickle=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            except OSError as error:  # numpy counts bytes and names no file
+                raise OSError(f"{path} cannot be written: {error}; make room, then run the same command") from error
     return mark(folder, shard, len(next(iter(columns.values()), ())), tuple(columns), dropped or {})
 
 

@@ -30,7 +30,8 @@ from amused_lite.training.data import shards
 from amused_lite.training.data.pictures import FAULTS, Choice, Chosen, PictureSource, crops_of, plan_of
 from amused_lite.training.data.shards import Manifest, ShardRecord
 
-ENCODED_AT_ONCE = 16  # pictures
+ENCODED_AT_ONCE = 4  # pictures, on a processor: 16 take 1.26 times as long (docs/log.md)
+_AT_ONCE_ELSEWHERE = 16
 _NAMED = 5  # faults of a kind that are named in a shard; all are counted
 
 
@@ -54,6 +55,7 @@ class Encoder:
         self.base = BaseModel.open(job.model, job.threads, job.device)
         self.vqgan = convert_conv2d_weight_memory_format(self.base.networks.vqgan, torch.channels_last)
         self.image_size = self.base.networks.config.image_size
+        self.at_once = ENCODED_AT_ONCE if job.device == "cpu" else _AT_ONCE_ELSEWHERE
 
     def __call__(self, piece: int) -> ShardRecord:
         """Encode a piece, unless that is done, and write its shard."""
@@ -72,9 +74,9 @@ class Encoder:
                     print(f"amused-lite: warning: {printable(item.name)}: {made}", file=sys.stderr)
             else:
                 batch += made
-            while len(batch) >= ENCODED_AT_ONCE:
-                kept.append(self._columns(batch[:ENCODED_AT_ONCE]))
-                batch = batch[ENCODED_AT_ONCE:]
+            while len(batch) >= self.at_once:
+                kept.append(self._columns(batch[: self.at_once]))
+                batch = batch[self.at_once :]
         if batch:
             kept.append(self._columns(batch))
         whole = [np.concatenate(part) for part in zip(*kept, strict=True)]  # none where all was dropped

@@ -26,7 +26,11 @@ def split_file(folder: Path, step: int) -> Path:
 
 
 def write_split(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
-    """Write split tensors; all processes have to call it."""
+    """Write split tensors; all processes have to call it.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; what was there before stays.
+    """
     from torch.distributed import checkpoint
 
     target = split_file(folder, step).parent
@@ -34,7 +38,13 @@ def write_split(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
         shutil.rmtree(target, ignore_errors=True)  # of a save that was killed
     # Without scalars: joining makes zeros of them (torch 2.13).
     writer = checkpoint.HuggingFaceStorageWriter(str(target), save_distributed=True, enable_consolidation=True)
-    checkpoint.save(dict(tensors), storage_writer=writer)
+    try:
+        checkpoint.save(dict(tensors), storage_writer=writer)
+    except checkpoint.CheckpointException as error:  # every process gets it, and it is no Exception
+        if is_first():
+            shutil.rmtree(target, ignore_errors=True)
+        (reason, _), *_ = error.failures.values()
+        raise OSError(f"{target} cannot be written: {reason}; make room, then start it again") from error
     if is_first():
         shutil.rmtree(target / "sharded")
 

@@ -14,11 +14,11 @@ from amused_lite.runtimes.open import open_model
 from amused_lite.training.data.shards import MANIFEST, column_path, open_shards, read_manifest
 
 
-def png(seed: int, size: tuple[int, int] = (640, 512)) -> bytes:
+def png(seed: int, size: tuple[int, int] = (640, 512), kind: str = "PNG") -> bytes:
     """A smooth random picture."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(file, "PNG")
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(file, kind)
     return file.getvalue()
 
 
@@ -30,7 +30,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a.png", "b.png", "below/c.png", "low.png", "marked.png", "unsafe.png", "mute.png"):
         (folder / name).write_bytes(png(len(name)))
     (folder / "small.png").write_bytes(png(1, (100, 200)))
-    (folder / "cut.jpg").write_bytes(png(2)[:3000])
+    cut = png(2, kind="JPEG")
+    (folder / "cut.jpg").write_bytes(cut[: len(cut) // 2])
     for name in ("a", "small", "cut"):
         (folder / f"{name}.txt").write_text(f" a  {name}\n")
     (folder / "below" / "c.png.txt").write_text("a c")
@@ -101,6 +102,24 @@ def test_killed_work_goes_on_and_other_work_is_refused(
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match=r"tokens-00000.npy is damaged: its sha256 differs; delete 00000.done"):
         open_shards(out)
+
+
+def test_a_full_disk_costs_one_line_and_the_same_command_goes_on(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on the size of files fails like a full disk: in the middle of writing."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr("amused_lite.training.data.pictures.SHARD", 4)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))  # the manifest fits, and the shard with one sample
+    try:
+        assert tokenize(pictures, tmp_path) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (error,) = (line for line in capsys.readouterr().err.splitlines() if "error:" in line)
+    assert "tokens-00000.npy cannot be written" in error and "make room" in error
+    assert not list(tmp_path.glob(".amused*")) and not list(tmp_path.glob("*.done"))
+    assert tokenize(pictures, tmp_path) == 0 and open_shards(tmp_path)[0].count == 3
 
 
 def test_random_crops_say_where_they_begin(pictures: Path, tmp_path: Path) -> None:
