@@ -161,7 +161,7 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write `tokenizer.json`."""
-        self._backend.save(str(path))
+        Path(path).write_bytes(self._backend.to_str(pretty=True).encode())  # its own `save` raises a bare Exception
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Texts to (B, T) int32. What does not fit is cut and the end token kept, as published; see `dropped`.

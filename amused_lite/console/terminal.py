@@ -31,6 +31,13 @@ def shortened(line: str, most: int = LONGEST) -> str:
     return line if len(line) <= most else f"{line[: most // 2]}...{line[-(most // 2 - 3) :]}"
 
 
+def size_text(size: int) -> str:
+    """Bytes for people: "942 MB", "1.76 GB", "12 GB"."""
+    if size < 1e9:
+        return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.0f} GB"
+
+
 class _PlainStream:
     """A stream whose text goes through `printable`, line by line."""
 

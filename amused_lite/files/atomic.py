@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write for which there is no room
+
 
 def write_new(target: Path, data: bytes | memoryview) -> Path:
     """Write a file and return where: a name that is taken gets a number (`cat.png`, `cat-2.png`, ...).

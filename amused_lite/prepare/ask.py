@@ -1,5 +1,6 @@
 """The question before a model is prepared, for the commands that may be the first to use it."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -68,7 +69,7 @@ def agreed() -> bool:
 
 def _is_fast_as_published(device: str) -> bool:
     """Whether torch computes on a device of its own, for which nothing is prepared."""
-    if device == "auto" and find_spec("torch") is not None:
+    if device == "auto" and find_spec("torch") and shutil.which("nvidia-smi"):  # or torch is imported for nothing
         device = choose_device("torch")[0]
     return device in PUBLISHED
 

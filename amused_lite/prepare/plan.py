@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amused_lite.bundle import MANIFEST
+from amused_lite.console.terminal import size_text
 from amused_lite.files.atomic import replace_text
 from amused_lite.files.safetensors import open_tensors
 from amused_lite.installed import fingerprint, models_folder, place_of, read_installed, source_name, work_folder
@@ -95,12 +96,16 @@ class Plan:
         if self.hub is not None:
             whole = sum(file.size for file in self.hub.files)
             half = " in half precision," if any(_HALF in file.name for file in self.hub.files) else ""
-            here = f"{_gb(whole - self.missing)} of {_gb(whole)} are here" if self.missing < whole else _gb(whole)
+            here = (
+                f"{size_text(whole - self.missing)} of {size_text(whole)} are here"
+                if self.missing < whole
+                else size_text(whole)
+            )
             yield f"download  {here},{half} to {blobs(self.hub.name).parent}"
         yield f"prepare   {self.bits} bits for ONNX Runtime ({self.method or 'float16'}): {self.reason}"
-        yield f"          {_gb(self.stored)}, in {self.place}"
-        yield f"disk      {_gb(self.disk)} while it is prepared, {_gb(_free(models_folder()))} are free"
-        yield f"memory    about {_gb(self.memory)} at most"
+        yield f"          {size_text(self.stored)}, in {self.place}"
+        yield f"disk      {size_text(self.disk)} while it is prepared, {size_text(_free(models_folder()))} are free"
+        yield f"memory    about {size_text(self.memory)} at most"
         yield f"time      about {max(1, round(self.minutes))} minutes after the download"
 
 
@@ -176,7 +181,8 @@ def check_disk(plan: Plan) -> None:
     for folder, needed, variable in needs:
         free = _free(folder)
         if free < _ROOM * needed:
-            problem = f"{plan.model} needs {_gb(int(_ROOM * needed))} on the disk of {folder}, {_gb(free)} are free"
+            amount = size_text(int(_ROOM * needed))
+            problem = f"{plan.model} needs {amount} on the disk of {folder}, {size_text(free)} are free"
             raise ValueError(f"{problem}; make room, or set {variable} to a folder on another disk")
 
 
@@ -276,7 +282,3 @@ def _device(folder: Path) -> int:
 
 def _free(folder: Path) -> int:
     return shutil.disk_usage(_existing(folder)).free
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.0f} GB"

@@ -5,7 +5,6 @@ That library starts a file again when its process was stopped, so `fetch` downlo
 that the hub states before the library finds it under its name.
 """
 
-import errno
 import hashlib
 import re
 import shutil
@@ -13,6 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from amused_lite.console.terminal import size_text
+from amused_lite.files.atomic import DISK_FULL
 
 # Nothing that could be unpickled or executed is ever fetched. The half-precision twins of the same weights are not
 # needed where full ones exist.
@@ -191,11 +193,11 @@ def _fetch_large(model: HubModel, file: HubFile, progress: Callable[[int], objec
                 _tqdm_bar=_Reporter(progress),  # type: ignore[arg-type]  # of which `update` alone is called
             )
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             missing, free = file.size - partial.stat().st_size, shutil.disk_usage(place.parent).free
-            problem = f"the disk of {place.parent} is full: {file.name} lacks {missing / 1e9:.2f} GB"
+            problem = f"the disk of {place.parent} is full: {file.name} lacks {size_text(missing)}"
             remedy = "make room and run this again, what has arrived is kept"
-            raise OSError(f"{problem}, {free / 1e9:.2f} GB are free; {remedy}") from error
+            raise OSError(f"{problem}, {size_text(free)} are free; {remedy}") from error
         raise
     _check_hash(partial, model, file)
     partial.replace(place)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from amused_lite.bundle import open_bundle
 from amused_lite.installed import fingerprint, work_folder
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import SavedWeights
-from amused_lite.prepare import machine, proof
+from amused_lite.prepare import machine, proof, stages
 from amused_lite.prepare.ask import prepare_first
 from amused_lite.prepare.plan import check_disk, make_plan
 from amused_lite.prepare.stages import BOUNDS, prepare
@@ -72,9 +73,7 @@ def test_the_plan_says_what_it_takes_and_refuses_what_does_not_fit(
     for word in ("prepare", "8 bits for ONNX Runtime", "disk", "memory", "time"):
         assert word in lines
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
-    with pytest.raises(
-        ValueError, match=r"needs .* on the disk of .*, 0.00 GB are free; make room, or set AMUSED_LITE"
-    ):
+    with pytest.raises(ValueError, match=r"needs .* on the disk of .*, 0.0 MB are free; make room, or set AMUSED_LITE"):
         check_disk(plan)
     for model, message in (("tiny", "is a bundle, ready as it is"), ("nowhere", "not found; give a folder in")):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -254,3 +253,33 @@ def test_colours_fit_the_bundled_models_table() -> None:
     error = np.abs(table.astype(float) - bundle.colours()).mean()
     print(f"colours fitted on two grids: {error:.1f} grey levels from those of every code decoded")
     assert error < 6
+
+
+def test_a_disk_that_fills_while_a_model_is_prepared_is_named(
+    small: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(stages, "_forget_other_source", full)  # behind the last thing that is small
+    try:
+        with pytest.raises(
+            OSError, match=r"the disk of .*home/models is full: preparing takes 1.\d MB, .* are free; make room"
+        ):
+            prepare(make_plan(str(small)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in (home / "models" / ".preparing").rglob("*.npz")] in ([], [".reference.npz"])
+
+
+def test_bars_move_in_a_terminal_that_does_not_know_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, terminal = os.openpty()  # a new one has 0 rows and columns
+    with os.fdopen(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with stages._bar(9, "prepare") as bar:
+            bar.update(3)
+            bar.refresh()
+        shown = os.read(screen, 10_000).decode()
+    os.close(screen)
+    assert "prepare |" in shown and "3/9" in shown

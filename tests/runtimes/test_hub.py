@@ -139,7 +139,7 @@ def test_a_full_disk_is_said_and_what_has_arrived_is_kept(hub: LoopbackHub) -> N
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, before[1]))
     try:
-        with pytest.raises(OSError, match=r"is full: .* lacks 0.00 GB, .* GB are free; make room and run this again"):
+        with pytest.raises(OSError, match=r"is full: .* lacks 0.1 MB, .* GB are free; make room and run this again"):
             fetch(model, nothing)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
