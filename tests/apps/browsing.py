@@ -1,5 +1,6 @@
 """The page that `amused-lite web` writes, served as any host would, and a browser on it."""
 
+import os
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -17,12 +18,17 @@ PATIENCE = 600_000  # ms: a busy machine is no failure
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A host of static files that may go wrong: path suffix -> "cut" or "flip"."""
+    """A host of static files that counts the bytes of each, and may go wrong: path suffix -> "cut" or "flip"."""
 
     faults: dict[str, str]
+    sent: list[int]
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        self.sent.append(os.fstat(source.fileno()).st_size)
+        super().copyfile(source, outputfile)
 
     def do_GET(self) -> None:
         fault = next((kind for end, kind in self.faults.items() if self.path.endswith(end)), None)
@@ -45,6 +51,7 @@ class Site:
     server: ThreadingHTTPServer
     folder: Path
     faults: dict[str, str]
+    sent: list[int]
 
     @property
     def url(self) -> str:

@@ -8,6 +8,7 @@ from amused_lite import __version__
 from amused_lite.bundle import open_bundle
 from amused_lite.conditioning import Conditioning
 from amused_lite.pipeline import MAX_PROMPT
+from amused_lite.sampling.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "apps" / "phone" / "swift"
@@ -29,6 +30,14 @@ def test_modules_get_the_inputs_that_bundles_have() -> None:
     names = re.findall(r"static let names = \[(.+)\]", source("Engine.swift"))[0]
     assert tuple(re.findall(r'"(\w+)"', names)) == Conditioning._fields
     assert re.findall(r"longestPrompt = (\d+)", source("Pipeline.swift")) == [str(MAX_PROMPT)]
+
+
+def test_every_setting_of_a_recipe_is_drawn_or_refused() -> None:
+    fields = source("RecipeSource.swift").partition("struct Order: Decodable")[2].partition("func ")[0]
+    declared = set(re.findall(r"\w+", fields))
+    for name in (*SETTINGS, "micro_conditioning", "adapters", "stopped_after", "edit"):
+        first, *rest = name.split("_")
+        assert first + "".join(map(str.capitalize, rest)) in declared, name
 
 
 def test_without_a_swift_the_tests_say_that_they_were_skipped(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ mkdir -p "$out"
 module() { "$swiftc" -swift-version 5 -emit-module -parse-as-library -module-name "$1" -emit-module-path "$out/$1.swiftmodule" -I "$out" "${@:2}"; }
 
 module CoreML Tests/CoreMLStub/CoreML.swift
-module AmusedLiteCore Sources/AmusedLiteCore/*.swift
+module AmusedLiteCore Sources/AmusedLiteCore/{,*/}*.swift
 module AmusedLiteCoreML Sources/AmusedLiteCoreML/*.swift
 "$swiftc" -swift-version 5 -typecheck -parse-as-library -I "$out" Example/Studio.swift
 "$swiftc" -swift-version 5 -parse Example/*.swift

@@ -12,7 +12,7 @@ if command -v swift >/dev/null; then inside=(env); elif [ -e "$root/.made" ]; th
   echo "make test-swift was skipped: there is no swift on the PATH and no folder $root; apps/phone/swift/toolchain.sh make"
   exit 0
 fi
-python vectors.py "$vectors" "${1:-3}"
+python vectors.py "$vectors" "${1:-4}"
 options=(--scratch-path "$repository/build/swift" -c release -j "${JOBS:-1}" -Xswiftc -enable-testing)
 if [ "$(uname)" = Linux ]; then
   # Python's own ONNX Runtime, so that both compute alike; Debian's prints hundreds of lines about schemas, too.

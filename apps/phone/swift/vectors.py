@@ -25,6 +25,12 @@ from amused_lite.sampling.schedule import SCHEDULES, mask_schedule
 from amused_lite.sampling.settings import GenerateOptions
 
 PROMPTS = 2000
+_TRUNCATIONS: list[dict[str, Any]] = [
+    {"top_k": 40, "top_p": 0.9, "min_p": 0.02},
+    {"top_k": 3},
+    {"top_p": 0.8},
+    {"min_p": 0.1, "order": "halton"},
+]
 _WORDS = (
     "a red balloon above the blue house two green trees on beach at night don't we'll they're it's I'd o'clock "
     "CAT Äpfel über straße ÉCLAIR naïve İstanbul ΣΊΣΥΦΟΣ ὈΔΥΣΣΕΎΣ привет Москва 東京 の猫 한국어 العربية हिन्दी ไทย "
@@ -84,7 +90,9 @@ def pictures(amused: AmusedPipeline, count: int) -> list[dict[str, Any]]:
         if number % 4 == 1:
             extra = {"order": "halton", "guidance_interval": (0.0, 0.5)}
         elif number % 4 == 2:
-            extra = {"steps": 5, "guidance_scale": 3.0, "token_temperature": 0.8}
+            extra = {"steps": 5, "guidance_scale": 3.0, "token_temperature": 0.8, "guidance_schedule": "linear"}
+        elif number % 4 == 3:
+            extra = _TRUNCATIONS[number // 4 % len(_TRUNCATIONS)]
         made.append(amused.generate(prompt, "red" if number % 4 == 3 else "", seed=number, **extra))
     size = amused.runtime.config.image_size
     mask = Image.new("L", (size, size))
@@ -92,6 +100,18 @@ def pictures(amused: AmusedPipeline, count: int) -> list[dict[str, Any]]:
     made.append(amused.run(vary(amused, made[0], "a green tree", strength=0.6, seed=3)))
     made.append(amused.run(inpaint(amused, made[0], mask, "a yellow star", seed=4)))
     return [{"recipe": one.recipe.to_json(), "parameters": one.recipe.parameters()} for one in made]
+
+
+def refused(recipe: str) -> dict[str, str]:
+    """Recipes that ask for what the package does not draw, by the name it has to say."""
+    asked: dict[str, dict[str, Any]] = {
+        "refine": {"refine": 2},
+        "adapters": {"adapters": ["ink:1 0123456789"]},
+        "stopped_after": {"stopped_after": 3},
+        "micro_conditioning": {"micro_conditioning": [512, 512, 0.0, 0.0, 7.0]},
+        "outpaint": {"edit": {"operation": "outpaint", "settings": {"grid": [20, 16]}, "tokens": "1:AAA="}},
+    }
+    return {name: json.dumps(json.loads(recipe) | values) for name, values in asked.items()}
 
 
 def main() -> None:
@@ -120,6 +140,7 @@ def main() -> None:
             for n in (1, 2, 7, 12, 24)
         ],
         "pictures": (made := pictures(amused, count)),
+        "refused": refused(made[0]["recipe"]),
         "encoded": encoded(amused, made[0]["recipe"]),
     }  # fmt: skip
     (out / "vectors.json").write_text(json.dumps(vectors), encoding="utf-8")

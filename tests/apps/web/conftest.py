@@ -19,10 +19,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("web") / "site"
     write_page(open_bundle(find_model("tiny")), folder)
     faults: dict[str, str] = {}
-    handler = type("Handler", (Handler,), {"faults": faults})
+    sent: list[int] = []
+    handler = type("Handler", (Handler,), {"faults": faults, "sent": sent})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    served = Site(server, folder, faults)
+    served = Site(server, folder, faults, sent)
     yield served
     served.close()
 

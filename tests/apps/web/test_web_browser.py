@@ -43,6 +43,8 @@ PROMPTS = (
     "a Café with 2 émigrés & a 🦊, it's new",
     "a yellow moon over a red cup",
 )
+LARGEST = 40e6  # bytes of a first visit
+PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 TIE = 2e-5  # log-probability: ten times what the exported graphs differ from torch's by
 
 
@@ -114,6 +116,15 @@ def test_the_first_visit_draws_a_picture_that_forms(visit: Visit) -> None:
     visit.shot("03-drawn")
 
 
+def test_page_and_model_are_sent_once(site: Site, visit: Visit) -> None:
+    sent = sum(site.sent)
+    print(f"sent for the first picture: {sent / 1e6:.1f} MB")
+    assert sent < LARGEST
+    visit.page.reload()
+    visit.ready()
+    assert sum(site.sent) - sent < 0.01 * LARGEST  # the service worker's script, and what it asks again
+
+
 def test_the_same_seed_gives_pythons_tokens(visit: Visit) -> None:
     differing, browsers, pythons = {}, [], []
     for seed, prompt in enumerate(PROMPTS, 100):
@@ -178,6 +189,34 @@ def test_memory_is_flat_over_thirty_pictures(visit: Visit) -> None:
         sizes.append(renderer().megabytes)
     print("renderer's MB after each picture:", [round(size) for size in sizes])
     assert np.median(sizes[-5:]) < np.median(sizes[5:10]) + 40
+
+
+def test_a_slow_phone_draws_and_stops_at_a_touch(browser: Any, site: Site, visit: Visit) -> None:
+    """Chromium slows the page down, not its worker: what is proven is that the page stays in hand meanwhile."""
+    phone = open_page(browser, visit.shots, color_scheme="dark", **PHONE)
+    phone.page.context.new_cdp_session(phone.page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    phone.page.goto(site.url)
+    phone.ready()
+    phone.page.locator("#examples button").first.tap()
+    phone.page.locator("#forming").wait_for()
+    phone.shot("07-phone-forming")
+    phone.page.tap("#draw")
+    phone.message().to_have_text("Stopped.", timeout=PATIENCE)
+    (drawn,) = phone.draw(PROMPTS[4], 12, steps=4)
+    np.testing.assert_array_equal(recipe_of(drawn).tokens, alone(PROMPTS[4], 12, 4).recipe.tokens)
+    phone.page.tap("#change")
+    box = phone.page.locator("#paint").bounding_box()
+    phone.page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    phone.shot("08-phone-painted")
+    (changed,) = phone.draw("a yellow moon at night", 13, steps=4)
+    phone.shot("09-phone-changed")
+    recipe = recipe_of(changed)
+    assert recipe.edit is not None and recipe.edit.operation == "inpaint"
+    assert 0.9 < (recipe.tokens == recipe.edit.tokens).mean() < 1  # a finger reaches 2.2 cells around itself
+    assert phone.page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
+    assert phone.errors == []
+    assert [url for url in phone.requests if not url.startswith((site.url, f"blob:{site.url}"))] == []
+    phone.page.context.close()
 
 
 def test_it_works_with_the_network_cut(browser: Any, site: Site, visit: Visit) -> None:

@@ -96,13 +96,19 @@ def test_a_worker_that_ended_while_hidden_is_replaced(browser: Any, site: Site, 
     visit.page.context.close()
 
 
-def test_without_https_it_draws_and_promises_nothing(browser: Any, site: Site, tmp_path: Path) -> None:
-    visit = open_page(browser, tmp_path)
-    visit.page.goto(site.url.replace("127.0.0.1", "plain.test"))
+@pytest.mark.parametrize(
+    ("host", "settings"), [("plain.test", {}), ("127.0.0.1", {"service_workers": "block"})], ids=["no https", "refused"]
+)
+def test_without_a_service_worker_it_draws_and_promises_nothing(
+    browser: Any, site: Site, tmp_path: Path, host: str, settings: dict[str, Any]
+) -> None:
+    visit = open_page(browser, tmp_path, **settings)
+    visit.page.goto(site.url.replace("127.0.0.1", host))
     visit.ready()
-    assert not visit.page.evaluate("isSecureContext")
-    assert "offline" not in visit.page.locator("#foot").text_content()
+    assert visit.page.evaluate("isSecureContext") == (host == "127.0.0.1")
     assert draws(visit)
+    foot = visit.page.locator("#foot").text_content()
+    assert "leaves this device" in foot and "offline" not in foot
     visit.page.context.close()
 
 

@@ -89,10 +89,14 @@ const HEARD = {
 };
 
 function foot() {
-  if (byId("foot").dataset.warned) return;
-  const offline = navigator.serviceWorker && globalThis.caches ? " It works offline from now on." : "";
-  byId("foot").textContent =
-    `Drawn here by a model of ${megabytes(modelSize())} MB; nothing you write leaves this device.${offline}`;
+  const said = byId("foot");
+  if (said.dataset.warned) return;
+  const text = `Drawn here by a model of ${megabytes(modelSize())} MB; nothing you write leaves this device.`;
+  said.textContent = text;
+  // Never, where the browser refused the service worker or had no room for it.
+  navigator.serviceWorker?.ready.then(() => {
+    if (globalThis.caches && !said.dataset.warned) said.textContent = `${text} It works offline from now on.`;
+  });
 }
 
 const modelSize = () => contents.files.reduce((sum, file) => sum + file.size, 0);

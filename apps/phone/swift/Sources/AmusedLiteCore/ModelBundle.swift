@@ -30,6 +30,8 @@ public struct Manifest: Decodable, Sendable {
     public struct Options: Decodable, Sendable {
         /// Module to Core ML's compute units: "all", "cpu_and_ne", "cpu_and_gpu" or "cpu_only".
         public let computeUnits: [String: String]?
+        /// False where `unmask` was exported without its log-probabilities.
+        public let logProbs: Bool?
     }
     public struct Input: Decodable, Sendable {
         /// Lengths of its axes; nil where an axis is free.

@@ -131,6 +131,10 @@ public actor Pipeline {
         try Task.checkCancellation()
         let settings = try request.settings.complete(bundle.config)
         let start = try Start(request, settings, bundle.config)
+        let distribution = TokenDistribution(settings)
+        if distribution != nil, bundle.manifest.options.logProbs == false {
+            throw AmusedError("top_k, top_p and min_p need log_probs, which this bundle leaves out; export it without --no-log-probs")
+        }
         let (guided, unguided) = try await condition(request, settings)
         let loop = Loop(config: bundle.config, settings: settings, picture: UInt64(request.picture), start: start)
         var tokens = start.tokens
@@ -140,15 +144,26 @@ public actor Pipeline {
             let one = loop.scale(index) == 1 && bundle.manifest.takesOneRow
             let rows = one ? unguided : loop.scale(index) == 1 ? try Conditioning.pair(unguided, unguided) : guided
             inputs.merge(rows.arrays) { $1 }
-            let output = try await engine.run(.unmask, inputs, outputs: ["next_tokens", "guess"])
-            guard let next = output["next_tokens"]?.ints, let guess = output["guess"]?.ints, next.count == tokens.count
-            else { throw AmusedError("unmask gave no tokens; export the bundle again") }
-            tokens = next
+            let guess: [Int32]
+            (tokens, guess) = try await unmask(inputs, distribution)
             if index + 1 == loop.steps && tokens.contains(bundle.config.uvit.maskToken) {
                 throw AmusedError("the model's predictions are no numbers; get the model again")
             }
             yield(Step(index: index, steps: loop.steps, tokens: tokens, sampledTokens: guess))
         }
+    }
+
+    /// One step: (N) tokens, some masked again, and (N) every token as drawn.
+    private func unmask(_ inputs: [String: Tensor], _ distribution: TokenDistribution?) async throws -> ([Int32], [Int32]) {
+        if let distribution {
+            let logProbs = try await engine.run(.unmask, inputs, outputs: ["log_probs"])["log_probs"]?.floats ?? []
+            return try distribution.unmask(inputs, logProbs, mask: bundle.config.uvit.maskToken)
+        }
+        let output = try await engine.run(.unmask, inputs, outputs: ["next_tokens", "guess"])
+        guard let next = output["next_tokens"]?.ints, let guess = output["guess"]?.ints,
+            next.count == bundle.config.uvit.tokens, guess.count == next.count
+        else { throw AmusedError("unmask gave no tokens; export the bundle again") }
+        return (next, guess)
     }
 
     /// The (negative, prompt) pair, and the prompt alone. The empty prompt's half is remembered.

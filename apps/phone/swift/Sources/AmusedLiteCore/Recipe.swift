@@ -37,7 +37,6 @@ public struct Picture: Sendable {
 /// Everything that made a picture, its tokens included. `amused-lite verify` draws it again.
 public struct Recipe: Sendable {
     static let key = "amused_lite"
-    private static let largestFile = 64 << 20  // bytes
 
     public let request: Pipeline.Request
     public let tokens: [Int32]
@@ -64,10 +63,14 @@ public struct Recipe: Sendable {
         var fields = [
             ("schema", "1"), ("prompt", quoted(request.prompt)), ("negative_prompt", quoted(request.negativePrompt)),
             ("picture", "\(request.picture)"), ("steps", "\(s.steps)"), ("guidance_scale", "\(s.guidanceScale!)"),
-            ("guidance_schedule", quoted("constant")), ("guidance_interval", list(s.guidanceInterval)),
+            ("guidance_schedule", quoted(s.guidanceSchedule.rawValue)), ("guidance_interval", list(s.guidanceInterval)),
             ("mask_temperature", list(s.maskTemperature)), ("mask_schedule", quoted(s.maskSchedule.rawValue)),
             ("order", quoted(s.order.rawValue)), ("token_temperature", "\(s.tokenTemperature!)"),
-            ("top_k", "null"), ("top_p", "null"), ("refine", "0"), ("seed", "\(s.seed)"),
+            ("top_k", s.topK.map { "\($0)" } ?? "null"), ("top_p", s.topP.map { "\($0)" } ?? "null"),
+        ]
+        if let minP = s.minP { fields.append(("min_p", "\(minP)")) }  // older versions do not know it
+        fields += [
+            ("refine", "0"), ("seed", "\(s.seed)"),
             ("micro_conditioning", "[\(side), \(side), 0.0, 0.0, 6.0]"), ("width", side), ("height", side),
             ("model", quoted(model)), ("model_hash", quoted(modelHash)), ("runtime", quoted(engine)),
             ("codebook_size", "\(codebookSize)"), ("tokens", quoted(packed(tokens))),
@@ -122,48 +125,6 @@ public struct Recipe: Sendable {
     /// Tokens as base64 of the bits they need, most significant first.
     private func packed(_ tokens: [Int32]) -> String {
         "\(tokens.count):\(Data(packBits(tokens, bits: bitsNeeded(codebookSize))).base64EncodedString())"
-    }
-}
-
-extension Recipe {
-    /// What an earlier picture can be edited from: its words and its tokens.
-    public struct Source: Sendable {
-        public let prompt, negativePrompt: String
-        public let tokens: [Int32]
-        public let modelHash: String
-        public let seed: UInt64
-        public let isEdited: Bool
-    }
-
-    private struct Stored: Decodable {
-        struct AnyEdit: Decodable {}
-        let schema: Int
-        let prompt, negativePrompt, modelHash, tokens: String
-        let codebookSize: Int
-        let seed: UInt64
-        let edit: AnyEdit?
-    }
-
-    /// Reads the recipe in a PNG file of this program or of amused_lite.
-    public static func read(_ file: URL) throws -> Source {
-        let size = (try? FileManager.default.attributesOfItem(atPath: file.path)[.size] as? Int) ?? 0
-        guard size <= largestFile else { throw AmusedError("\(file.path) has \(size) bytes, at most \(largestFile) are read") }
-        guard let data = try? Data(contentsOf: file) else { throw AmusedError("\(file.path) cannot be read; give a PNG file") }
-        let texts: [String: String]
-        do { texts = try PNG.texts(data) } catch { throw AmusedError("\(file.path): \(reason(error))") }
-        guard let text = texts[key] else {
-            throw AmusedError("\(file.path) holds no recipe; give a picture that amused-lite drew")
-        }
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        do {
-            let stored = try decoder.decode(Stored.self, from: Data(text.utf8))
-            guard stored.schema == 1, (1...(1 << 24)).contains(stored.codebookSize) else { throw AmusedError("another schema") }
-            return Source(
-                prompt: stored.prompt, negativePrompt: stored.negativePrompt,
-                tokens: try unpackTokens(stored.tokens, codebookSize: stored.codebookSize),
-                modelHash: stored.modelHash, seed: stored.seed, isEdited: stored.edit != nil)
-        } catch { throw AmusedError("\(file.path): its recipe cannot be read (\(reason(error))); get the file again") }
     }
 }
 

@@ -1,7 +1,7 @@
 import Foundation
 
 /// What share of the tokens is masked as time goes from 0 to 1. MaskGIT's cosine is what aMUSEd is trained with.
-public enum MaskSchedule: String, CaseIterable, Sendable {
+public enum MaskSchedule: String, CaseIterable, Sendable, Decodable {
     case cosine, linear, square, cubic, sqrt, arccos
 
     private static let halfTurn = Float(Double.pi)  // Float.pi is rounded down; this is the number NumPy has

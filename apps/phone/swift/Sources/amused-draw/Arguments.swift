@@ -17,6 +17,10 @@ struct Arguments {
               --guidance-scale G     pull towards the prompt (the model's own)
               --token-temperature T  randomness of the drawing (the model's own)
               --order NAME           confidence or halton (confidence)
+              --top-k K              draw among the K likeliest codes only
+              --top-p P              draw among the likeliest that together reach P
+              --min-p P              draw among codes at least P times as likely as the likeliest
+              --from FILE            take settings from a picture; options override
               --vary FILE            draw a picture anew in part; FILE is one that this model drew
               --strength S           how much of it, above 0 and at most 1 (0.5)
               --inpaint FILE         draw a part of a picture anew
@@ -41,7 +45,7 @@ struct Arguments {
     ]
     private static let known = [
         "--model", "--output", "--seed", "--picture", "--negative-prompt", "--steps", "--guidance-scale",
-        "--token-temperature", "--order", "--vary", "--strength", "--inpaint", "--box",
+        "--token-temperature", "--order", "--top-k", "--top-p", "--min-p", "--from", "--vary", "--strength", "--inpaint", "--box",
     ]
 
     init(_ typed: [String]) throws {
@@ -68,12 +72,16 @@ struct Arguments {
         return number
     }
 
-    func settings() throws -> GenerateOptions {
-        var settings = GenerateOptions()
-        settings.seed = try number("--seed", UInt64.self) ?? 0
+    /// - Parameter earlier: what holds where nothing was typed.
+    func settings(_ earlier: GenerateOptions = GenerateOptions()) throws -> GenerateOptions {
+        var settings = earlier
+        settings.seed = try number("--seed", UInt64.self) ?? settings.seed
         settings.steps = try number("--steps", Int.self) ?? settings.steps
-        settings.guidanceScale = try number("--guidance-scale", Double.self)
-        settings.tokenTemperature = try number("--token-temperature", Double.self)
+        settings.guidanceScale = try number("--guidance-scale", Double.self) ?? settings.guidanceScale
+        settings.tokenTemperature = try number("--token-temperature", Double.self) ?? settings.tokenTemperature
+        settings.topK = try number("--top-k", Int.self) ?? settings.topK
+        settings.topP = try number("--top-p", Double.self) ?? settings.topP
+        settings.minP = try number("--min-p", Double.self) ?? settings.minP
         if let name = values["--order"] {
             guard let order = GenerateOptions.Order(rawValue: name) else {
                 throw AmusedError("--order must be confidence or halton, got \(name)")

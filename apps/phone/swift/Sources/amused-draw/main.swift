@@ -9,7 +9,8 @@ import AmusedLiteCoreML
 func say(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
 
 func draw(_ arguments: Arguments) async throws -> URL {
-    guard let prompt = try arguments.prompt ?? source(arguments)?.prompt else {
+    let from = try arguments.values["--from"].map { try Recipe.read(URL(fileURLWithPath: $0)) }
+    guard let prompt = try arguments.prompt ?? source(arguments)?.prompt ?? from?.prompt else {
         throw AmusedError("say what to draw; see --help")
     }
     guard let folder = arguments.values["--model"] else { throw AmusedError("name a bundle with -m FOLDER; see --help") }
@@ -22,11 +23,14 @@ func draw(_ arguments: Arguments) async throws -> URL {
     let engine = try CoreMLEngine(bundle: bundle)
     #endif
     let pipeline = try Pipeline(bundle: bundle, engine: engine)
-    var request = Pipeline.Request(prompt, settings: try arguments.settings())
-    request.negativePrompt = arguments.values["--negative-prompt"] ?? ""
-    request.picture = Int(try arguments.number("--picture", UInt32.self) ?? 0)
+    var request = try from?.request(bundle.manifest) ?? Pipeline.Request(prompt)
+    request.prompt = prompt
+    request.settings = try arguments.settings(request.settings)
+    request.negativePrompt = arguments.values["--negative-prompt"] ?? request.negativePrompt
+    request.picture = Int(try arguments.number("--picture", UInt32.self) ?? UInt32(request.picture))
     let canvas = try Canvas(arguments, bundle)
     request.edit = canvas?.edit
+    if from?.isEdited == true, canvas == nil { say("what was edited is not repeated; see --vary and --inpaint\n") }
     if pipeline.tokenizer.count(prompt) > pipeline.tokenizer.contextLength - 2 {
         say("the prompt is longer than the model reads; its end is cut off\n")
     }

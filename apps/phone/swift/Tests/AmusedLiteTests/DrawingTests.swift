@@ -6,46 +6,6 @@ import XCTest
 @testable import AmusedLiteCore
 
 final class DrawingTests: XCTestCase {
-    /// The fields of a recipe that say what to draw.
-    private struct Order: Decodable {
-        struct AnyEdit: Decodable {
-            struct Settings: Decodable {
-                let strength: Double?
-                let cells: String?
-                let feather: Int?
-            }
-            let operation, tokens: String
-            let settings: Settings
-        }
-        let prompt, negativePrompt, maskSchedule, order, tokens: String
-        let picture, steps, codebookSize: Int
-        let seed: UInt64
-        let guidanceScale, tokenTemperature: Double
-        let guidanceInterval: [Double]
-        let edit: AnyEdit?
-
-        func request(grid: Int) throws -> Pipeline.Request {
-            var settings = GenerateOptions(steps: steps, seed: seed)
-            (settings.guidanceScale, settings.tokenTemperature) = (guidanceScale, tokenTemperature)
-            settings.guidanceInterval = (guidanceInterval[0], guidanceInterval[1])
-            settings.maskSchedule = MaskSchedule(rawValue: maskSchedule)!
-            settings.order = GenerateOptions.Order(rawValue: order)!
-            var request = Pipeline.Request(prompt, negativePrompt: negativePrompt, settings: settings)
-            request.picture = picture
-            if let edit {
-                let tokens = try unpackTokens(edit.tokens, codebookSize: codebookSize)
-                if let cells = edit.settings.cells {
-                    let bytes = [UInt8](Data(base64Encoded: cells)!)
-                    let marked = (0..<grid * grid).map { bytes[$0 / 8] >> UInt8(7 - $0 % 8) & 1 == 1 }
-                    request.edit = Edit(.inpaint(cells: marked, paste: true, feather: edit.settings.feather!), tokens: tokens)
-                } else {
-                    request.edit = Edit(.vary(strength: edit.settings.strength!), tokens: tokens)
-                }
-            }
-            return request
-        }
-    }
-
     private func pipeline() throws -> (Vectors, Pipeline) {
         let vectors = try Vectors.all.get()
         let bundle = try ModelBundle(folder: vectors.folder)
@@ -54,16 +14,12 @@ final class DrawingTests: XCTestCase {
 
     func testPicturesAndEditsHaveTheTokensAndTheRecipesOfPython() async throws {
         let (vectors, pipeline) = try pipeline()
-        let grid = pipeline.bundle.config.uvit.grid
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
         for vector in vectors.pictures {
-            let order = try decoder.decode(Order.self, from: Data(vector.recipe.utf8))
-            let request = try order.request(grid: grid)
-            let picture = try await pipeline.picture(request)
-            let expected = try unpackTokens(order.tokens, codebookSize: order.codebookSize)
+            let source = try Recipe.Source(text: vector.recipe)
+            let request = try source.request(pipeline.bundle.manifest)
+            let (picture, expected) = (try await pipeline.picture(request), source.tokens)
             let differing = zip(picture.recipe.tokens, expected).filter { $0 != $1 }.count
-            print("\(differing) of \(expected.count) tokens differ: \(order.prompt) \(order.edit?.operation ?? "")")
+            print("\(differing) of \(expected.count) tokens differ: \(source.prompt)\(source.isEdited ? ", edited" : "")")
             XCTAssertEqual(differing, 0)
             XCTAssertEqual(picture.recipe.json, vector.recipe)
             XCTAssertEqual(picture.recipe.parameters, vector.parameters)
@@ -72,12 +28,19 @@ final class DrawingTests: XCTestCase {
         }
     }
 
+    func testWhatARecipeAsksForInVainIsNamed() throws {
+        let (vectors, pipeline) = try pipeline()
+        XCTAssertFalse(vectors.refused.isEmpty)
+        for (name, recipe) in vectors.refused {
+            XCTAssertThrowsError(try Recipe.Source(text: recipe).request(pipeline.bundle.manifest), name) { error in
+                XCTAssert("\(error)".contains(name), "\(name): \(error)")
+            }
+        }
+    }
+
     func testPixelsAreReadAsTheTokensOfPython() async throws {
         let (vectors, pipeline) = try pipeline()
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        let order = try decoder.decode(Order.self, from: Data(vectors.pictures[0].recipe.utf8))
-        let image = try await pipeline.decode(unpackTokens(order.tokens, codebookSize: order.codebookSize))
+        let image = try await pipeline.decode(Recipe.Source(text: vectors.pictures[0].recipe).tokens)
         let tokens = try await pipeline.encode(image)
         XCTAssertEqual(tokens, vectors.encoded)
     }
@@ -110,6 +73,9 @@ final class DrawingTests: XCTestCase {
         let (_, pipeline) = try pipeline()
         var requests = [Pipeline.Request("  "), .init("a", edit: Edit(.vary(strength: 0), tokens: [1]))]
         requests.append(.init("a", settings: GenerateOptions(steps: 0)))
+        var settings = GenerateOptions()
+        settings.topP = 0
+        requests.append(.init("a", settings: settings))
         requests.append(.init(String(repeating: "a", count: 5001)))
         for request in requests {
             do {

@@ -26,6 +26,7 @@ struct Vectors: Decodable {
     let halton: [Float]
     let maskTemperatures: [[Float]]
     let pictures: [PictureVector]
+    let refused: [String: String]  // what a recipe asks for, and the recipe
     let encoded: [Int32]  // the first picture's pixels, read again
 
     static let all: Result<Vectors, any Error> = Result {
