@@ -42,6 +42,10 @@ before the model is opened: reading, compiling, drawing, but not the start of Py
 than the others. Steps include the drawing of tokens and noise; tokens/s are a picture's by the time of its steps. Peak
 memory is the whole process's, mapped files included, by the operating system's own count.
 """.strip()
+FLOOR = """
+The floor is what a picture would take if its steps and its decoding were nothing but their products, as fast as torch
+multiplies two matrices of bytes here, 512 x 1024 by 1024 x 5632, measured once a turn with as many threads.
+""".strip()
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,16 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--out {args.out} must end in .md or .json")
     rivals = contenders(args)
     results: dict[str, list[Measurement]] = {rival.name: [] for rival in rivals}
+    rates: list[float] = []  # of 8-bit products, one a turn
     for turn, rival, result in measure(rivals, args.repeat):
         results[rival.name].append(result)
+        if len(rates) < turn and importlib.util.find_spec("torch") is not None:
+            from .benchmark_floor import product_rate
+
+            rates.append(product_rate(args.threads))
         seconds = ", ".join(f"{picture['total']:.2f}" for picture in result.pictures)
         print(f"{turn} of {args.repeat}: {rival.name}: {seconds} s a picture", file=sys.stderr)
-    text = report(results, rivals[0].case, args.repeat, args.random is not None)
+    text = report(results, rivals[0].case, args.repeat, args.random is not None, _floors(rivals, rates))
     print(text)
     if args.out:
         if args.out.suffix == ".json":
@@ -163,12 +172,21 @@ def measure(rivals: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Con
                 raise ValueError(f"{rival.name} failed: {error}") from error
 
 
-def report(results: dict[str, list[Measurement]], case: BenchmarkCase, repeat: int, random: bool) -> str:
-    """The table in Markdown, with what has to be known to read it."""
-    lines = [
-        "| | whole picture | compared | text | a step | tokens/s | decoding | loading | first picture | peak memory |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def _floors(rivals: Sequence[Contender], rates: list[float]) -> dict[str, float]:
+    """The least seconds of each contender's pictures; none where torch, which counts and measures, is missing."""
+    if not rates:
+        return {}
+    from .benchmark_floor import floor
+
+    return {rival.name: floor(rival.case, median(rates)) for rival in rivals}
+
+
+def report(
+    results: dict[str, list[Measurement]], case: BenchmarkCase, repeat: int, random: bool, floors: dict[str, float]
+) -> str:
+    """The table in Markdown, with what has to be known to read it; `floors` has the least seconds of each."""
+    heads = "whole picture | compared | to the floor | text | a step | tokens/s | decoding | loading | first picture"
+    lines = [f"| | {heads} | peak memory |", "|---|---|---|---|---|---|---|---|---|---|---|"]
     base = None
     for name, some in results.items():
         pictures = [picture for result in some for picture in result.pictures]
@@ -181,6 +199,7 @@ def report(results: dict[str, list[Measurement]], case: BenchmarkCase, repeat: i
         cells = [
             f"**{median(totals):.2f} s** ({min(totals):.2f} to {max(totals):.2f})",
             f"1 / {base / median(totals):.2f}",
+            f"{median(totals) / floors[name]:.2f} x {floors[name]:.2f} s" if floors else "not measured",
             f"{median(picture['encode'] for picture in pictures):.2f} s",
             f"{steps * 1000:.0f} ms",
             f"{some[0].tokens / drawing:.1f}",
@@ -194,6 +213,8 @@ def report(results: dict[str, list[Measurement]], case: BenchmarkCase, repeat: i
     for some in results.values():
         versions |= some[0].versions
     notes = FOOTNOTES.format(pictures=case.pictures, repeat=repeat)
+    if floors:
+        notes += f"\n{FLOOR}"
     if random:
         notes += "\nWeights are random: times and memory are those of the real ones, pictures are not."
     said = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

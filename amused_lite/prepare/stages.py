@@ -11,10 +11,11 @@ models/NAME/               the bundle, once it passed the self-test
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from amused_lite.runtimes.hub import fetch
 
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 _TICK = 0.5  # s between two looks at the clock in a bar
+Report = Callable[[str, float], object]  # what is being done, and the share of this stage that is done
 # Above these it is another model (see `proof`). Measured: see docs/models.md.
 BOUNDS = {
     16: {"encode_prompt": 5e-3, "unmask.logits": 1e-2, "decode_image": 2e-2, "encode_image": 0.02},
@@ -38,8 +40,10 @@ BOUNDS = {
 }
 
 
-def prepare(plan: Plan, threads: int | None = None) -> Path:
+def prepare(plan: Plan, threads: int | None = None, report: Report | None = None) -> Path:
     """Carry out a plan, and return the folder of the prepared model.
+
+    report: is told again and again how it goes, in place of bars on a terminal.
 
     Raises:
         ConnectionError, OSError, ValueError: see `hub.fetch` and `proof.check`, or the disk is full; what is finished
@@ -49,10 +53,10 @@ def prepare(plan: Plan, threads: int | None = None) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     with _alone(work, plan.model), _full_disk_said(plan):
         remember(plan)
-        folder = Path(plan.base or plan.model) if plan.hub is None else _download(plan)
+        folder = Path(plan.base or plan.model) if plan.hub is None else _download(plan, report)
         _forget_other_source(work, plan.commit)
-        bundle = _write(plan, folder, work)
-        bundle = _test(plan, bundle, work, threads)
+        bundle = _write(plan, folder, work, report)
+        bundle = _test(plan, bundle, work, threads, report)
         _install(bundle.folder, plan.place)
         shutil.rmtree(work)
     return plan.place
@@ -71,19 +75,19 @@ def _full_disk_said(plan: Plan) -> Iterator[None]:
         raise OSError(f"{problem}; make room and run this again, what is finished is kept") from error
 
 
-def _download(plan: Plan) -> Path:
+def _download(plan: Plan, report: Report | None) -> Path:
     assert plan.hub is not None
     total = sum(file.size for file in plan.hub.files)
-    with _bar(total, "download", bytes_=True) as bar:
+    with _bar(total, "download", report, bytes_=True) as bar:
         return fetch(plan.hub, bar.update) / plan.subfolder
 
 
-def _write(plan: Plan, folder: Path, work: Path) -> Bundle:
+def _write(plan: Plan, folder: Path, work: Path, report: Report | None) -> Bundle:
     """Reference, float bundle and the smaller one, as far as they are not there."""
     small, plain, reference = work / "bundle", work / "float", work / "reference.npz"
     if (small / MANIFEST).is_file():
         return open_bundle(small)
-    with tempfile.TemporaryDirectory(dir=work) as scratch, _bar(9 + (plan.bits < 16), "prepare") as bar:
+    with tempfile.TemporaryDirectory(dir=work) as scratch, _bar(9 + (plan.bits < 16), "prepare", report) as bar:
         from amused_lite.export.weights import open_source  # the first that needs torch, whose import takes seconds
         from amused_lite.models.checkpoint import PublishedWeights
         from amused_lite.prepare import proof
@@ -121,7 +125,7 @@ def _shrink(plan: Plan, bundle: Bundle, out: Path) -> Bundle:
     return open_bundle(out)
 
 
-def _test(plan: Plan, bundle: Bundle, work: Path, threads: int | None) -> Bundle:
+def _test(plan: Plan, bundle: Bundle, work: Path, threads: int | None, report: Report | None) -> Bundle:
     """The bundle with what the self-test found in its manifest, and what it was made from.
 
     Raises:
@@ -129,7 +133,7 @@ def _test(plan: Plan, bundle: Bundle, work: Path, threads: int | None) -> Bundle
     """
     from amused_lite.prepare import proof
 
-    with _bar(4, "self-test") as bar:
+    with _bar(4, "self-test", report) as bar:
 
         def done(what: str) -> None:
             bar.update()
@@ -182,17 +186,29 @@ def _alone(work: Path, model: str) -> Iterator[None]:
         raise ValueError(f"{model} is being prepared by another process; wait for it, or stop it") from error
 
 
+class _Reported(tqdm):
+    """A bar that is told to a program."""
+
+    def __init__(self, *args: Any, report: Report, **options: Any) -> None:
+        self._report = report
+        super().__init__(*args, **options)
+
+    def display(self, *args: Any, **options: Any) -> None:
+        """Where a bar would be drawn."""
+        self._report((self.desc or "").removesuffix(": "), self.n / self.total if self.total else 0.0)
+
+
 @contextmanager
-def _bar(total: int, what: str, bytes_: bool = False) -> Iterator[tqdm]:
+def _bar(total: int, what: str, report: Report | None, bytes_: bool = False) -> Iterator[tqdm]:
     """A progress bar whose clock goes on while a long step says nothing."""
     form: dict[str, Any] = (
         {"unit": "B", "unit_scale": True} if bytes_ else {"bar_format": "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}"}
     )
-    over = threading.Event()
-    form["ncols"], form["nrows"] = (
-        shutil.get_terminal_size()
-    )  # some terminals tell 0, with which tqdm would show nothing
-    with tqdm(total=total, desc=what, disable=None, leave=True, **form) as bar:  # silent where no one watches
+    form["ncols"], form["nrows"] = shutil.get_terminal_size()  # some terminals tell 0, and tqdm would show nothing
+    if report is not None:
+        form |= {"disable": False, "file": StringIO(), "report": report}
+    over, kind = threading.Event(), tqdm if report is None else _Reported
+    with kind(total=total, desc=what, **{"disable": None, **form}) as bar:  # silent where no one watches
 
         def tick() -> None:
             while not over.wait(_TICK):

@@ -6,9 +6,10 @@ measured (docs/training/training.md).
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +18,7 @@ from amused_lite.adapters.torch import AttachedAdapter, new_adapter
 from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.models.networks import Networks
 from amused_lite.training.base_model import BaseModel
-from amused_lite.training.data.batches import Batches, ShardSamples
+from amused_lite.training.data.batches import Batches, MixedSamples, ShardSamples
 from amused_lite.training.data.shards import Manifest, TokenShards, open_shards
 from amused_lite.training.loop.distributed import is_first
 from amused_lite.training.loop.state import whole
@@ -65,13 +66,24 @@ def recipe_of(preset: str, adapter: bool, optimizer: str = "adamw") -> UViTTrain
     return replace(found, optimizer=optimizer)
 
 
+class Data(NamedTuple):
+    """A folder of shards, and how often its samples come beside those of others."""
+
+    manifest: Manifest
+    shards: TokenShards
+    weight: float
+
+    def key(self, folders: int) -> list[Any]:
+        """What decides its part in a plan."""
+        return [self.manifest.plan, self.manifest.count, *([self.weight] if folders > 1 else [])]
+
+
 @dataclass(frozen=True)
 class Finetuning:
     """A model, data and settings that fit together."""
 
     base: BaseModel
-    manifest: Manifest
-    shards: TokenShards
+    data: tuple["Data", ...]
     config: UViTTrainConfig
     adapter: AdapterShape | None  # None: all weights learn
 
@@ -80,32 +92,42 @@ class Finetuning:
         """Hex sha256 of all that decides what is learned."""
         free = {"log_every": 0, "compile": False, "checkpointing": False, "shard": False}
         said = [asdict(replace(self.config, **free)), self.adapter and asdict(self.adapter)]
-        key = [self.base.info.model_hash, self.manifest.plan, self.manifest.count, *said]
+        key = [self.base.info.model_hash, *(one for data in self.data for one in data.key(len(self.data))), *said]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
 
-def prepare(base: BaseModel, data: Path, config: UViTTrainConfig, adapter: AdapterShape | None = None) -> Finetuning:
+def prepare(
+    base: BaseModel, data: Mapping[Path, float], config: UViTTrainConfig, adapter: AdapterShape | None = None
+) -> Finetuning:
     """Open the data and see that all fits, before any work.
+
+    Args:
+        data: folders of shards -> weights, which count beside one another.
 
     Raises:
         FileNotFoundError, ValueError: see `open_shards`; or the data holds another model's tokens, or a target is
             unknown.
     """
-    manifest, shards = open_shards(data)
+    opened = tuple(_open_data(base, folder, weight) for folder, weight in data.items())
+    if adapter:
+        shapes_of(base.networks.config, adapter.targets)
+        if {"decoder"} & {*adapter.targets}:
+            raise ValueError("the target decoder learns from pixels; use amused-lite style train, or name others")
+        config = replace(config, train_text="text" in adapter.targets)
+    return Finetuning(base, opened, config, adapter)
+
+
+def _open_data(base: BaseModel, folder: Path, weight: float) -> Data:
+    manifest, shards = open_shards(folder)
     ours = {
         "codes": (base.codebook_hash, manifest.codebook),
         "tokenizer": (base.tokenizer.hash, manifest.tokenizer),
         f"{base.networks.config.uvit.num_tokens} tokens": (base.networks.config.uvit.num_tokens, manifest.tokens),
     }
     if other := [name for name, (model, kept) in ours.items() if model != kept]:
-        said = f"{data} holds {manifest.tokens} tokens a picture of {manifest.model}, which has not the {other[0]}"
+        said = f"{folder} holds {manifest.tokens} tokens a picture of {manifest.model}, which has not the {other[0]}"
         raise ValueError(f"{said} of {base.info.name}; encode it with amused-lite tokenize -m {base.info.name}")
-    if adapter:
-        shapes_of(base.networks.config, adapter.targets)
-        if {"decoder"} & {*adapter.targets}:
-            raise ValueError("the target decoder learns from pixels; use amused-lite style train, or name others")
-        config = replace(config, train_text="text" in adapter.targets)
-    return Finetuning(base, manifest, shards, config, adapter)
+    return Data(manifest, shards, weight)
 
 
 def finetune(
@@ -137,7 +159,9 @@ def finetune(
     loss = UViTLoss(networks.uvit, networks.text, config, attached)
     for parameter in loss.trained.parameters():  # weights may be mapped from the model's file
         parameter.data = parameter.data.clone()
-    batches = Batches(config, ShardSamples(plan.shards, config.seed), base.tokenizer)
+    folders = [ShardSamples(data.shards, config.seed) for data in plan.data]
+    source = MixedSamples(folders, [data.weight for data in plan.data], config.seed) if folders[1:] else folders[0]
+    batches = Batches(config, source, base.tokenizer)
 
     def sample(trainer: UViTTrainer, done: int) -> None:
         path = folder / f"samples-{done:05d}.png"
@@ -168,7 +192,11 @@ def _attach(plan: Finetuning, name: str) -> AttachedAdapter:
         preset=base.preset,
         base_model=Path(base.info.name).name,
         base_hash=base.hash,
-        recipe={"data": plan.manifest.source, "samples": plan.manifest.count} | asdict(plan.config),
+        recipe={
+            "data": ", ".join(data.manifest.source for data in plan.data),
+            "samples": sum(data.manifest.count for data in plan.data),
+            **asdict(plan.config),
+        },
     )
     torch.manual_seed(plan.config.seed)
     return new_adapter(base.networks, record, plan.config.seed).to(next(base.networks.parameters()).device)

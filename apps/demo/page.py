@@ -20,6 +20,7 @@ from .gate import Gate, fetch_nothing
 from .tabs.create import CreateTab
 from .tabs.edit import EditTab
 from .tabs.history import HistoryTab
+from .tabs.models import ModelsTab
 from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
 from .tabs.trace import TraceTab
@@ -62,6 +63,8 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
                 trace = TraceTab(app_state)
             with gr.Tab("History", id="history") as history_tab:
                 history = HistoryTab(app_state)
+            with gr.Tab("Models", id="models") as models_tab:
+                models = ModelsTab(app_state, private, create.panel.model)
             with gr.Tab("Responsible use", id="responsible"):
                 ResponsibleTab(app_state)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -69,6 +72,11 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
         canvas, panel = create.canvas, create.panel
         page.load(create.arrive, create.arriving, create.arrived, queue=False, **quiet)
         page.load(styles.rejoin, styles.rejoining, styles.outputs, **quiet)
+        page.load(models.known, None, panel.model, queue=False, **quiet)
+        models_tab.select(models.refresh, None, models.outputs, **quiet)
+        models.use.click(
+            lambda name: [models.choose(name), gr.Tabs(selected="create")], models.choice, [panel.model, tabs], **quiet
+        )
         canvas.edit.click(
             lambda key: [*edit.open(key), gr.Tabs(selected="edit")], canvas.chosen, [*opened, tabs], **quiet
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from amused_lite.apps import benchmark, random_model
+from amused_lite.apps.benchmark_floor import operations
 
 from amused_lite import cli
 from amused_lite.config import PRESETS
@@ -25,6 +27,8 @@ def test_contenders_are_measured_in_turns(tmp_path: Path, capsys: pytest.Capture
     turns = [line.partition(" s a picture")[0].rpartition(": ")[0] for line in lines]
     assert turns == ["1 of 2: tiny", "1 of 2: tiny on torch", "2 of 2: tiny", "2 of 2: tiny on torch"]
     assert "| tiny on torch | **" in said.out and "onnxruntime" in said.out
+    floors = re.findall(r"\| ([\d.]+) x ([\d.]+) s \|", said.out)
+    assert len(floors) == 2 and floors[0][1] == floors[1][1] and all(float(ratio) > 1 for ratio, _ in floors)
     results = json.loads(out.read_text())["results"]
     for some in results.values():
         for result in some:
@@ -45,6 +49,21 @@ def test_folders_of_one_name_are_two_contenders(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     benchmark.add_arguments(parser)
     assert [rival.name for rival in benchmark.contenders(parser.parse_args([*folders, "tiny"]))] == [*folders, "tiny"]
+
+
+def test_the_floor_counts_what_a_layer_multiplies() -> None:
+    """Against sums by hand: half of a guided step but the head, more steps, and layers that are all alike."""
+    config = PRESETS["amused-512"]
+    steps = [operations(config, 1, guided) - operations(config, 0, guided) for guided in (False, True)]
+    uvit, inner = config.uvit, 256
+    head = 2 * 1024 * uvit.token_width * uvit.codebook_size
+    assert steps[1] == pytest.approx(2 * steps[0] - head)
+    fewer = replace(config, uvit=replace(uvit, layers=uvit.layers - 1))
+    layer = steps[0] - (operations(fewer, 1, False) - operations(fewer, 0, False))
+    width, text = uvit.hidden_size, config.text.context_length
+    products = 4 * width**2 + 2 * width**2 + 3 * width * uvit.feedforward_width  # attentions and feed-forward
+    attention = 2 * inner * width + 2 * text * width  # scores and sums
+    assert layer == pytest.approx(2 * inner * (products + attention))
 
 
 @pytest.mark.slow

@@ -286,7 +286,7 @@ def test_bars_move_in_a_terminal_that_does_not_know_its_size(monkeypatch: pytest
     screen, terminal = os.openpty()  # a new one has 0 rows and columns
     with os.fdopen(terminal, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
-        with stages._bar(9, "prepare") as bar:
+        with stages._bar(9, "prepare", None) as bar:
             bar.update(3)
             bar.refresh()
         shown = os.read(screen, 10_000).decode()

@@ -1,6 +1,7 @@
 """Fine-tuning the bundled model, in a few steps: what learns, what is kept, what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,26 +47,32 @@ def test_all_weights_learn_and_a_stopped_training_is_the_same(
         pytest.importorskip("bitsandbytes")
     config = replace(recipe_of("tiny", False, optimizer), train_text=True, **SHORT)
     before = {name: value.clone() for name, value in base.networks.state_dict().items()}
-    made = finetune(prepare(base, data, config), "x", tmp_path / "straight")
+    made = finetune(prepare(base, {data: 1}, config), "x", tmp_path / "straight")
     assert isinstance(made, BaseModel)
     changed = {name for name, value in made.networks.state_dict().items() if not value.equal(before[name])}
     assert changed and all(name.startswith(("uvit.", "text.")) for name in changed)
     assert "text.embedding.weight" in changed and "uvit.token_side.head.weight" in changed
     for stop in (1, None):
         again = BaseModel.open("tiny", 1)
-        finetune(prepare(again, data, config), "x", tmp_path / "stopped", stop_after=stop)
+        finetune(prepare(again, {data: 1}, config), "x", tmp_path / "stopped", stop_after=stop)
     straight, stopped = made.networks.state_dict(), again.networks.state_dict()
     assert all(straight[name].equal(stopped[name]) for name in straight)
 
 
 def test_an_adapter_learns_alone_and_draws(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "mine.safetensors"
-    words = ["finetune", "tiny", str(data), str(out), "--steps", "1", "--batch", "2", "--rank", "2", "--threads", "1"]
+    shutil.copytree(data, tmp_path / "again:2")  # its own name, and no weight
+    folders = [f"{data}:3", str(tmp_path / "again:2")]
+    words = ["finetune", "tiny", *folders, str(out), "--steps", "1", "--batch", "2", "--rank", "2", "--threads", "1"]
     assert cli.main([*words, "--targets", "attention,text"]) == 0, capsys.readouterr().err
     adapter = load_adapter(out)
-    assert adapter.record.targets == ("attention", "text") and adapter.record.recipe["samples"] == 4
+    assert adapter.record.targets == ("attention", "text") and adapter.record.recipe["samples"] == 8
     assert any(np.abs(pair.up).max() > 0 for name, pair in adapter.pairs.items() if name.startswith("text."))
     assert cli.main(words) == 2 and "is there already" in capsys.readouterr().err
+    wrong = {"nowhere:2": "nowhere is missing", f"{data}:0": "must be 1e-06 to 1e+06, got 0", str(data): "named twice"}
+    for folder, message in wrong.items():
+        assert cli.main(["finetune", "tiny", str(data), folder, str(tmp_path / "other")]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_each_micro_condition_changes_what_is_predicted(base: BaseModel) -> None:
@@ -90,9 +97,9 @@ def test_what_does_not_fit_is_refused(base: BaseModel, data: Path, tmp_path: Pat
         (other / MANIFEST).unlink()
         (other / MANIFEST).write_text(json.dumps(said))
         with pytest.raises(ValueError, match=r"tokens a picture of tiny, which has not the .* encode it with"):
-            prepare(base, other, recipe_of("tiny", False))
+            prepare(base, {other: 1}, recipe_of("tiny", False))
     with pytest.raises(ValueError, match="the target decoder learns from pixels"):
-        prepare(base, data, recipe_of("tiny", True), AdapterShape(targets=("decoder",)))
+        prepare(base, {data: 1}, recipe_of("tiny", True), AdapterShape(targets=("decoder",)))
     assert recipe_of("custom", True) == recipe_of("amused-512", True)
     assert {preset for preset in PRESETS if recipe_of(preset, False)} == {*PRESETS}
 

@@ -1,6 +1,7 @@
 """`amused-lite finetune`: a whole model goes on learning, from shards that `tokenize` made."""
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ examples:
   amused-lite generate "a red house" -m out/mine
   amused-lite finetune tiny out/data out/mine.safetensors        a low-rank adapter instead, of 1 % of the weights
   amused-lite generate "a red house" --adapter out/mine.safetensors
+  amused-lite finetune tiny out/data:3 out/synthetic:1 out/mine      three of four samples from the first
   accelerate launch --num_processes 8 -m amused_lite finetune amused/amused-512 out/data out/mine-512 \\
       --batch 64 --accumulation 8 --checkpointing
 
@@ -48,7 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Go on training a model on pictures of your own."
     parser.epilog = _EXAMPLES
     parser.add_argument("model", type=named, metavar="MODEL", help="tiny, a bundle, a diffusers folder or a hub id")
-    parser.add_argument("data", type=present, metavar="DATA", help="a folder that amused-lite tokenize made")
+    parser.add_argument(
+        "data",
+        type=_weighted,
+        nargs="+",
+        metavar="DATA",
+        help="folders that amused-lite tokenize made, or FOLDER:WEIGHT",
+    )
     parser.add_argument(
         "out", type=path, metavar="OUT", help="a folder for a model, or FILE.safetensors for an adapter"
     )
@@ -80,11 +88,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--threads", type=threads, metavar="N", help="processor threads of a process (all)")
 
 
+def _weighted(text: str) -> tuple[Path, float]:
+    """An argparse type: FOLDER or FOLDER:WEIGHT."""
+    folder, colon, weight = text.rpartition(":")
+    if not colon or os.path.exists(text):
+        return present(text), 1.0
+    return present(folder), number(1e-6, 1e6)(weight)
+
+
 def run(args: argparse.Namespace) -> int:
     """Open, fit together, learn, write."""
     require_extra("train", "finetune", "torch", "accelerate")
     as_adapter = args.out.suffix == ".safetensors"
     _check_flags(args, as_adapter)
+    if len({folder.resolve() for folder, _ in args.data}) < len(args.data):
+        raise ValueError("a folder of data is named twice; give it once, with the sum of its weights")
     check_folder(args.out.parent if as_adapter else args.out)
     if args.out.exists() and as_adapter:
         raise ValueError(f"{args.out} is there already; choose another name, or remove it")
@@ -103,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     use_threads(args.threads)
     base = BaseModel.open(args.model, args.threads)
     config = _settings(args, recipe_of(base.preset, as_adapter, args.optimizer))
-    plan = prepare(base, args.data, config, _shape(args, base.preset) if as_adapter else None)
+    plan = prepare(base, dict(args.data), config, _shape(args, base.preset) if as_adapter else None)
     work = args.out.with_name(f"{args.out.stem if as_adapter else args.out.name}.work")
     prompts = args.sample_prompt or ()
     made = finetune(plan, args.out.stem, work, prompts, args.sample_every, args.stop_after, args.tracker or "")

@@ -1,6 +1,6 @@
 """What a step of the U-ViT's training shows and hides: every draw follows from the seed and the step's number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from amused_lite.tokenizer import Tokenizer
-from amused_lite.training.data.order import EpochOrder
+from amused_lite.training.data.order import EpochOrder, permuted
 from amused_lite.training.data.shards import TokenShards
 from amused_lite.training.loop.fit import step_generator
 from amused_lite.training.loss import ask, draw_masks
 from amused_lite.training.uvit_config import UViTTrainConfig
+
+_BLOCK = 1000  # places of a mixture that are shared out together
 
 
 class Samples(NamedTuple):
@@ -50,6 +52,38 @@ class ShardSamples:
 
     def weights(self, place: int, count: int) -> None:
         """See `SampleSource`."""
+
+
+class MixedSamples:
+    """Samples of several folders, each as often as its weight says and each every sample once an epoch of its own.
+
+    Places go to the folders in blocks, in which a keyed permutation says which place is whose. So a place alone says
+    which sample of which folder stands there, as it does for one folder.
+    """
+
+    def __init__(self, sources: Sequence[SampleSource], weights: Sequence[float], seed: int) -> None:
+        """Weights count beside one another: 3 and 1 are three samples of four, to a thousandth of all."""
+        self.sources, self.seed = sources, seed
+        ends = np.round(np.cumsum([0.0, *weights]) / sum(weights) * _BLOCK).astype(np.int64)
+        self._starts, self._counts = ends[:-1], np.diff(ends)
+        if (self._counts == 0).any():
+            raise ValueError(f"weights {', '.join(f'{w:g}' for w in weights)}: one is below a thousandth of all")
+
+    def samples(self, place: int, count: int) -> Samples:
+        """See `SampleSource`."""
+        rows = [self.sources[source].samples(there, 1) for source, there in self.places(place, count)]
+        return Samples(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+    def weights(self, place: int, count: int) -> None:
+        """See `SampleSource`."""
+
+    def places(self, place: int, count: int) -> Iterator[tuple[int, int]]:
+        """For each place, the source that it goes to, and the place in that source's stream."""
+        for number in range(place, place + count):
+            block, within = divmod(number, _BLOCK)
+            rank = int(permuted(np.array([within]), _BLOCK, self.seed, block)[0])
+            source = int(np.searchsorted(self._starts, rank, "right")) - 1
+            yield source, block * int(self._counts[source]) + rank - int(self._starts[source])
 
 
 class Batch(NamedTuple):

@@ -167,7 +167,7 @@ class PromptPanel:
             notes.append("A style it used is not here.")
         values = {name: getattr(recipe, name) or 0 for name in self.sliders} | {"steps": recipe.steps + recipe.refine}
         words = [recipe.prompt, recipe.negative_prompt, 4 if recipe.picture else 1, recipe.seed, True, False]
-        model = recipe.model if recipe.model in self._models else gr.skip()
+        model = recipe.model if recipe.model in self.app_state.engine.model_cache.models else gr.skip()
         return [*words, *values.values(), model, known, note(" ".join(notes))]
 
 

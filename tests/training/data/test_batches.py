@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from amused_lite.runtimes.open import open_model
-from amused_lite.training.data.batches import Batch, Batches, ShardSamples
+from amused_lite.training.data.batches import Batch, Batches, MixedSamples, ShardSamples
 from amused_lite.training.data.shards import TokenShards, write_shard
 from amused_lite.training.uvit_config import UViTTrainConfig
 
@@ -49,7 +49,7 @@ def test_columns_stay_together_and_epochs_are_whole(batches: Batches) -> None:
 def test_one_prompt_in_ten_is_empty(batches: Batches) -> None:
     wide = Batches(replace(CONFIG, batch=1000, accumulation=1), batches.source, open_model("tiny")[1])
     empty = sum((part.text_ids == wide.empty).all(1).sum().item() for step in range(10) for part in wide.parts(step))
-    assert empty == pytest.approx(1000, abs=100)  # of 10,000; the standard error is 30
+    assert empty == pytest.approx(1000, abs=100)  # 90 +- 1 % of 10,000 keep theirs; the standard error is 30
 
 
 def test_hidden_shares_are_the_cosine_of_a_uniform_draw(batches: Batches) -> None:
@@ -60,6 +60,23 @@ def test_hidden_shares_are_the_cosine_of_a_uniform_draw(batches: Batches) -> Non
         below = 1 - 2 / math.pi * math.acos((count - 0.5) / 256)
         assert (shares < (count - 0.5) / 256).mean() == pytest.approx(below, abs=0.035)  # five standard errors
     assert shares.mean() == pytest.approx(2 / math.pi, abs=0.022)  # 0.64; five standard errors of 0.31 / 71
+
+
+def test_a_mixture_keeps_its_weights_and_every_folders_epochs(samples: ShardSamples) -> None:
+    few = ShardSamples(TokenShards(samples.shards.folder, [64]), seed=4)
+    mixed = MixedSamples([samples, few], [3, 1], seed=3)
+    places = [*mixed.places(0, 4000)]
+    for source, weight in enumerate((3000, 1000)):
+        own = [there for one, there in places if one == source]
+        assert sorted(own) == [*range(weight)]  # every place of its stream once: nothing lost, nothing twice
+    first = [source for source, _ in places[:1000]]
+    assert 180 < sum(first[:800]) < 220 and first[:100] != first[100:200]  # mixed within a block
+    shown, cut = mixed.samples(0, 50), [mixed.samples(place, 10) for place in range(0, 50, 10)]
+    assert np.array_equal(shown.tokens, np.concatenate([part.tokens for part in cut]))
+    for row, (source, there) in enumerate(places[:50]):
+        assert np.array_equal(shown.tokens[row], (samples, few)[source].samples(there, 1).tokens[0])
+    with pytest.raises(ValueError, match="weights 5000, 1: one is below a thousandth of all"):
+        MixedSamples([samples, few], [5000, 1], seed=3)
 
 
 @pytest.mark.parametrize("asked_share", [None, 0.25])
