@@ -106,7 +106,8 @@ class Plan:
         yield f"          {size_text(self.stored)}, in {self.place}"
         yield f"disk      {size_text(self.disk)} while it is prepared, {size_text(_free(models_folder()))} are free"
         yield f"memory    about {size_text(self.memory)} at most"
-        yield f"time      about {max(1, round(self.minutes))} minutes after the download"
+        minutes = max(1, round(self.minutes))
+        yield f"time      about {minutes} minute{'s' if minutes > 1 else ''} after the download"
 
 
 def make_plan(

@@ -108,7 +108,7 @@ def check(figures: dict[str, float], bounds: dict[str, float]) -> None:
         if not figures.get(name, 0.0) <= bound:  # written so that NaN fails
             remedy = "the published files may be damaged, or this is a defect: please report it"
             raise ValueError(
-                f"the prepared model's {name} is {figures[name]:.2f} from torch, {bound} allowed; {remedy}"
+                f"the prepared model's {name} is {figures[name]:.2g} from torch, {bound} allowed; {remedy}"
             )
 
 

@@ -34,7 +34,7 @@ _TICK = 0.5  # s between two looks at the clock in a bar
 Report = Callable[[str, float], object]  # what is being done, and the share of this stage that is done
 # Above these it is another model (see `proof`). Measured: see docs/models.md.
 BOUNDS = {
-    16: {"encode_prompt": 1e-3, "unmask.logits": 1e-3, "decode_image": 2e-2, "encode_image": 0.02},
+    16: {"encode_prompt": 5e-3, "unmask.logits": 1e-2, "decode_image": 2e-2, "encode_image": 0.02},
     8: {"encode_prompt": 0.05, "unmask.logits": 0.15, "decode_image": 0.1, "encode_image": 0.02},
     4: {"encode_prompt": 0.5, "unmask.logits": 1.2, "decode_image": 0.5, "encode_image": 0.02},
 }
@@ -87,16 +87,15 @@ def _write(plan: Plan, folder: Path, work: Path, report: Report | None) -> Bundl
     small, plain, reference = work / "bundle", work / "float", work / "reference.npz"
     if (small / MANIFEST).is_file():
         return open_bundle(small)
-    from amused_lite.export.weights import open_source
-    from amused_lite.models.checkpoint import PublishedWeights
-    from amused_lite.prepare import proof
-    from amused_lite.prepare.graphs import write_float_bundle
-
-    with tempfile.TemporaryDirectory(dir=work) as scratch, _bar(9, "prepare", report) as bar:
+    with tempfile.TemporaryDirectory(dir=work) as scratch, _bar(9 + (plan.bits < 16), "prepare", report) as bar:
+        from amused_lite.export.weights import open_source  # the first that needs torch, whose import takes seconds
+        from amused_lite.models.checkpoint import PublishedWeights
+        from amused_lite.prepare import proof
+        from amused_lite.prepare.graphs import write_float_bundle
 
         def done(what: str) -> None:
             bar.update()
-            bar.set_description(f"prepare: {what}")
+            bar.set_description_str(f"prepare: {what}")
 
         source = open_source(folder, Path(scratch), plan.variant, plan.transformer)
         published = source.weights
@@ -138,7 +137,7 @@ def _test(plan: Plan, bundle: Bundle, work: Path, threads: int | None, report: R
 
         def done(what: str) -> None:
             bar.update()
-            bar.set_description(f"self-test: {what}")
+            bar.set_description_str(f"self-test: {what}")
 
         figures = proof.compare(bundle, proof.load(work / "reference.npz"), threads, done)
     proof.check(figures, BOUNDS[plan.bits])

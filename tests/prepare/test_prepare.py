@@ -132,7 +132,7 @@ def test_the_self_test_passes_the_same_model_and_refuses_another() -> None:
     assert same["unmask.agreement"] == 1
     other = proof.compare(bundle, proof.record(Swapped(*place), nothing), 1, nothing)
     print(f"the same model {same}, another {other}")
-    with pytest.raises(ValueError, match=r"unmask.logits is .* from torch, 0.001 allowed"):
+    with pytest.raises(ValueError, match=r"unmask.logits is 0.06\d from torch, 0.01 allowed"):
         proof.check(other, BOUNDS[16])
 
 
@@ -215,6 +215,15 @@ def test_from_nothing_to_a_picture_and_offline_afterwards(hub: LoopbackHub, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("bits", ["16", "4"])
+def test_other_bits_pass_the_self_test(bits: str, small: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+    """Of float32 weights, of which 16 bits round away more than of published ones in half precision."""
+    made = amused("pull", str(small), "--bits", bits, "--yes", "--json", env=environment(hub, tmp_path))
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["parity"]["unmask.agreement"] > (0.99 if bits == "16" else 0.5)
+
+
+@pytest.mark.slow
 def test_killed_at_ten_random_moments_and_gone_on_with(hub: LoopbackHub, small: Path, tmp_path: Path) -> None:
     whole = amused("pull", HUB_ID, "--yes", "--json", env=environment(hub, tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
@@ -277,7 +286,7 @@ def test_bars_move_in_a_terminal_that_does_not_know_its_size(monkeypatch: pytest
     screen, terminal = os.openpty()  # a new one has 0 rows and columns
     with os.fdopen(terminal, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
-        with stages._bar(9, "prepare") as bar:
+        with stages._bar(9, "prepare", None) as bar:
             bar.update(3)
             bar.refresh()
         shown = os.read(screen, 10_000).decode()
