@@ -174,7 +174,7 @@ def _shown(look: str, scene: Scene) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class LookPictures:
     """One set of pictures of the prompts."""
 
     name: str
@@ -222,13 +222,13 @@ def draw_look(
     folder: Path,
     model: str,
     changes: dict[str, Any],
-) -> list[Drawn]:
+) -> list[LookPictures]:
     """The picture sets of one style: references, base, base with the style's words in the prompt, and adapters."""
     amused = AmusedPipeline.open(model, keep_loaded=True)
     sets = [
-        Drawn("the look itself", [_shown(look, prompt.scene) for prompt in prompts]),
-        Drawn("base", draw(amused, prompts, "", folder / "base")),
-        Drawn("words only", draw(amused, prompts, trigger(look), folder / f"{look}-words")),
+        LookPictures("the look itself", [_shown(look, prompt.scene) for prompt in prompts]),
+        LookPictures("base", draw(amused, prompts, "", folder / "base")),
+        LookPictures("words only", draw(amused, prompts, trigger(look), folder / f"{look}-words")),
     ]
     for count in counts:
         out = folder / f"{look}-{count}.safetensors"
@@ -239,18 +239,18 @@ def draw_look(
             pictures = draw(styled, prompts, words, place)
         else:  # a style of the decoder: no words, the base's own tokens
             pictures = repaint(styled, place, folder / "base", len(prompts))
-        sets.append(Drawn(f"{count} picture{'s' if count > 1 else ''}", pictures, minutes))
+        sets.append(LookPictures(f"{count} picture{'s' if count > 1 else ''}", pictures, minutes))
         print(f"{look}, {sets[-1].name}: drawn, after {minutes:.1f} core-minutes of learning", flush=True)
     return sets
 
 
-def judge_look(look: str, sets: Sequence[Drawn], prompts: Sequence[HeldoutPrompt], judge: Judge) -> list[Column]:
+def judge_look(look: str, sets: Sequence[LookPictures], prompts: Sequence[HeldoutPrompt], judge: Judge) -> list[Column]:
     """Every set in figures."""
     ruler = Ruler.of(look, sets[1].pictures, judge, prompts)
     return [ruler.column(drawn.name, drawn.pictures, drawn.minutes) for drawn in sets]
 
 
-def sheet(sets: Sequence[Drawn], prompts: Sequence[HeldoutPrompt], path: Path) -> None:
+def sheet(sets: Sequence[LookPictures], prompts: Sequence[HeldoutPrompt], path: Path) -> None:
     """The first pictures of every set, a row each."""
     pictures = [picture for drawn in sets for picture in drawn.pictures[:SHOWN]]
     names = [f"{drawn.name}: {entry.prompt}" for drawn in sets for entry in prompts[:SHOWN]]

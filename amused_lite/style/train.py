@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from amused_lite.style.decoder import DecoderBatches, DecoderStep
 
 
-class Batch(NamedTuple):
+class StyleBatch(NamedTuple):
     """Arguments of `masked_token_loss` after the network, but for the text, whose rows are named."""
 
     tokens: Tensor  # (B, N)
@@ -62,7 +62,7 @@ class StyleBatches:
         """Which pictures the rows of a step show: all in a new order, again and again."""
         return in_turn(len(self.data.tokens), self.train_config.batch, self.train_config.seed, step)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> StyleBatch:
         """The batch of one step."""
         train_config, generator = self.train_config, step_generator(self.train_config.seed, step)
         chosen = torch.tensor(self.pictures(step))
@@ -85,7 +85,7 @@ class StyleBatches:
             asked = masks.flatten().nonzero()[:, 0]
         else:
             asked = ask(masks, int(train_config.asked_share * masks.numel()), generator)
-        return Batch(tokens, masks, asked, chosen, micro)
+        return StyleBatch(tokens, masks, asked, chosen, micro)
 
 
 def _hide_more(masks: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -110,7 +110,7 @@ class StyleStep(nn.Module):
         with torch.no_grad():
             self.features = networks.text(self.ids)  # of every caption, once
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: StyleBatch) -> Tensor:
         train_config = self.train_config
         tokens, masks, asked, texts, micro = (array.to(self.device) for array in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=train_config.precision == "bfloat16"):

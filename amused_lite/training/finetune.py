@@ -19,7 +19,7 @@ from amused_lite.analysis.contact_sheet import contact_sheet
 from amused_lite.models.networks import Networks
 from amused_lite.training.base_model import BaseModel
 from amused_lite.training.data.batches import Batches, MixedSamples, ShardSamples
-from amused_lite.training.data.shards import Manifest, TokenShards, open_shards
+from amused_lite.training.data.shards import ShardManifest, TokenShards, open_shards
 from amused_lite.training.loop.distributed import is_first
 from amused_lite.training.loop.state import whole
 from amused_lite.training.uvit import UViTLoss, UViTTrainer, train_uvit
@@ -69,7 +69,7 @@ def recipe_of(preset: str, adapter: bool, optimizer: str = "adamw") -> UViTTrain
 class Data(NamedTuple):
     """A folder of shards, and how often its samples come beside those of others."""
 
-    manifest: Manifest
+    manifest: ShardManifest
     shards: TokenShards
     weight: float
 

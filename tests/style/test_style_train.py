@@ -25,13 +25,13 @@ from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import load_networks
 from amused_lite.style.config import TRAIN_CONFIGS
 from amused_lite.style.cost import estimate
-from amused_lite.style.train import Batch, StyleBatches, StyleStep, prepare, train_style
+from amused_lite.style.train import StyleBatch, StyleBatches, StyleStep, prepare, train_style
 from amused_lite.training.base_model import CropTokens
 from amused_lite.training.loop.fit import TrainingRun
 from amused_lite.training.uvit import checkpointed
 
 
-def gradients(step: nn.Module, attached: nn.Module, batch: Batch) -> list[Tensor]:
+def gradients(step: nn.Module, attached: nn.Module, batch: StyleBatch) -> list[Tensor]:
     attached.zero_grad(set_to_none=True)
     step(batch).backward()
     return [parameter.grad.clone() for parameter in attached.parameters() if parameter.grad is not None]
@@ -107,7 +107,9 @@ def reference(
     return layers
 
 
-def published_loss(uvit: Any, batch: Batch, states: Tensor, pooled: Tensor, mask_token_id: int, codes: int) -> Tensor:
+def published_loss(
+    uvit: Any, batch: StyleBatch, states: Tensor, pooled: Tensor, mask_token_id: int, codes: int
+) -> Tensor:
     """As the published script asks: logits of the whole grid, cross-entropy where hidden."""
     grid = int(batch.tokens.shape[1] ** 0.5)
     ids = batch.tokens.masked_fill(batch.masks, mask_token_id).unflatten(1, (grid, grid))

@@ -16,7 +16,7 @@ import torch
 from diffusers import AmusedPipeline, UVit2DModel
 
 from amused_lite.training.base_model import BaseModel
-from amused_lite.training.data.shards import Manifest, write_manifest, write_shard
+from amused_lite.training.data.shards import ShardManifest, write_manifest, write_shard
 from amused_lite.training.loop.fit import TrainingRun
 
 SCRIPT = Path(__file__).with_name("distributed_training.py")
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens, text = rng.integers(0, 32, (100, 64)), rng.integers(0, 1000, (100, 32))
     micro = np.tile(np.array([64, 64, 0, 0, 6], np.float32), (100, 1))
     columns = {"tokens": tokens.astype(np.uint16), "text": text.astype(np.uint16), "micro": micro}
-    manifest = Manifest(1, "test", "0" * 64, 1, "small", "custom", "0" * 64, "0" * 64, 128, 64, {})
+    manifest = ShardManifest(1, "test", "0" * 64, 1, "small", "custom", "0" * 64, "0" * 64, 128, 64, {})
     write_manifest(folder, replace(manifest, shards=(write_shard(folder, 0, columns),)))
     return folder
 
@@ -105,7 +105,7 @@ def test_split_over_two_processes_becomes_a_folder_that_diffusers_loads(tmp_path
     micro = np.array([[16, 16, 0, 0, 6]] * 4, np.float32)
     columns = {"tokens": rng.integers(0, 64, (4, count)).astype(np.uint16), "text": text, "micro": micro}
     ours = (base.codebook_hash, base.tokenizer.hash, base.networks.config.image_size, count)
-    manifest = Manifest(1, "test", "0" * 64, 1, "small", base.preset, *ours, {}, (write_shard(data, 0, columns),))
+    manifest = ShardManifest(1, "test", "0" * 64, 1, "small", base.preset, *ours, {}, (write_shard(data, 0, columns),))
     write_manifest(data, manifest)
 
     def finetuned(out: Path, processes: int, *more: str) -> list[int]:

@@ -13,7 +13,7 @@ from amused_lite import cli
 from amused_lite.adapters.file import load_adapter
 from amused_lite.config import PRESETS
 from amused_lite.training.base_model import BaseModel
-from amused_lite.training.data.shards import MANIFEST, Manifest, write_manifest, write_shard
+from amused_lite.training.data.shards import MANIFEST, ShardManifest, write_manifest, write_shard
 from amused_lite.training.finetune import AdapterShape, finetune, prepare, recipe_of
 from amused_lite.training.loop.fit import TrainingRun, fit
 
@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     micro = np.array([[512, 512, 0, 0, 6]] * 4, np.float32)
     record = write_shard(folder, 0, {"tokens": tokens, "text": text, "micro": micro})
     what = {"codebook": base.codebook_hash, "tokenizer": base.tokenizer.hash, "image_size": 512, "tokens": 1024}
-    write_manifest(folder, Manifest(1, "test", "0" * 64, 1, "tiny", "tiny", settings={}, shards=(record,), **what))
+    write_manifest(folder, ShardManifest(1, "test", "0" * 64, 1, "tiny", "tiny", settings={}, shards=(record,), **what))
     return folder
 
 

@@ -65,18 +65,18 @@ def run(args: argparse.Namespace) -> int:
     if args.ray:
         require_extra("cluster", "a cluster", "ray")
     check_folder(args.out)
-    from amused_lite.training.data.pictures import Choice, find_source
-    from amused_lite.training.data.tokenize import Job, tokenize
+    from amused_lite.training.data.pictures import SampleFilter, find_source
+    from amused_lite.training.data.tokenize import TokenizeJob, tokenize
     from amused_lite.training.loop.fit import use_threads
     from amused_lite.training.presets import WORLDS
 
     use_threads(args.threads)
     worlds = {name: lambda build=build: build(args.out).world for name, build in WORLDS.items()}
     source = find_source(args.source, worlds, args.out, args.pictures)
-    choice = Choice(
+    choice = SampleFilter(
         args.aesthetic, args.watermark, args.unsafe, args.clip_score, args.side, args.random_crops, args.seed
     )
-    job = Job(args.model, source, choice, args.out, args.device, args.threads)
+    job = TokenizeJob(args.model, source, choice, args.out, args.device, args.threads)
     manifest = tokenize(job, args.workers, args.ray)
     for reason, count in manifest.dropped.items():
         print(f"dropped {count}: {reason}")

@@ -112,7 +112,7 @@ class Tars:
             yield Item(self.urls[piece], None, PictureFacts(), "broken tar")
 
 
-class Drawn:
+class DrawnWorld:
     """The first pictures of a drawn world, each with one of its captions."""
 
     def __init__(self, world: World, folder: Path, pictures: int) -> None:
@@ -157,7 +157,7 @@ def find_source(source: str, worlds: dict[str, Callable[[], World]], out: Path, 
     if source in worlds and not path.exists():
         if not pictures:
             raise ValueError(f"{source} is an endless world; say how many with --pictures 10000")
-        return Drawn(worlds[source](), out, pictures)
+        return DrawnWorld(worlds[source](), out, pictures)
     if pictures:
         raise ValueError(f"--pictures is for the worlds {', '.join(worlds)}; leave it out, all of {source} are used")
     if path.is_dir():
@@ -179,7 +179,7 @@ def find_source(source: str, worlds: dict[str, Callable[[], World]], out: Path, 
 
 
 @dataclass(frozen=True)
-class Choice:
+class SampleFilter:
     """Which pictures are kept, and which crops of them. The thresholds are those published for aMUSEd's data."""
 
     aesthetic: float = 4.5  # at least
@@ -215,7 +215,7 @@ class Chosen(NamedTuple):
     micro: np.ndarray  # (5,) float32, see `MicroConditioning`
 
 
-def crops_of(item: Item, choice: Choice, image_size: int) -> list[Chosen] | str:
+def crops_of(item: Item, choice: SampleFilter, image_size: int) -> list[Chosen] | str:
     """The crops of a picture, or why it is dropped."""
     if item.problem or item.picture is None:
         return item.problem or "no picture"
@@ -257,7 +257,7 @@ def crop(
     return piece, (round(top * scale), round(left * scale))
 
 
-def plan_of(source: PictureSource, choice: Choice, model: dict[str, Any]) -> str:
+def plan_of(source: PictureSource, choice: SampleFilter, model: dict[str, Any]) -> str:
     """Hex sha256 of all that decides what the shards hold."""
     said = [source.said(), repr(choice), json.dumps(model, sort_keys=True)]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()

@@ -46,7 +46,7 @@ class ShardRecord:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ShardManifest:
     """What a folder of shards holds, and how it was made. `shards` is None until all are there."""
 
     format_version: Annotated[int, Meta(ge=1, le=1)]
@@ -136,12 +136,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: ShardManifest) -> None:
     """Write `manifest.json` in place of the one before."""
     replace_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)).decode() + "\n")
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> ShardManifest:
     """The manifest of a folder of shards.
 
     Raises:
@@ -149,10 +149,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(f"{folder} holds no tokens: it has no {MANIFEST}; make it with amused-lite tokenize")
-    return read_json(folder / MANIFEST, Manifest, _REMEDY)
+    return read_json(folder / MANIFEST, ShardManifest, _REMEDY)
 
 
-def open_shards(folder: Path) -> tuple[Manifest, "TokenShards"]:
+def open_shards(folder: Path) -> tuple[ShardManifest, "TokenShards"]:
     """A finished folder of shards, checked: its files have the lengths and, where that is quick, the hashes recorded.
 
     Raises:

@@ -27,8 +27,8 @@ from amused_lite.console.terminal import printable
 from amused_lite.models.vqgan import VQGAN
 from amused_lite.training.base_model import BaseModel
 from amused_lite.training.data import shards
-from amused_lite.training.data.pictures import FAULTS, Choice, Chosen, PictureSource, crops_of, plan_of
-from amused_lite.training.data.shards import Manifest, ShardRecord
+from amused_lite.training.data.pictures import FAULTS, Chosen, PictureSource, SampleFilter, crops_of, plan_of
+from amused_lite.training.data.shards import ShardManifest, ShardRecord
 
 ENCODED_AT_ONCE = 4  # pictures, on a processor: 16 take 1.26 times as long (docs/log.md)
 _AT_ONCE_ELSEWHERE = 16
@@ -36,21 +36,21 @@ _NAMED = 5  # faults of a kind that are named in a shard; all are counted
 
 
 @dataclass(frozen=True)
-class Job:
+class TokenizeJob:
     """All that a process needs to encode any piece."""
 
     model: str
     source: PictureSource
-    choice: Choice
+    choice: SampleFilter
     out: Path
     device: str = "cpu"
     threads: int | None = None
 
 
-class Encoder:
+class PictureEncoder:
     """A model's encoder and tokenizer, opened once in each process."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TokenizeJob) -> None:
         self.job = job
         self.base = BaseModel.open(job.model, job.threads, job.device)
         self.vqgan = convert_conv2d_weight_memory_format(self.base.networks.vqgan, torch.channels_last)
@@ -97,7 +97,7 @@ def encode_pixels(vqgan: VQGAN, pictures: np.ndarray) -> np.ndarray:
     return tokens.cpu().numpy().astype(np.uint16)
 
 
-def tokenize(job: Job, workers: int = 1, ray_address: str | None = None) -> Manifest:
+def tokenize(job: TokenizeJob, workers: int = 1, ray_address: str | None = None) -> ShardManifest:
     """Encode a source, or go on with it; returns the manifest of the finished folder.
 
     Args:
@@ -111,7 +111,7 @@ def tokenize(job: Job, workers: int = 1, ray_address: str | None = None) -> Mani
         ValueError: the folder is another data set's.
         OSError: the folder cannot be written, or the disk is full; what is there stays, and the same call goes on.
     """
-    encoder = Encoder(job)
+    encoder = PictureEncoder(job)
     manifest = _begun(job, encoder)
     pieces = range(manifest.pieces)
     missing = [piece for piece in pieces if shards.finished(job.out, piece) is None]
@@ -130,7 +130,7 @@ def tokenize(job: Job, workers: int = 1, ray_address: str | None = None) -> Mani
     return manifest
 
 
-def _begun(job: Job, encoder: Encoder) -> Manifest:
+def _begun(job: TokenizeJob, encoder: PictureEncoder) -> ShardManifest:
     """The manifest that a folder begins with; checked where it has begun.
 
     Raises:
@@ -154,21 +154,21 @@ def _begun(job: Job, encoder: Encoder) -> Manifest:
     if job.out.exists() and any(job.out.glob("*.npy")):
         raise ValueError(f"{job.out} holds tokens of something else; {remedy}")
     names = {"source": job.source.name, "model": base.info.name, "preset": base.preset}
-    manifest = Manifest(1, plan=plan, pieces=job.source.pieces, settings=asdict(job.choice), **names, **what)
+    manifest = ShardManifest(1, plan=plan, pieces=job.source.pieces, settings=asdict(job.choice), **names, **what)
     shards.write_manifest(job.out, manifest)
     return manifest
 
 
-_encoder: Encoder | None = None  # of a worker process
+_encoder: PictureEncoder | None = None  # of a worker process
 
 
-def _start(job: Job) -> None:
+def _start(job: TokenizeJob) -> None:
     global _encoder
     parent = multiprocessing.parent_process()
     if parent:  # a worker whose parent was killed would wait for work for ever
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends the workers
-    _encoder = Encoder(job)
+    _encoder = PictureEncoder(job)
 
 
 def _work(piece: int) -> ShardRecord:
@@ -176,7 +176,7 @@ def _work(piece: int) -> ShardRecord:
     return _encoder(piece)
 
 
-def _in_processes(job: Job, pieces: list[int], workers: int) -> Iterator[ShardRecord]:
+def _in_processes(job: TokenizeJob, pieces: list[int], workers: int) -> Iterator[ShardRecord]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start, (job,)) as pool:
         try:
@@ -188,7 +188,7 @@ def _in_processes(job: Job, pieces: list[int], workers: int) -> Iterator[ShardRe
             raise
 
 
-def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator[ShardRecord]:
+def _on_ray(job: TokenizeJob, pieces: list[int], workers: int, address: str) -> Iterator[ShardRecord]:
     """Ray Data starts the encoders, moves the pieces to them and replaces workers that die."""
     import ray  # pyright: ignore[reportMissingImports] -- the extra "cluster", which the tests do not need
 
@@ -210,8 +210,8 @@ def _on_ray(job: Job, pieces: list[int], workers: int, address: str) -> Iterator
 
 
 class _RayEncoder:
-    def __init__(self, job: Job) -> None:
-        self.encoder = Encoder(job)
+    def __init__(self, job: TokenizeJob) -> None:
+        self.encoder = PictureEncoder(job)
 
     def __call__(self, row: dict[str, int]) -> dict[str, int]:
         return row | {"count": self.encoder(row["piece"]).count}

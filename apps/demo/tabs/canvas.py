@@ -47,7 +47,7 @@ class Shown(NamedTuple):
 _NOTHING = Shown()
 
 
-class Canvas:
+class CanvasColumn:
     """Its components; `look` is what every handler ends with, whose outputs are `outputs`."""
 
     def __init__(

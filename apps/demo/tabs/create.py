@@ -8,7 +8,7 @@ from ...engine.engine import ClosingError, QueueFullError
 from ...engine.jobs import Job
 from ...engine.request import Request
 from ..app_state import AppState, visitor_key
-from .canvas import Canvas
+from .canvas import CanvasColumn
 from .edit import whole
 from .prompt import PromptPanel, note
 
@@ -27,7 +27,7 @@ class CreateTab:
             with gr.Column(elem_id="ask", scale=0, min_width=320):
                 self.panel = PromptPanel(app_state, private)
             with gr.Column(elem_id="show", min_width=320):
-                self.canvas = Canvas(app_state, visitor, self.panel.stop, self.panel.cancel, self.panel.seed)
+                self.canvas = CanvasColumn(app_state, visitor, self.panel.stop, self.panel.cancel, self.panel.seed)
         self._connect()
 
     def _connect(self) -> None:

@@ -11,7 +11,7 @@ from test_tokenizer import published  # noqa: F401 - a fixture
 
 from amused_lite import cli
 from amused_lite.training.data.captions import METADATA, PictureFacts
-from amused_lite.training.data.pictures import Choice, Folder
+from amused_lite.training.data.pictures import Folder, SampleFilter
 from amused_lite.training.data.synthesize import geneval, read_captions, synthesize
 
 CAPTIONS = ["a red star", "a blue boat", "two cups"]
@@ -53,9 +53,9 @@ def test_the_best_is_kept_with_its_provenance(tmp_path: Path) -> None:
         assert (item.facts.text, item.facts.clip_score) == (CAPTIONS[seed], max(scores))
         assert isinstance(item.picture, Path) and Image.open(item.picture).tobytes() == made[row["picture"]].tobytes()
     worse = PictureFacts("a", clip_score=0.19)
-    assert Choice(clip_score=0.2).reason_against(worse, (512, 512), 512) == "clip score"
-    assert Choice(clip_score=0.19).reason_against(worse, (512, 512), 512) == ""
-    assert Choice(clip_score=0.2).reason_against(PictureFacts("a"), (512, 512), 512) == ""
+    assert SampleFilter(clip_score=0.2).reason_against(worse, (512, 512), 512) == "clip score"
+    assert SampleFilter(clip_score=0.19).reason_against(worse, (512, 512), 512) == ""
+    assert SampleFilter(clip_score=0.2).reason_against(PictureFacts("a"), (512, 512), 512) == ""
 
 
 def test_a_kill_costs_one_caption(tmp_path: Path) -> None:
