@@ -17,7 +17,7 @@ LONGEST = (
     "export/test_adapters_everywhere.py",
     "export/test_coreml.py",
     "commands/test_style_command.py",
-    "training/test_storybook_build.py",
+    "training/storybook/test_storybook_build.py",
     "apps/server/test_serve_command.py",
     "apps/demo/test_demo_doors.py",
     "training/test_distill.py",
