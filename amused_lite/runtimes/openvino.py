@@ -14,6 +14,7 @@ from amused_lite.bundle import Bundle, check_inputs
 from amused_lite.quantization import SCALE, requantize
 from amused_lite.runtimes.graphs import Arrays, GraphRuntime, ModuleCall
 from amused_lite.system.extras import require_extra
+from amused_lite.system.signals import keeping_signal_stack
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # and "auto", which leaves it to OpenVINO
 _DTYPES = {"i32": "int32", "f32": "float32"}
@@ -63,7 +64,8 @@ def load_graph(
         model = core.read_model(path)
         if weights is not None:
             _replace_weights(model, weights)
-        return core.compile_model(model, device, settings)
+        with keeping_signal_stack():
+            return core.compile_model(model, device, settings)
     except RuntimeError as error:
         reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
         raise ValueError(f"{path}: OpenVINO cannot load it ({reason}); export the bundle again") from error
