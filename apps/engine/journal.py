@@ -167,8 +167,8 @@ class Journal:
 
     def _follow(self, job: Job) -> None:
         """Write down what has changed for good."""
-        now = job.peek()
         with self._lock:
+            now = job.peek()  # once: the engine may end it meanwhile, and is then the last to come here
             entry = self._kept.get(job.id)
             if entry is None or now.error == STOPPING:  # which goes on after the restart
                 return
@@ -176,7 +176,8 @@ class Journal:
                 self.forget(job.id)
                 return
             pictures = tuple(result.saved.name for result in job.results if result.saved is not None)
-            state = now.state if job.over else QUEUED
+            over = now.state in OVER
+            state = now.state if over else QUEUED
             if (pictures, state) == (entry.pictures, entry.state):
                 return
             if state not in (DONE, QUEUED) and not pictures:
@@ -184,7 +185,7 @@ class Journal:
                 return
             with suppress(OSError):
                 self._write(job.id, replace(entry, pictures=pictures, state=state, seconds=now.seconds))
-                if job.over:
+                if over:
                     self._remove(job.id, *_PICTURES)
 
     def _write(self, id: str, entry: JournalEntry) -> None:
