@@ -38,7 +38,7 @@ def test_the_code_leads_a_phone_here_with_its_owners_token(client: TestClient) -
 
 def test_the_page_is_served_whole(client: TestClient) -> None:
     assert "text/html" in client.get("/phone/").headers["content-type"]
-    assert "javascript" in client.get("/phone/page.js").headers["content-type"]
+    assert "javascript" in client.get("/phone/page/page.js").headers["content-type"]
     for part in client.get("/phone/model.json").json()["files"]:
         assert len(client.get(f"/phone/{part['path']}").content) == part["size"]
 
