@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from amused_lite.training.base_model import BaseModel
     from amused_lite.training.data.pictures import find_source
     from amused_lite.training.loop.fit import use_threads
-    from amused_lite.training.pixels.own import PixelTraining, quality, settings, train
+    from amused_lite.training.pixels.own import OwnPictures, PixelTraining, quality, settings, train
     from amused_lite.training.presets import WORLDS
 
     use_threads(args.threads)
@@ -74,12 +74,13 @@ def run(args: argparse.Namespace) -> int:
     base = BaseModel.open(folder, args.threads, args.device)
     names = ("steps", "batch", "crop", "learning_rate")
     config = settings(base, args.learn, **{name: getattr(args, name) for name in names})
-    before = quality(base.networks.vqgan, source, config.canvas)
-    made = train(PixelTraining(base, source, args.learn, config, args.perceptual), work)
+    pictures = OwnPictures(source, config.canvas)
+    before = quality(base.networks.vqgan, pictures)
+    made = train(PixelTraining(base, pictures, args.learn, config, args.perceptual), work)
     if made is None:
         print(f"stopped early; the same command goes on from here ({work})", file=sys.stderr)
         return 130
-    after, codes = quality(made.networks.vqgan, source, config.canvas), made.networks.config.vqgan.codebook_size
+    after, codes = quality(made.networks.vqgan, pictures), made.networks.config.vqgan.codebook_size
     write_model(made, folder, args.out, "VQ-GAN trained", repainted=True)
     said = f"{before[0]:.1f} -> {after[0]:.1f} dB, {before[1]} -> {after[1]} of {codes} codes on 16 of the pictures"
     use = 'generate "..."' if args.learn == "decoder" else "tokenize SOURCE DATA"

@@ -74,7 +74,7 @@ class PixelTraining:
     """A model, pictures and settings that fit together."""
 
     base: BaseModel
-    source: PictureSource
+    pictures: OwnPictures
     learns: Learns
     config: VQGANTrainConfig
     perceptual: Path | None = None
@@ -82,7 +82,13 @@ class PixelTraining:
     @property
     def plan(self) -> str:
         """Hex sha256 of all that decides what is learned."""
-        said = [self.base.info.model_hash, self.source.said(), self.learns, asdict(self.config), str(self.perceptual)]
+        said = [
+            self.base.info.model_hash,
+            self.pictures.source.said(),
+            self.learns,
+            asdict(self.config),
+            str(self.perceptual),
+        ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
@@ -108,8 +114,6 @@ def settings(base: BaseModel, learns: Learns, **given: int | float | None) -> VQ
 def train(plan: PixelTraining, work: Path) -> BaseModel | None:
     """Train, or go on training, below `work`; returns the model with what was learned, or None when it was stopped."""
     base, config = plan.base, plan.config
-    draw = OwnPictures(plan.source, config.canvas)
-    draw(config.seed, 0)  # says at once when there is nothing to learn from
     vqgan = base.networks.vqgan
     if plan.learns == "new":
         vqgan = new_vqgan(vqgan.config, config.seed).to(vqgan.codebook.device)
@@ -121,9 +125,9 @@ def train(plan: PixelTraining, work: Path) -> BaseModel | None:
         decoder = DecoderTrainConfig(
             config.steps, config.learning_rate, scene_share=config.scene_share, seed=config.seed
         )
-        trainer = DecoderTrainer(vqgan, decoder, config, draw, judge)
+        trainer = DecoderTrainer(vqgan, decoder, config, plan.pictures, judge)
     else:
-        trainer = VQGANTrainer(vqgan, config, draw, judge)
+        trainer = VQGANTrainer(vqgan, config, plan.pictures, judge)
     if fit(TrainingRun(work / plan.plan[:8]), trainer, config.steps) is None:
         return None
     if isinstance(trainer, DecoderTrainer):
@@ -134,11 +138,15 @@ def train(plan: PixelTraining, work: Path) -> BaseModel | None:
 
 
 @torch.no_grad()
-def quality(vqgan: VQGAN, source: PictureSource, side: int) -> tuple[float, int]:
-    """PSNR in dB of up to 16 pictures through the codes, the mean over pictures; and how many codes they take."""
-    draw, figures, codes = OwnPictures(source, side), [], set()
-    for index in range(min(_MEASURED, len(source))):
-        pixels = torch.from_numpy(draw(0, index)).permute(2, 0, 1)[None].float() / 255
+def quality(vqgan: VQGAN, pictures: OwnPictures) -> tuple[float, int]:
+    """PSNR in dB of up to 16 pictures through the codes, the mean over pictures; and how many codes they take.
+
+    Raises:
+        ValueError: no picture can be read.
+    """
+    figures, codes = [], set()
+    for index in range(min(_MEASURED, len(pictures.source))):
+        pixels = torch.from_numpy(pictures(0, index)).permute(2, 0, 1)[None].float() / 255
         tokens = vqgan.encode_image(pixels.to(vqgan.codebook.device))
         figures.append(psnr(vqgan.decode_image(tokens).cpu(), pixels))
         codes |= set(tokens.flatten().tolist())
