@@ -7,9 +7,9 @@ from pathlib import Path
 from amused_lite.config import PRESETS
 from amused_lite.training.build import Build, UViTPart
 from amused_lite.training.clip import CLIPTrainConfig
+from amused_lite.training.pixels.vqgan import VQGANTrainConfig
 from amused_lite.training.ranker import RankerTrainConfig
 from amused_lite.training.uvit_config import RECIPES
-from amused_lite.training.vqgan import VQGANTrainConfig
 
 
 def storybook(folder: Path) -> Build:
