@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -235,7 +236,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in args.only:
         _, found = _known(args.folder, name)
         if "step" not in found or found.get("judge", {}).get(ALL_RIGHT, [0, 0])[1] < args.prompts:
-            METHODS[name](args.folder, args.threads)  # made here, or the making would be part of its peak
+            with redirect_stdout(sys.stderr):  # where NNCF's bars belong
+                METHODS[name](args.folder, args.threads)  # made here, or the making would be part of its peak
             options = ["--measure", name, "--threads", str(args.threads), "--prompts", str(args.prompts)]
             command = [sys.executable, "-m", "amused_lite.quantize.methods", str(args.folder), *options]
             subprocess.run(command, check=True, stdout=sys.stderr)
