@@ -57,9 +57,10 @@
     input.dispatchEvent(new Event('change', { bubbles: true }));
     input.scaled = false;
   }, true);
-  const fit = () => setTimeout(() => window.dispatchEvent(new Event('resize')), 300);  // a canvas that was hidden
-  const opens = '[role=tab], #to-edit, #history-edit';
-  document.addEventListener('click', (event) => { if (event.target.closest(opens)) fit(); });
+  document.addEventListener('keydown', (event) => {  // out of a mode, unless it closes something within it
+    if (event.key !== 'Escape' || document.querySelector('.large:popover-open, [aria-expanded=true]')) return;
+    document.querySelector('.back-button:not(.hidden)')?.click();
+  }, true);
   document.addEventListener('keydown', (event) => {  // from tab to tab, as everywhere
     const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const tab = way && event.target.closest('[role=tab]');

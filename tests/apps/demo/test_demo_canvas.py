@@ -6,9 +6,11 @@ One server for all; each test is a visitor of its own.
 import json
 import re
 
+import numpy as np
 import pytest
 import requests
-from serving import Server, Start
+from PIL import Image
+from serving import Server, Start, png, recipe_in
 from visiting import Visitor
 
 pytest.importorskip("gradio")
@@ -110,6 +112,59 @@ def test_an_earlier_picture_comes_back_to_the_canvas_and_is_varied(page: Server)
     )
     assert parent == earlier and re.search(r'class="tile child"><button[^>]*title="varied: a red car"', varied[1])
     assert "Picture 1 of 1: a red car" in visitor.click("stage", {"key": parent[0]})
+
+
+def test_a_picture_is_edited_where_it_is_and_goes_back_to_the_canvas(page: Server) -> None:
+    visitor = visit(page, prompt="a red car")
+    made = pictures(visitor.draw())[0]
+    begun = visitor.do("to-edit")
+    assert "Version 1 of 1" in begun and '"visible": true' in begun
+    for name, value in (("tool", "Change it by words"), ("edit-prompt", "a blue car"), ("area", "Middle")):
+        visitor.set(name, value)
+    assert "Version 2 of 2" in visitor.do("apply")
+    assert "Version 1 of 2" in visitor.do("undo")
+    assert "Version 2 of 2" in visitor.do("redo")
+    visitor.at_once("edit-back", "click")
+    shown = visitor.wait()
+    stage, strip = json.loads(shown)[:2]
+    assert pictures(shown)[0] != made and f'class="before" decoding="sync" alt="" src="{made}"' in stage
+    assert re.search(r'class="tile child"><button[^>]*title="changed by words: a blue car"', strip)
+
+
+def test_a_picture_that_was_opened_is_compared_with_what_was_made_of_it(page: Server) -> None:
+    visitor = visit(page)
+    file = visitor.upload(png(Image.effect_noise((96, 64), 90).convert("RGB")))
+    visitor.set("open-picture", file)
+    assert "96 x 64 px" in visitor.do("open-picture", "upload")
+    for name, value in (("area", "Left half"), ("edit-prompt", "a blue fish")):
+        visitor.set(name, value)
+    assert "Version 2 of 2" in visitor.do("apply")
+    visitor.at_once("edit-back", "click")
+    stage = json.loads(visitor.wait())[0]
+    (before,) = re.findall(r'class="before" decoding="sync" alt="" src="([^"]+)"', stage)
+    assert requests.get(f"{page.url}/{before}").ok and "What it was made from" not in stage
+
+
+def test_a_spot_that_was_looked_into_is_drawn_anew_or_as_one_wants_it(page: Server) -> None:
+    visitor = visit(page, prompt="a yellow star")
+    visitor.draw()
+    assert "Click on the picture first" in visitor.at_once("redo-spot", "click")
+    assert "look-data" in visitor.do("to-look")
+    side = 32
+    for how, taken in (("redo", None), ("take", 1)):
+        cell = 5 * side + 30
+        tried = visitor.click("look", {"cell": cell})
+        assert tried.count("data-take") == 5
+        visitor.at_once("redo-spot", "click") if taken is None else visitor.click("tries", {"take": taken})
+        shown = visitor.wait()
+        made = pictures(shown)[0]
+        recipe = recipe_in(requests.get(f"{page.url}/{made}").content)
+        assert recipe.edit is not None and recipe.edit.operation == "vary", how
+        drawn = np.zeros((side, side), bool)
+        drawn[2:9, 27:] = True
+        same = (recipe.tokens == recipe.edit.tokens).reshape(side, side)
+        assert same[~drawn].all() and (taken is None or same[5, 30])
+        visitor.do("to-look")
 
 
 def test_wrong_wishes_are_said_beside_the_sentence(page: Server) -> None:
