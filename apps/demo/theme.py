@@ -154,6 +154,13 @@ html:has(body.dark) { background: #161513; }
 .edge { justify-content: center; }
 .edge button { padding: 6px 14px; font-size: 14px; font-weight: 500; min-height: 36px; }
 #save { flex: 0 0 auto; width: auto; min-width: 44px; font-size: 14px; text-align: center; }
+#save .prose { display: flex; gap: 14px; align-items: center; }
+.larger { position: relative; }
+.larger summary { cursor: pointer; color: var(--link-text-color); text-decoration: underline; list-style: none; }
+.larger div { position: absolute; right: 0; bottom: 28px; z-index: 6; display: grid; gap: 8px; width: 220px;
+  padding: 12px; text-align: left; border-radius: 10px; border: 1px solid var(--border-color-primary);
+  background: var(--background-fill-primary); }
+.larger p { margin: 0; font-size: 13px; color: var(--body-text-color-subdued); }
 .stage { position: relative; width: 100%; height: var(--canvas); }
 .stage .cells { display: grid; gap: 10px; justify-content: center; align-content: center; height: 100%; }
 .stage.many .cells { --half: calc(var(--canvas) / 2 - 5px);
@@ -282,6 +289,7 @@ html:has(body.dark) { background: #161513; }
   .ask { height: calc(100dvh - 128px); flex-wrap: nowrap; overflow-y: auto; }
   #tools { flex: 1 1 0; min-height: 0; overflow-y: auto; padding-right: 6px; }
   #tools > * { flex: 0 0 auto; }
+  #options { flex: 0 0 auto; max-height: 55%; overflow-y: auto; }
 }
 @media (max-width: 860px) {
   .show { --canvas: min(calc(100vw - 28px), 62dvh); flex: 1 1 100%; order: -1; }
@@ -290,7 +298,7 @@ html:has(body.dark) { background: #161513; }
   #draw-desk .ask, #draw-desk .show { display: contents; }
   #draw-desk > * > * { flex: 1 1 100%; --canvas: min(calc(100vw - 28px), 62dvh); }
   #stage, #next, #strip { order: 1; }
-  #tools { order: 2; }
+  #tools, #options { order: 2; }
   #brand p { display: none; }
 }
 @media (max-width: 640px) {

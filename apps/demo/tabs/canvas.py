@@ -11,6 +11,7 @@ import gradio as gr
 from ...engine.jobs import CANCELLED, DONE, RUNNING, Job, Progress
 from .. import job_view
 from ..app_state import AppState, page_url
+from ..routes import LARGER
 from .events import said
 
 DRAFT_STEPS = 4
@@ -181,4 +182,13 @@ def save_link(app_state: AppState, key: str) -> str:
         return ""
     name = f"amused-{result.picture.recipe.seed}-{result.picture.recipe.picture}.png"
     kept = f"Kept as {result.saved.name}" if result.saved is not None else "Not kept on the disk"
-    return f'<a href="{page_url(key)}" download="{name}" title="{kept}">Save</a><span class="sr">{kept}</span>'
+    width, height = result.picture.image.size
+    larger = "".join(
+        f'<a href="large/{key}/{times}.png" download="{name}">{width * times} x {height * times} px</a>'
+        for times in LARGER
+    )
+    return (
+        f'<a href="{page_url(key)}" download="{name}" title="{kept}">Save</a><span class="sr">{kept}</span>'
+        f'<details class="larger"><summary>Save larger</summary><div>{larger}'
+        "<p>Enlarged by Lanczos resampling: smooth edges, no new detail.</p></div></details>"
+    )

@@ -5,6 +5,7 @@ One server for all; each test is a visitor of its own.
 
 import json
 import re
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import requests
 from PIL import Image
 from serving import Server, Start, png, recipe_in
 from visiting import Visitor
+
+from amused_lite.files.images import open_picture
 
 pytest.importorskip("gradio")
 
@@ -112,6 +115,20 @@ def test_an_earlier_picture_comes_back_to_the_canvas_and_is_varied(page: Server)
     )
     assert parent == earlier and re.search(r'class="tile child"><button[^>]*title="varied: a red car"', varied[1])
     assert "Picture 1 of 1: a red car" in visitor.click("stage", {"key": parent[0]})
+
+
+def test_a_picture_is_saved_larger_and_said_how(page: Server) -> None:
+    visitor = visit(page, prompt="a pink moon")
+    shown = visitor.draw()
+    made = open_picture(BytesIO(requests.get(f"{page.url}/{pictures(shown)[0]}").content))
+    save = json.loads(shown)[2]
+    assert "Lanczos" in save and "1024 x 1024 px" in save and "2048 x 2048 px" in save
+    address = re.findall(r'href="(large/[^"]+/2\.png)"', save)[0]
+    larger = open_picture(BytesIO(requests.get(f"{page.url}/{address}").content))
+    assert larger.image == made.image.resize((1024, 1024), Image.Resampling.LANCZOS)
+    assert larger.recipe is not None and made.recipe is not None and larger.recipe.to_json() == made.recipe.to_json()
+    for other in (address.replace("2.png", "3.png"), address.replace("/0/", "/1/"), "large/none/0/2.png"):
+        assert requests.get(f"{page.url}/{other}").status_code == 404
 
 
 def test_a_picture_is_edited_where_it_is_and_goes_back_to_the_canvas(page: Server) -> None:
