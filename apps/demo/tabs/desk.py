@@ -92,7 +92,7 @@ class Desk:
         with suppress(KeyError):
             key = key if self.app_state.engine.job(job).over else f"{job}/0"
         wanted, canvas = job_of(key), self.draw.canvas
-        made = {job_of(version.picture) for version in versions.items} | {job}
+        made = {job_of(version.picture) for version in versions.items[1:]} | {job}
         mine = [*mine, *sorted(made - {"", *mine})]
         shown = canvas.look(visitor, mine, wanted, key)
         return {**self._show(None), canvas.mine: mine, canvas.wanted: wanted, **shown}

@@ -42,8 +42,8 @@ class PromptPanel:
             self.chips = {group: self._chips(group) for group in OFFERED}
             self.adapters = AdapterPicker(self.app_state)
             self.surprise = gr.Button("Surprise me", size="sm", elem_id="surprise")
-            with gr.Accordion("Options", open=False, elem_id="options"):
-                self._build_options()
+        with gr.Accordion("Options", open=False, elem_id="options"):
+            self._build_options()
         self._connect()
 
     def _chips(self, group: str, model: str | None = None) -> gr.Dataset:

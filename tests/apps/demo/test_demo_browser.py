@@ -157,7 +157,7 @@ def test_a_prompt_gives_pictures_that_form_before_ones_eyes(visit: Visit) -> Non
 
 
 def test_what_is_saved_is_the_picture_that_the_library_draws(visit: Visit) -> None:
-    link = visit.page.locator("#save a")
+    link = visit.page.locator("#save a").first
     visit.page.wait_for_function("document.querySelector('#save a').getAttribute('href').endsWith('/1.png')")
     with visit.page.expect_download() as waiting:
         link.click()
@@ -304,6 +304,7 @@ def test_escape_leads_back_to_the_canvas_with_what_was_made(visit: Visit) -> Non
     page.locator("#prompt textarea").wait_for()
     page.wait_for_function("document.querySelector('#stage .back')?.textContent.includes('made from')")
     assert not page.locator("#editor").count() and page.locator("#stage .compare").count()
+    page.wait_for_function("document.activeElement.id === 'to-edit'")
     visit.shot("071-back")
 
 
