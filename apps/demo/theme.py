@@ -279,6 +279,7 @@ html:has(body.dark) { background: #161513; }
 .table td .share { display: inline-block; height: 8px; border-radius: 4px; background: var(--color-accent);
   vertical-align: middle; }
 .tries { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 10px; margin-top: 10px; }
+.tries { align-items: start; } #tries .hint { text-align: left; }
 .tries button { all: unset; cursor: pointer; }
 .tries img { width: 100%; border-radius: 10px; margin: 0; display: block; }
 .tries span { display: block; font-size: 13px; color: var(--body-text-color-subdued); padding-top: 4px; }

@@ -36,6 +36,11 @@ def pictures(shown: str) -> list[str]:
     return re.findall(r'src="(pictures/[^"]+)"', json.loads(shown)[0])
 
 
+def test_the_page_is_sent_small(page: Server) -> None:
+    with requests.get(f"{page.url}/", stream=True) as reply:
+        assert reply.headers["content-encoding"] == "gzip" and len(reply.raw.read()) < 60_000
+
+
 def test_the_page_opens_with_an_example(page: Server) -> None:
     visitor = visit(page)
     stage = visitor.values[visitor.component("stage")]
