@@ -51,6 +51,7 @@ COMMANDS = {
     "synthesize": Command("amused_lite.commands.training.synthesize", "make pictures of captions, to learn from"),
     "finetune": Command("amused_lite.commands.training.finetune", "go on training a model on pictures of your own"),
     "grow": Command("amused_lite.commands.training.grow", "make of a model one for pictures twice as large"),
+    "vqgan": Command("amused_lite.commands.training.vqgan", "train a model's VQ-GAN, or its decoder, on pictures"),
     "train": Command("amused_lite.commands.training.train", "rebuild the bundled model from nothing"),
     "score": Command("amused_lite.commands.training.score", "measure pictures against captions and other pictures"),
     "evaluate": Command("amused_lite.commands.training.evaluate", "score a model on the held-out prompts"),

@@ -19,7 +19,7 @@ _SMALLEST_IN_4 = {LINEAR: 0, TABLE: 2**24, CONVOLUTION: 2**20}  # below, 4-bit b
 _FLOAT = ("vqgan.codebook", "*.positions", "vqgan.decoder.out.weight", "vqgan.encoder.*", "vqgan.pre_quant.*")
 # Products whose activations are rounded as well, where the method rounds any. They hold nearly all of the work; the
 # convolutional blocks around them have outliers, which the bundled model pays for with two tokens in a hundred.
-_ACTIVATIONS = ("uvit.token_side.layers.*", "vqgan.decoder.*")
+ACTIVATIONS = ("uvit.token_side.layers.*", "vqgan.decoder.*")
 _HIGHER: tuple[str, ...] = ("uvit.token_side.head.weight", "uvit.token_side.embedding_projection.weight")
 
 
@@ -64,7 +64,7 @@ class QuantizationScheme:
 
     def rounds_activations(self, name: str) -> bool:
         """Whether what a weight is multiplied with may be rounded too."""
-        return any(fnmatchcase(name, pattern) for pattern in _ACTIVATIONS)
+        return any(fnmatchcase(name, pattern) for pattern in ACTIVATIONS)
 
     def _form(self, name: str, kind: str, shape: tuple[int, ...], least: int) -> WeightFormat | None:
         options, size = self.options, prod(shape)

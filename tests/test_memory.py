@@ -1,6 +1,7 @@
 """`--memory low`: the same picture, and less memory, by the system's own count."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,26 @@ code = main(sys.argv[1:])
 lines = open("/proc/self/status").read().splitlines()
 print(code, next(line for line in lines if line.startswith("VmHWM")).split()[1])
 """
+AGAIN = """
+import resource, sys
+import numpy as np
+from amused_lite.system.memory import keep_freed
+if sys.argv[1] == "kept":
+    keep_freed()
+faults = []
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**24, np.float32)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(faults[-1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_freed_arrays_need_no_fresh_pages() -> None:
+    words = [sys.executable, "-c", AGAIN]
+    plain, kept = (int(subprocess.check_output([*words, how], text=True)) for how in ("plain", "kept"))
+    assert kept < 8 < plain, (kept, plain)  # 64 MB are 16,384 pages, or 32 huge ones
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says a process's peak")

@@ -18,9 +18,9 @@ from amused_lite.console.flags import (
     keeps_loaded,
     open_pipeline,
     options_from,
+    progress,
     recipe_report,
     warn,
-    watched,
 )
 from amused_lite.editing.settings import OPERATIONS
 from amused_lite.files.atomic import slug
@@ -98,7 +98,8 @@ class EditCommand(NamedTuple):
         name = name or f"{slug(Path(args.file).stem)}-{self.name}-{options.seed}.png"
         made: list[dict[str, Any]] = []
         for index in range(args.picture, args.picture + args.count):
-            result = amused.run(task.at(index), lambda steps, total: watched(steps, total, args.quiet))
+            with progress(args.quiet) as watch:
+                result = amused.run(task.at(index), watch)
             path = result.save(folder / name, metadata=not args.no_metadata)
             now = time.perf_counter()
             made.append({"path": str(path), "seed": options.seed, "picture": index, "seconds": round(now - started, 3)})

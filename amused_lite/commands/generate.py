@@ -18,9 +18,9 @@ from amused_lite.console.flags import (
     keeps_loaded,
     open_pipeline,
     options_from,
+    progress,
     recipe_report,
     warn,
-    watched,
 )
 from amused_lite.files.atomic import slug
 
@@ -106,10 +106,11 @@ def run(args: argparse.Namespace) -> int:
     made = []
     for number in range(args.count):
         one = task.at(task.image_index + number * args.best_of)
-        if ranker is None:
-            made.append(_draw(args, amused, one, folder / name))
-        else:
-            made.append(_draw_best(args, amused, ranker, one, folder / name))
+        with progress(args.quiet) as watch:
+            if ranker is None:
+                made.append(_draw(args, amused, one, watch, folder / name))
+            else:
+                made.append(_draw_best(args, amused, ranker, one, watch, folder / name))
         now = time.perf_counter()
         made[-1]["seconds"] = round(now - started, 3)
         started = now
@@ -165,20 +166,18 @@ def _warn_incomplete(recipe: "Recipe", args: argparse.Namespace) -> None:
         print(f"amused-lite: warning: {args.source}: {remark}", file=sys.stderr)
 
 
-def _draw(args: argparse.Namespace, amused: "AmusedPipeline", task: "Task", path: "Path") -> dict[str, Any]:
+def _draw(
+    args: argparse.Namespace, amused: "AmusedPipeline", task: "Task", watch: "Watch", path: "Path"
+) -> dict[str, Any]:
     """One picture, with what else was asked for; its record."""
     if not task.trace:
-        return _save(args, amused.run(task, _watch(args)), path)
+        return _save(args, amused.run(task, watch), path)
     from amused_lite.analysis.trace import Trace
 
-    seen = _watch(args)(amused.steps(task), amused.total_steps(task))
+    seen = watch(amused.steps(task), amused.total_steps(task))
     trace = Trace.of(seen, amused.runtime.config.uvit.mask_token_id)
     record = _write_trace(args, amused, trace)
     return {**_save(args, amused.finish(task, trace.tokens), path), **record}
-
-
-def _watch(args: argparse.Namespace) -> "Watch":
-    return lambda steps, total: watched(steps, total, args.quiet)
 
 
 def _save(args: argparse.Namespace, picture: "Picture", path: "Path") -> dict[str, Any]:
@@ -187,13 +186,13 @@ def _save(args: argparse.Namespace, picture: "Picture", path: "Path") -> dict[st
 
 
 def _draw_best(
-    args: argparse.Namespace, amused: "AmusedPipeline", ranker: "Ranker", task: "Task", path: "Path"
+    args: argparse.Namespace, amused: "AmusedPipeline", ranker: "Ranker", task: "Task", watch: "Watch", path: "Path"
 ) -> dict[str, Any]:
     """The best of several pictures from this one on, or a grid of them; its record."""
     from amused_lite.analysis.ranking import as_draft, candidates, finished_draft, grid_picture
     from amused_lite.files.png import save_png
 
-    drafts, watch = args.draft_steps, _watch(args)
+    drafts = args.draft_steps
     first = as_draft(task, drafts) if drafts else task
     ranked = candidates(amused, ranker, [first.at(task.image_index + i) for i in range(args.best_of)], watch)
     scores = {candidate.picture.recipe.picture: round(candidate.score, 4) for candidate in ranked}

@@ -3,20 +3,23 @@
 import argparse
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amused_lite.console.arguments import check_folder, named, threads, whole
+from amused_lite.console.terminal import ticking
 from amused_lite.runtimes.devices import DEVICES
 from amused_lite.system.paths import as_path
 
 if TYPE_CHECKING:
     from amused_lite.files.png import Recipe
-    from amused_lite.pipeline import AmusedPipeline
+    from amused_lite.pipeline import AmusedPipeline, Watch
     from amused_lite.sampling.loop import Step
     from amused_lite.sampling.settings import GenerateOptions, Setting
 
@@ -196,15 +199,25 @@ def recipe_report(recipe: "Recipe") -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in (*GenerateOptions.__dataclass_fields__, *words)}
 
 
-def watched(steps: "Iterator[Step]", total: int, quiet: bool) -> "Iterator[Step]":
-    """The same steps, with a progress bar on stderr where someone can see it."""
+@contextmanager
+def progress(quiet: bool) -> "Iterator[Watch]":
+    """A bar on stderr, where someone can see it, from before the prompt is read until the picture is there."""
     from tqdm import tqdm
 
-    hidden = True if quiet else None  # None: hidden where stderr is no terminal
-    with tqdm(total=total, desc="unmasking", unit="step", leave=False, file=sys.stderr, disable=hidden) as bar:
-        for step in steps:
-            yield step
-            bar.update()
+    form: dict[str, Any] = {"unit": "step", "leave": False, "file": sys.stderr}
+    form["disable"] = True if quiet else None  # None: hidden where stderr is no terminal
+    form["ncols"], form["nrows"] = shutil.get_terminal_size()  # some terminals tell 0, and tqdm would show nothing
+    with tqdm(desc="reading the prompt", **form) as bar, ticking(bar):
+
+        def watch(steps: "Iterator[Step]", total: int) -> "Iterator[Step]":
+            bar.set_description("unmasking", refresh=False)
+            bar.reset(total)
+            for step in steps:
+                yield step
+                bar.update()
+            bar.set_description("decoding")
+
+        yield watch
 
 
 def _pair(setting: "Setting", text: str) -> tuple[float, float]:

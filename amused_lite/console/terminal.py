@@ -3,13 +3,18 @@
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LONGEST = 299  # characters of an error
 _WORD = 100  # characters of a word in it: a path, usually
+_TICK = 0.5  # s between two looks at the clock in a bar
 _PROGRESS = re.compile(r"[\r\n]*(\x1b\[A)*\r?")  # what tqdm moves the cursor with, before or without text
 
 
@@ -90,3 +95,23 @@ def plain_streams() -> Iterator[None]:
             yield
         finally:
             sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def ticking(bar: "tqdm") -> Iterator[None]:
+    """Meanwhile the clock of a bar goes on, while a long step says nothing."""
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(_TICK):
+            bar.refresh()
+
+    clock = threading.Thread(target=tick, daemon=True)
+    if not bar.disable:
+        clock.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if clock.is_alive():
+            clock.join()

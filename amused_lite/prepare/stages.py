@@ -10,7 +10,6 @@ models/NAME/               the bundle, once it passed the self-test
 
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,14 +22,13 @@ from tqdm import tqdm
 
 from amused_lite import __version__
 from amused_lite.bundle import MANIFEST, Bundle, open_bundle, write_manifest
-from amused_lite.console.terminal import size_text
+from amused_lite.console.terminal import size_text, ticking
 from amused_lite.files.atomic import DISK_FULL, replace_text
 from amused_lite.installed import models_folder, work_folder
 from amused_lite.prepare.plan import Plan, remember
 from amused_lite.runtimes.hub import fetch
 
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
-_TICK = 0.5  # s between two looks at the clock in a bar
 Report = Callable[[str, float], object]  # what is being done, and the share of this stage that is done
 # Above these it is another model (see `proof`). Measured: see docs/models.md.
 BOUNDS = {
@@ -207,19 +205,6 @@ def _bar(total: int, what: str, report: Report | None, bytes_: bool = False) -> 
     form["ncols"], form["nrows"] = shutil.get_terminal_size()  # some terminals tell 0, and tqdm would show nothing
     if report is not None:
         form |= {"disable": False, "file": StringIO(), "report": report}
-    over, kind = threading.Event(), tqdm if report is None else _Reported
-    with kind(total=total, desc=what, **{"disable": None, **form}) as bar:  # silent where no one watches
-
-        def tick() -> None:
-            while not over.wait(_TICK):
-                bar.refresh()
-
-        clock = threading.Thread(target=tick, daemon=True)
-        if not bar.disable:
-            clock.start()
-        try:
-            yield bar
-        finally:
-            over.set()
-            if clock.is_alive():
-                clock.join()
+    kind = tqdm if report is None else _Reported
+    with kind(total=total, desc=what, **{"disable": None, **form}) as bar, ticking(bar):  # silent where no one watches
+        yield bar

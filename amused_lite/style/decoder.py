@@ -13,7 +13,7 @@ from amused_lite.style.config import StyleTrainConfig
 from amused_lite.style.data import in_turn
 from amused_lite.training.data.quadrants import QuadrantBatch, TokensAndPixels, random_quadrants
 from amused_lite.training.loop.fit import step_generator
-from amused_lite.training.vqgan import reconstruction_loss
+from amused_lite.training.pixels.vqgan import reconstruction_loss
 
 
 class DecoderBatches:

@@ -4,8 +4,8 @@ import ctypes
 import sys
 from pathlib import Path
 
-_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
-_LARGE, _HUGE = 64 * 1024, 24 * 2**20  # bytes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_LARGE, _HUGE, _WHOLE_STEP = 64 * 1024, 24 * 2**20, 256 * 2**20  # bytes
 _MADV_PAGEOUT = 21  # of Linux since 5.4; what was written to is kept, so that it cannot lose anything
 _MAPS = Path("/proc/self/maps")
 _state = {"spare": False}
@@ -33,6 +33,16 @@ def allocate_for(steps: bool) -> None:
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc
         library.mallopt(_M_MMAP_THRESHOLD, _HUGE if steps and not low_memory() else _LARGE)
         library.malloc_trim(0)
+
+
+def keep_freed() -> None:
+    """From now on freed arrays are kept for the next ones, which need no cleared pages then (docs/log.md).
+
+    For training and encoding, where every step has the same arrays as the one before.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):  # glibc
+        library.mallopt(_M_TRIM_THRESHOLD, _WHOLE_STEP)
+        library.mallopt(_M_MMAP_THRESHOLD, _WHOLE_STEP)
 
 
 def peak_memory() -> int | None:

@@ -35,13 +35,13 @@ from amused_lite.training.data.batches import Batches
 from amused_lite.training.data.order import EpochOrder
 from amused_lite.training.data.shards import SHARD, TokenShards, column_path, write_shard
 from amused_lite.training.data.tokenize import ENCODED_AT_ONCE, encode_pixels
-from amused_lite.training.decoder import DecoderTrainConfig, train_decoder
 from amused_lite.training.loop.fit import TrainingRun
 from amused_lite.training.loop.state import subset
+from amused_lite.training.pixels.decoder import DecoderTrainConfig, train_decoder
+from amused_lite.training.pixels.vqgan import VQGANTrainConfig, train_vqgan
 from amused_lite.training.ranker import RankerTrainConfig, train_ranker
 from amused_lite.training.uvit import UViTLoss, initialize, initialize_text, train_uvit
 from amused_lite.training.uvit_config import UViTTrainConfig
-from amused_lite.training.vqgan import VQGANTrainConfig, train_vqgan
 from amused_lite.training.world import World, WorldSource, codebook_picture
 
 

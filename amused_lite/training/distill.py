@@ -25,7 +25,7 @@ from amused_lite.training.base_model import BaseModel, Progress, generated_examp
 from amused_lite.training.data.quadrants import TokensAndPixels, random_quadrants
 from amused_lite.training.loop.fit import ModuleTrainer, TrainingRun, fit, step_generator
 from amused_lite.training.loop.state import Ema
-from amused_lite.training.vqgan import initialize, psnr, reconstruction_loss
+from amused_lite.training.pixels.vqgan import initialize, psnr, reconstruction_loss
 
 TOKENS, PICTURES = "tokens.safetensors", "pictures.safetensors"
 

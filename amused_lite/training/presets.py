@@ -7,28 +7,30 @@ from pathlib import Path
 from amused_lite.config import PRESETS
 from amused_lite.training.build import Build, UViTPart
 from amused_lite.training.clip import CLIPTrainConfig
+from amused_lite.training.pixels.vqgan import VQGANTrainConfig
 from amused_lite.training.ranker import RankerTrainConfig
 from amused_lite.training.uvit_config import RECIPES
-from amused_lite.training.vqgan import VQGANTrainConfig
 
 
 def storybook(folder: Path) -> Build:
     """Hundreds of things in five hands, see docs/training/storybook.md.
 
-    The U-ViT learns on pictures of 256 px first, where a drawing costs a quarter of the work and is a larger part of
-    what is asked, and is then grown to 512 px, as aMUSEd was. Drawings have the same sizes in both, and so the same
-    tokens. A third of a step of 32 is Muon's orthogonalization, whatever the batch: 64 are shown at once. Crops for the
-    VQ-GAN lie on the token grid, as the drawings do: a drawing then has the same pixels in every token it fills.
+    The U-ViT learns drawings one by one on pictures of 192 px, then scenes of 256 px, and is then grown to 512 px, as
+    aMUSEd was: a small picture costs less and shows more of a drawing. Drawings have the same sizes in all, and so the
+    same tokens. A third of a step of 32 is Muon's orthogonalization, whatever the batch: 64 are shown at once. Crops
+    for the VQ-GAN lie on the token grid, as the drawings do: a drawing then has the same pixels in every token it
+    fills.
     """
     from amused_lite.training.storybook.world import Storybook
 
     train_config = RECIPES["storybook"]
-    first = replace(train_config, steps=24_000, batch=64, learning_rate=1.9e-3, muon_learning_rate=3.75e-3, cooldown=0)
+    first = replace(train_config, steps=12_000, batch=64, learning_rate=1.9e-3, muon_learning_rate=3.75e-3, cooldown=0)
     return Build(
         folder,
         Storybook(),
         PRESETS["storybook"],
         parts={
+            "-192": UViTPart(first, 40_960, 4096, 12.0, canvas=192),
             "-256": UViTPart(first, 66_560, 4096, 12.0, canvas=256),
             "-512": UViTPart(replace(train_config, batch=16, seed=4), 60_000, 4096, 4.0),
         },

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from amused_lite.adapters.torch import AttachedAdapter
 from amused_lite.models.clip_text import CLIPText
 from amused_lite.models.uvit import UViT
+from amused_lite.system.memory import keep_freed
 from amused_lite.training.data.batches import Batch, Batches
 from amused_lite.training.loop.distributed import Distributed
 from amused_lite.training.loop.fit import TrainingRun, fit
@@ -227,6 +228,7 @@ def train_uvit(
     Raises:
         ValueError: see `fit` and `Batches.parts`.
     """
+    keep_freed()
     trainer, config = UViTTrainer(loss, batches), loss.train_config
     run = TrainingRun(folder)
     run.also_log = trainer.distributed.tracker(tracker, folder)

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from loopback_hub import LoopbackHub, running
 from small_published import save_small
 
 from amused_lite.bundle import open_bundle
+from amused_lite.console import terminal
+from amused_lite.console.flags import progress
 from amused_lite.installed import fingerprint, work_folder
 from amused_lite.models.checkpoint import PublishedWeights
 from amused_lite.models.networks import SavedWeights
@@ -282,13 +284,35 @@ def test_a_disk_that_fills_while_a_model_is_prepared_is_named(
     assert [path.name for path in (home / "models" / ".preparing").rglob("*.npz")] in ([], [".reference.npz"])
 
 
-def test_bars_move_in_a_terminal_that_does_not_know_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, terminal = os.openpty()  # a new one has 0 rows and columns
-    with os.fdopen(terminal, "w") as stderr:
+def moved(shown: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a terminal that does not know its size is sent."""
+    monkeypatch.setattr(terminal, "_TICK", 0.01)
+    screen, window = os.openpty()  # a new one has 0 rows and columns
+    with os.fdopen(window, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
+        shown()
+        said = os.read(screen, 100_000).decode()
+    os.close(screen)
+    return said
+
+
+def test_bars_move_while_a_stage_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare_slowly() -> None:
         with stages._bar(9, "prepare", None) as bar:
             bar.update(3)
-            bar.refresh()
-        shown = os.read(screen, 10_000).decode()
-    os.close(screen)
-    assert "prepare |" in shown and "3/9" in shown
+            time.sleep(0.2)
+
+    said = moved(prepare_slowly, monkeypatch)
+    assert said.count("prepare |") > 3 and "3/9" in said
+
+
+def test_a_picture_has_a_bar_from_its_prompt_to_its_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw_slowly() -> None:
+        with progress(quiet=False) as watch:
+            time.sleep(0.2)
+            assert list(watch(iter("abc"), 3)) == ["a", "b", "c"]  # type: ignore[arg-type]
+            time.sleep(0.2)
+
+    said = moved(draw_slowly, monkeypatch)
+    assert said.count("reading the prompt: ") > 3 and said.count("decoding: 100%") > 3
+    assert said.index("reading the prompt") < said.index("unmasking:   0%") < said.index("decoding: 100%")

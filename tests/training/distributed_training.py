@@ -1,4 +1,4 @@
-"""A small training that `test_spread.py` starts as one process or several. Arguments: data, run, stop after, shard."""
+"""A small training that tests start as one process or several. Arguments: data, run, stop after, shard."""
 
 import sys
 from dataclasses import replace
@@ -28,12 +28,15 @@ CONFIG = UViTTrainConfig(
     steps=50, batch=8, accumulation=4, learning_rate=3e-3, warmup=5, clip_norm=1.0, train_text=True, log_every=1
 )
 
-if __name__ == "__main__":
+
+def train(data: Path, run: Path, stop_after: int, shard: bool = False) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    data, run, stop_after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     uvit, text = UViT(UVIT), CLIPText(TEXT)
     initialize(uvit)
     batches = Batches(CONFIG, ShardSamples(open_shards(data)[1], CONFIG.seed), open_model("tiny")[1])
-    config = replace(CONFIG, shard=len(sys.argv) > 4)
-    train_uvit(UViTLoss(uvit, text, config), batches, run, stop_after)
+    train_uvit(UViTLoss(uvit, text, replace(CONFIG, shard=shard)), batches, run, stop_after)
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), len(sys.argv) > 4)

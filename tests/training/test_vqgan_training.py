@@ -6,8 +6,8 @@ import torch
 
 from amused_lite.config import VQGANConfig
 from amused_lite.models.vqgan import VQGAN
+from amused_lite.training.pixels.vqgan import Codebook, VQGANTrainConfig, crops, initialize
 from amused_lite.training.scenes.world import Scenes
-from amused_lite.training.vqgan import Codebook, VQGANTrainConfig, crops, initialize
 from amused_lite.training.world import codebook_picture
 
 SMALL = VQGANConfig(

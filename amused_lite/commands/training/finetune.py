@@ -166,8 +166,12 @@ def _shape(args: argparse.Namespace, preset: str) -> "AdapterShape":
     return replace(ADAPTERS.get(preset, AdapterShape()), **given)
 
 
-def write_model(base: "BaseModel", model: Path, out: Path, what: str) -> None:
-    """In the form of the model that it began as; `what` became of it stands in its name."""
+def write_model(base: "BaseModel", model: Path, out: Path, what: str, repainted: bool = False) -> None:
+    """In the form of the model that it began as; `what` became of it stands in its name.
+
+    Args:
+        repainted: its codes have other colours than that model's.
+    """
     if not (model / MANIFEST).is_file():
         from amused_lite.models.checkpoint import save_diffusers
 
@@ -179,4 +183,5 @@ def write_model(base: "BaseModel", model: Path, out: Path, what: str) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(model, Path(scratch))
-        export_bundle(source._replace(weights=base.networks), out, ExportOptions(), f"{source.name} ({what})")
+        source = source._replace(weights=base.networks, colours=None if repainted else source.colours)
+        export_bundle(source, out, ExportOptions(), f"{source.name} ({what})")

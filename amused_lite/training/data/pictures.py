@@ -3,8 +3,10 @@
 import hashlib
 import json
 import random
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -49,6 +51,14 @@ class PictureSource(Protocol):
         """The pictures of a piece."""
         ...
 
+    def __len__(self) -> int:
+        """Pictures in all, good or not."""
+        ...
+
+    def picture(self, number: int) -> Path | BytesIO | Image.Image:
+        """One of them, without what is said of it."""
+        ...
+
 
 class Folder:
     """Pictures below a folder, with captions in text files of the same name or in a `metadata.jsonl` beside them."""
@@ -77,6 +87,13 @@ class Folder:
             facts = tables[path.parent].get(path.name) or PictureFacts()
             facts.text = facts.text or text_beside(path)
             yield Item(name, path, facts)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def picture(self, number: int) -> Path:
+        """See `PictureSource`."""
+        return self.folder / self.files[number]
 
 
 class Tars:
@@ -111,6 +128,37 @@ class Tars:
         if broken:
             yield Item(self.urls[piece], None, PictureFacts(), "broken tar")
 
+    @cached_property
+    def _places(self) -> list[tuple[str, int, int]]:
+        """Where each picture lies: its tar, its first byte, its length; of a tar that breaks off, what came before.
+
+        Raises:
+            ValueError: the tars are not on this machine, or hold no picture.
+        """
+        found = []
+        for url in self.urls:
+            if url.startswith(_REMOTE):
+                raise ValueError(f"{url} can be read from its start only; training on pixels needs tar files on a disk")
+            try:
+                with tarfile.open(url, "r:") as tar:
+                    pictures = (file for file in tar if file.isfile() and file.name.lower().endswith(SUFFIXES))
+                    found += [(url, file.offset_data, file.size) for file in pictures]
+            except tarfile.TarError:
+                continue
+        if not found:
+            raise ValueError(f"no picture in {self.name}; give tar files that are whole and not compressed")
+        return found
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def picture(self, number: int) -> BytesIO:
+        """See `PictureSource`."""
+        url, start, size = self._places[number]
+        with open(url, "rb") as file:
+            file.seek(start)
+            return BytesIO(file.read(size))
+
 
 class DrawnWorld:
     """The first pictures of a drawn world, each with one of its captions."""
@@ -137,6 +185,14 @@ class DrawnWorld:
             facts = PictureFacts(said, aesthetic_score=micro.aesthetic_score)
             problem = "same as a scored prompt" if self.world.is_scored(scene) else ""
             yield Item(f"{self.name} {number}", Image.fromarray(self.world.draw(scene)), facts, problem)
+
+    def __len__(self) -> int:
+        return self.pictures
+
+    def picture(self, number: int) -> Image.Image:
+        """See `PictureSource`."""
+        self.world.use(self.folder)
+        return Image.fromarray(self.world.draw(self.world.scene(self.world.seed, number)))
 
 
 def find_source(source: str, worlds: dict[str, Callable[[], World]], out: Path, pictures: int | None) -> PictureSource:

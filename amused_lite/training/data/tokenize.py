@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from amused_lite.console.terminal import printable
 from amused_lite.models.vqgan import VQGAN
+from amused_lite.system.memory import keep_freed
 from amused_lite.training.base_model import BaseModel
 from amused_lite.training.data import shards
 from amused_lite.training.data.pictures import FAULTS, Chosen, PictureSource, SampleFilter, crops_of, plan_of
@@ -51,6 +52,7 @@ class PictureEncoder:
     """A model's encoder and tokenizer, opened once in each process."""
 
     def __init__(self, job: TokenizeJob) -> None:
+        keep_freed()
         self.job = job
         self.base = BaseModel.open(job.model, job.threads, job.device)
         self.vqgan = convert_conv2d_weight_memory_format(self.base.networks.vqgan, torch.channels_last)

@@ -19,6 +19,7 @@ from amused_lite.training.storybook.scene import (
     CELL,
     MARGIN,
     SIZES,
+    SMALLEST,
     Extra,
     Layout,
     Position,
@@ -29,8 +30,11 @@ from amused_lite.training.storybook.scene import (
 
 Split = Literal["train", "all"]
 
-LAYOUTS: dict[Layout, float] = {"single": 0.42, "pair": 0.33, "count": 0.15, "group": 0.10}
-SMALL_LAYOUTS: dict[Layout, float] = {"single": 0.62, "pair": 0.30, "count": 0.08}  # a canvas of 256 px
+LAYOUTS: dict[int, dict[Layout, float]] = {  # by canvas, px
+    512: {"single": 0.42, "pair": 0.33, "count": 0.15, "group": 0.10},
+    256: {"single": 0.62, "pair": 0.30, "count": 0.08},
+    192: {"single": 1.0},
+}
 RELATION_CHANCES: dict[Relation, float] = {"left of": 0.4, "above": 0.2, "on": 0.2, "behind": 0.2}
 MOSTLY = 0.6  # chance of the default of a choice that has one: a clear mode is what makes an unsaid choice learnable
 COLOURED, CROPPED, CLUTTERED = 0.3, 0.12, 0.06
@@ -54,13 +58,13 @@ class Arrangement(NamedTuple):
 
 
 def random_scene(seed: int, index: int, split: Split = "train", canvas: int = 512) -> StoryScene:
-    """Scene number `index` of the stream `seed`, for a picture of `canvas` px (256 or 512).
+    """Scene number `index` of the stream `seed`, for a picture of `canvas` px, one of `CANVASES`.
 
     "train" never shows a held-out combination, "all" does not care. Streams share no random numbers. Every kind is as
     often the first of a scene as any other.
     """
     rng = Random(f"{split}/{canvas}/{seed}/{index}")
-    chances = LAYOUTS if canvas >= ROOMY else SMALL_LAYOUTS
+    chances = LAYOUTS[canvas]
     layout, first = pick(rng, tuple(chances), tuple(chances.values())), pick(rng, NAMES)
     while True:
         relation = pick(rng, tuple(RELATION_CHANCES), tuple(RELATION_CHANCES.values())) if layout == "pair" else None
@@ -152,7 +156,7 @@ def compose(rng: Random, arrangement: Arrangement, split: Split, canvas: int) ->
     if not hands or not places:
         return None
     hand, place = pick(rng, [hand for hand in hands for _ in range(_HAND_WEIGHTS[hand])]), pick(rng, places)
-    size = _usual(rng, tuple(SIZES)) if layout == "single" else "medium"
+    size = _usual(rng, tuple(SIZES)) if layout == "single" and canvas > SMALLEST else "medium"
     return StoryScene(
         place=place,
         time=_usual(rng, PLACES[place].times),

@@ -12,7 +12,8 @@ from amused_lite.training.storybook.kinds import KINDS
 from amused_lite.training.storybook.places import PLACES
 
 CELL = 16  # side of one token in px
-CANVASES = (256, 512)  # sides of a picture in px: the transformer is trained on the small one first
+CANVASES = (192, 256, 512)  # sides of a picture in px: the transformer is trained on the small ones first
+SMALLEST = CANVASES[0]  # room for one medium thing
 MARGIN = 128  # px by which the page is larger than the picture that is cropped from it
 
 Layout = Literal["single", "pair", "count", "group"]

@@ -41,7 +41,7 @@ class Storybook:
         use_folder(folder)
 
     def scene(self, seed: int, index: int, split: Split = "train", canvas: int = 512) -> StoryScene:
-        """See `World`; pictures have 256 or 512 px."""
+        """See `World`; pictures have the px of `CANVASES`."""
         return storybook.random_scene(seed, index, split, canvas)
 
     def draw(self, scene: StoryScene) -> np.ndarray:

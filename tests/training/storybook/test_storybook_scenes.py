@@ -235,7 +235,7 @@ def test_a_thing_keeps_its_pixels_at_every_canvas() -> None:
         (thing,) = things(replace(scene, canvas=canvas))
         picture = draw(replace(scene, canvas=canvas))
         parts.append(picture[thing.y : thing.y + thing.side, thing.x : thing.x + thing.side])
-    assert np.array_equal(*parts)
+    assert all(np.array_equal(part, parts[0]) for part in parts)
 
 
 @pytest.mark.usefixtures("made_by_code")

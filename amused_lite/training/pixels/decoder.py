@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from amused_lite.models.vqgan import VQGAN
-from amused_lite.training.loop.fit import ModuleTrainer, TrainingRun, fit
+from amused_lite.training.loop.fit import TrainingRun, fit
 from amused_lite.training.loop.state import Ema
-from amused_lite.training.vqgan import DrawPicture, VQGANTrainConfig, crops, psnr, reconstruction_loss
+from amused_lite.training.pixels.adversarial import AdversarialLoss
+from amused_lite.training.pixels.vqgan import DrawPicture, PictureTrainer, VQGANTrainConfig
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,19 @@ class DecoderTrainConfig:
     seed: int = 11
 
 
-class DecoderTrainer(ModuleTrainer):
+class DecoderTrainer(PictureTrainer):
     """A VQ-GAN's decoder; its encoder and codes stay."""
 
     def __init__(
-        self, model: VQGAN, train_config: DecoderTrainConfig, source: VQGANTrainConfig, draw: DrawPicture
+        self,
+        model: VQGAN,
+        train_config: DecoderTrainConfig,
+        source: VQGANTrainConfig,
+        draw: DrawPicture,
+        adversarial: AdversarialLoss | None = None,
     ) -> None:
         self.model, self.train_config, self.draw = model.requires_grad_(False), train_config, draw
+        self.adversarial = adversarial
         self.pictures = replace(
             source, steps=train_config.steps, seed=train_config.seed, scene_share=train_config.scene_share
         )
@@ -46,14 +53,13 @@ class DecoderTrainer(ModuleTrainer):
         """See `Trainer`."""
         train_config, model = self.train_config, self.model
         left = (train_config.steps - number) / train_config.steps
-        wanted = crops(self.pictures, number, self.draw).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        wanted = self.crops(self.pictures, number)
+        with torch.autocast(wanted.device.type, torch.bfloat16):
             with torch.no_grad():
                 codes = model.codebook[model.nearest(model.latents(wanted).float())]
             made = model.decode_latents(codes)
-        loss = reconstruction_loss(made.float(), wanted)
-        self.update(loss, train_config.learning_rate * min((number + 1) / train_config.warmup, left**0.5), number)
-        return {"loss": loss.item(), "psnr": psnr(made.detach().float().clamp(0, 1), wanted)}
+        rate = train_config.learning_rate * min((number + 1) / train_config.warmup, left**0.5)
+        return self.descend(made, wanted, rate, number)
 
 
 def train_decoder(

@@ -1,0 +1,1 @@
+"""Training on pixels: VQ-GANs and their decoders."""
