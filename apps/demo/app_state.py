@@ -1,6 +1,7 @@
 """State that the tabs share: the engine, pictures by key, styles, installed runtimes. Knows no gradio.
 
-A picture has a key: "JOB/INDEX" for one that the engine remembers, "history:NAME" for one of the gallery.
+A picture has a key: "JOB/INDEX" for one that the engine remembers, "history:NAME" for one of the gallery, and
+"upload:FILE" for one that a visitor opened.
 """
 
 import re
@@ -12,11 +13,13 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from amused_lite.console.terminal import printable
-from amused_lite.files.images import SourceImage
+from amused_lite.files.images import SourceImage, open_picture
 from amused_lite.runtimes.open import BUNDLED, find_model, runtimes_of
 from amused_lite.system.paths import as_path
 from amused_lite.vocabulary import Vocabulary
@@ -30,7 +33,7 @@ from . import sentence
 from .picture_filter import FilterFlag, PictureFilter
 from .uploads import Uploads
 
-_HISTORY = "history:"
+_HISTORY, _UPLOAD = "history:", "upload:"
 _MODULES = {  # what each runtime needs
     "onnx": "onnxruntime",
     "torch": "torch",
@@ -159,6 +162,8 @@ class AppState:
                 return self.history.open(key.removeprefix(_HISTORY))
             except OSError as error:
                 raise ValueError(str(error)) from error
+        if key.startswith(_UPLOAD):
+            return open_picture(BytesIO(self.uploads.open(key.removeprefix(_UPLOAD)).data))
         picture = self.result(key).picture
         return SourceImage(picture.image, picture.recipe)
 
@@ -186,6 +191,16 @@ def history_key(name: str) -> str:
     return _HISTORY + name
 
 
+def upload_key(file: str) -> str:
+    """The key of a picture that was opened, by what `Uploads` calls it."""
+    return _UPLOAD + file
+
+
+def job_of(key: str) -> str:
+    """The job that a picture came from, if it came from one."""
+    return "" if key.startswith((_HISTORY, _UPLOAD)) else key.partition("/")[0]
+
+
 def runtime_choices(model: str | Path) -> list[tuple[str, str]]:
     """Choices as (what to show, name): automatic, and every engine that can run this model and is here."""
     here = [name for name in runtimes_of(model) if find_spec(_MODULES[name]) is not None]
@@ -199,4 +214,6 @@ def visitor_key(given: object) -> str:
 
 def page_url(key: str) -> str:
     """Where the browser finds a picture, from the page on: a proxy may have put it below a path."""
+    if key.startswith(_UPLOAD):
+        return f"gradio_api/file={quote(key.removeprefix(_UPLOAD))}"
     return f"history/{key.removeprefix(_HISTORY)}" if key.startswith(_HISTORY) else f"pictures/{key}.png"

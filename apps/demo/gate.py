@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import safehttpx
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,6 +41,7 @@ class Gate:
     def __init__(self, app: ASGIApp, uploads: Uploads, events: Mapping[int, int]) -> None:
         """`events` has the number of inputs of each of the page's events."""
         self._app, self._uploads, self._events = app, uploads, events
+        self._page = GZipMiddleware(app)  # the scripts come compressed already, and previews are too many to be
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a known request on with its known fields only, or answer 404."""
@@ -50,7 +52,8 @@ class Gate:
         if not takes_query:
             scope = {**scope, "query_string": b""}
         if route_path(scope) not in EVENTS:
-            await self._app(scope, receive, send)
+            app = self._page if route_path(scope) == "/" else self._app
+            await app(scope, receive, send)
             return
         try:
             body = _known_event(_with_known_files(json.loads(await _read(receive)), self._uploads), self._events)

@@ -8,7 +8,7 @@ from io import BytesIO
 from PIL import Image
 
 from ..engine.jobs import RUNNING, Job, JobCancelledError, JobError, Progress
-from .app_state import AppState, page_url
+from .app_state import AppState, job_of, page_url
 from .picture_filter import FilterFlag
 from .versions import VERBS
 
@@ -41,13 +41,6 @@ def show_job(app_state: AppState, job: Job, now: Progress, chosen: int = 0) -> s
     many = "many" if len(cells) > 1 else "one"
     grid = f'<div class="cells" role="group" aria-label="Pictures">{"".join(cells)}</div>'
     return f'<div class="stage {many}">{grid}{_bar(now) if running else _slider(before)}</div>{_foot(job, now)}'
-
-
-def compared(before: str, after: str) -> str:
-    """A picture with the one before lying on it, as far as a slider says; both by their addresses."""
-    pictures = f'<img alt="After" src="{after}">{_layer(before)}'
-    cell = f'<div class="cells"><div class="cell done">{pictures}</div></div>'
-    return f'<div class="stage one">{cell}{_slider(before)}</div>'
 
 
 def _before(app_state: AppState, job: Job) -> str:
@@ -99,7 +92,7 @@ def as_tree(jobs: list[Job]) -> list[tuple[Job, int]]:
     order = {job.id: number for number, job in enumerate(jobs)}
     children: dict[str, list[Job]] = {}
     for job in jobs:
-        parent = job.request.parent.partition("/")[0]
+        parent = job_of(job.request.parent)
         children.setdefault(parent if order.get(parent, len(jobs)) < order[job.id] else "", []).append(job)
 
     def family(job: Job, depth: int) -> list[tuple[Job, int]]:
@@ -172,7 +165,7 @@ def _foot(job: Job, now: Progress) -> str:
     recipe = job.results[0].picture.recipe
     steps = f"stopped after step {recipe.stopped_after}" if recipe.stopped_after else f"{recipe.steps} steps"
     words = f"seed {recipe.seed}, {steps}, {now.seconds:.1f} s"
-    parent = escape(job.request.parent, quote=True)
+    parent = escape(job.request.parent, quote=True) if job_of(job.request.parent) else ""
     back = f' <button type="button" class="back" data-key="{parent}">What it was made from</button>' if parent else ""
     return f'<div class="feet">{notes}<p class="foot">{words}{back}</p></div>'
 

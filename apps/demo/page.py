@@ -1,4 +1,4 @@
-"""The browser page: one prompt and one button, and everything else behind tabs. On the server's engine, in its process.
+"""The browser page: a picture and what can be done with it, and all else behind tabs. On the server's engine.
 
 app_state = AppState(engine, styles=folder)
 app = mount(build_app(engine, access), app_state)
@@ -17,13 +17,11 @@ from starlette.middleware import Middleware
 from . import routes, theme
 from .app_state import AppState, history_key
 from .gate import Gate, fetch_nothing
-from .tabs.create import CreateTab
-from .tabs.edit import EditTab
+from .tabs.desk import Desk
 from .tabs.history import HistoryTab, address_of_picture
 from .tabs.models import ModelsTab
 from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
-from .tabs.trace import TraceTab
 
 MOST_TABS = 256  # of browsers, whose states are remembered; the one that was used longest ago is forgotten
 _SHADE = """
@@ -55,42 +53,30 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
         address = address_of_picture()
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
-                create = CreateTab(app_state, visitor, private)
-            with gr.Tab("Edit", id="edit"):
-                edit = EditTab(app_state, visitor, create.panel)
+                desk = Desk(app_state, visitor, private)
             with gr.Tab("Styles", id="styles"):
-                styles = StylesTab(app_state, visitor, [create.panel.adapters], private)
-            with gr.Tab("Look inside", id="look"):
-                trace = TraceTab(app_state)
+                styles = StylesTab(app_state, visitor, [desk.draw.panel.adapters], private)
             with gr.Tab("History", id="history") as history_tab:
                 history = HistoryTab(app_state)
             with gr.Tab("Models", id="models") as models_tab:
-                models = ModelsTab(app_state, private, create.panel.model)
+                models = ModelsTab(app_state, private, desk.draw.panel.model)
             with gr.Tab("Responsible use", id="responsible"):
                 ResponsibleTab(app_state)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        opened = [*edit.opened, edit.prompt]
-        canvas, panel = create.canvas, create.panel
-        page.load(create.arrive, create.arriving, create.arrived, queue=False, **quiet)
+        draw, panel = desk.draw, desk.draw.panel
+        page.load(draw.arrive, draw.arriving, draw.arrived, queue=False, **quiet)
         page.load(styles.rejoin, styles.rejoining, styles.outputs, **quiet)
         page.load(models.known, None, panel.model, queue=False, **quiet)
         models_tab.select(models.refresh, None, models.outputs, **quiet)
         models.use.click(
             lambda name: [models.choose(name), gr.Tabs(selected="create")], models.choice, [panel.model, tabs], **quiet
         )
-        canvas.edit.click(
-            lambda key: [*edit.open(key), gr.Tabs(selected="edit")], canvas.chosen, [*opened, tabs], **quiet
-        )
         history.edit.click(
-            lambda name: (
-                [*edit.open(history_key(name)), gr.Tabs(selected="edit")] if name else [gr.skip()] * (len(opened) + 1)
-            ),
+            lambda name: desk.edit_picture(history_key(name)) | {tabs: gr.Tabs(selected="create")},
             history.name,
-            [*opened, tabs],
+            [*desk.edited, tabs],
             **quiet,
         )
-        canvas.to_trace.click(lambda: gr.Tabs(selected="look"), None, tabs, **quiet)
-        canvas.to_trace.click(trace.show_trace, canvas.chosen, trace.outputs, **quiet)
         address.click(history.choose, None, [*history.detail, tabs], **quiet)
         history_tab.select(history.show, [history.search, history.shown], [history.gallery, history.more], **quiet)
         history.restore.click(
@@ -101,7 +87,7 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
         )
         private.change(
             lambda *values: _keep_private(app_state, *values),
-            [private, canvas.mine, edit.job],
+            [private, draw.canvas.mine, desk.edit.job],
             None,
             queue=False,
             **quiet,

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from PIL import Image
 
 from amused_lite.adapters.file import load_record
+from amused_lite.files.png import encode_png
 
 from .app_state import AppState
 from .uploads import UNKNOWN
@@ -19,6 +20,8 @@ from .uploads import UNKNOWN
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SMALL = 320  # px
 _MOST_FILES = 10  # of one upload
+LARGER = (2, 4)  # times its size that a picture can be saved at
+_MOST_PIXELS = 2**26  # of one that is saved larger
 
 
 def make_router(app_state: AppState) -> APIRouter:
@@ -59,6 +62,18 @@ def make_router(app_state: AppState) -> APIRouter:
         except ValueError as error:
             raise HTTPException(404, "there is no such picture") from error
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    @router.get("/large/{id}/{index}/{times}.png")
+    def large_result(id: str, index: int, times: int) -> Response:
+        try:
+            picture = app_state.result(f"{id}/{index}").picture
+        except ValueError as error:
+            raise HTTPException(404, "there is no such picture") from error
+        width, height = (length * times for length in picture.image.size)
+        if times not in LARGER or width * height > _MOST_PIXELS:
+            raise HTTPException(404, f"a picture is enlarged 2 or 4 times, to at most {_MOST_PIXELS} px")
+        image = picture.image.resize((width, height), Image.Resampling.LANCZOS)
+        return Response(bytes(encode_png(image, picture.recipe)), media_type="image/png")
 
     @router.get("/styles/{name}.safetensors")
     def style(name: str) -> Response:

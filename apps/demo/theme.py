@@ -124,13 +124,13 @@ html:has(body.dark) { background: #161513; }
   padding: 0 !important;
   margin: 0 !important; border: 0 !important; white-space: nowrap; }
 .tab-container button { font-size: 15px; }
-#note { min-height: 44px; }
+.under { min-height: 44px; }
 .note { margin: 0; font-size: 14px; line-height: 1.4; color: var(--body-text-color); padding: 8px 12px;
   border-radius: 10px; border-left: 4px solid #b07d2b; background: var(--background-fill-secondary); }
 .note.calm { padding: 0; border: 0; background: none; font-size: 13px; color: var(--body-text-color-subdued); }
-#prompt textarea { font-size: 18px; line-height: 1.4; }
-#go-row { gap: 8px; flex-wrap: nowrap; }
-#go { font-size: 17px; min-height: 46px; }
+#prompt textarea, #edit-prompt textarea { font-size: 18px; line-height: 1.4; }
+.go-row { gap: 8px; flex-wrap: nowrap; }
+#go, #apply { font-size: 17px; min-height: 46px; }
 .gradio-container button.secondary { border: 1px solid var(--button-secondary-border-color); }
 #tools { gap: 8px; flex-wrap: nowrap; }
 #tools .gallery { gap: 6px; padding: 0; border: 0; background: none; }
@@ -143,14 +143,24 @@ html:has(body.dark) { background: #161513; }
 .row-tight { gap: 8px; flex-wrap: wrap; align-items: center; }
 .row-tight > button { flex: 0 1 auto; min-width: 0; }
 
-#show { --canvas: max(280px, calc(100dvh - 304px)); }
-#edit-stage, #look { --canvas: 360px; }
-#desk { gap: 24px; align-items: stretch; flex-wrap: nowrap; }
-#ask { flex: 0 0 392px; gap: 10px; }
-#show { gap: 8px; }
-#next { justify-content: center; }
-#next button { padding: 6px 14px; font-size: 14px; font-weight: 500; min-height: 36px; }
+.show { --canvas: max(280px, calc(100dvh - 304px)); position: relative; gap: 8px; }
+.desk { gap: 24px; align-items: stretch; flex-wrap: nowrap; }
+.desk:has(~ .desk) { display: none; }
+.ask { flex: 0 0 392px; gap: 10px; }
+#editor { height: var(--canvas) !important; min-height: 0 !important; border: 0; }
+#edit-stage { position: absolute; inset: 0 0 auto; z-index: 5; background: var(--body-background-fill); }
+#edit-stage .feet { display: none; }
+#story { min-height: 24px; }
+.edge { justify-content: center; }
+.edge button { padding: 6px 14px; font-size: 14px; font-weight: 500; min-height: 36px; }
 #save { flex: 0 0 auto; width: auto; min-width: 44px; font-size: 14px; text-align: center; }
+#save .prose { display: flex; gap: 14px; align-items: center; }
+.larger { position: relative; }
+.larger summary { cursor: pointer; color: var(--link-text-color); text-decoration: underline; list-style: none; }
+.larger div { position: absolute; right: 0; bottom: 28px; z-index: 6; display: grid; gap: 8px; width: 220px;
+  padding: 12px; text-align: left; border-radius: 10px; border: 1px solid var(--border-color-primary);
+  background: var(--background-fill-primary); }
+.larger p { margin: 0; font-size: 13px; color: var(--body-text-color-subdued); }
 .stage { position: relative; width: 100%; height: var(--canvas); }
 .stage .cells { display: grid; gap: 10px; justify-content: center; align-content: center; height: 100%; }
 .stage.many .cells { --half: calc(var(--canvas) / 2 - 5px);
@@ -240,51 +250,56 @@ html:has(body.dark) { background: #161513; }
 .facts dt { color: var(--body-text-color-subdued); margin: 0; } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .big img { width: 100%; max-width: 560px; border-radius: 14px; display: block; margin: 0 auto; }
 
-.look { display: grid; grid-template-columns: minmax(0, 560px) minmax(220px, 1fr); gap: 28px; align-items: start; }
-.look .canvas { position: relative; border-radius: 14px; overflow: hidden; cursor: crosshair;
-  background: var(--background-fill-secondary); }
+.look .canvas { position: relative; border-radius: 12px; overflow: hidden; cursor: crosshair;
+  width: min(var(--canvas), 100%); margin: 0 auto; background: var(--background-fill-secondary); }
 .look .canvas img { display: block; width: 100%; margin: 0; }
 .look .mark { position: absolute; border: 2px solid #fff; outline: 2px solid #111; pointer-events: none;
   box-sizing: border-box; }
-.look .modes { display: flex; gap: 8px; flex-wrap: wrap; margin: 12px 0; border: 0; padding: 0; }
-.look .modes label { display: inline-flex; gap: 6px; align-items: center; font-size: 14px; padding: 6px 12px;
+.modes { display: flex; gap: 8px; flex-wrap: wrap; margin: 0 0 12px; border: 0; padding: 0; }
+.modes legend { font-size: 13px; color: var(--body-text-color-subdued); margin-bottom: 4px; }
+.modes label { display: inline-flex; gap: 6px; align-items: center; font-size: 14px; padding: 6px 12px;
   cursor: pointer;
   border: 1px solid var(--border-color-primary); border-radius: 999px; }
 .look input[type=range] { width: 100%; accent-color: #2b6a5c; }
 .look input { accent-color: #2b6a5c; }
-.look input[type=radio] { border: 1px solid var(--checkbox-border-color); }
-.look label:has(.step) { display: block; margin-top: 14px; }
-.look table, .look tr, .look thead { border: 0 !important; }
-.look .scale { height: 10px; border-radius: 5px;
+.modes input { accent-color: #2b6a5c; }
+.modes input[type=radio] { border: 1px solid var(--checkbox-border-color); }
+.look label:has(.step) { display: block; width: min(var(--canvas), 100%); margin: 8px auto 0; font-size: 14px; }
+.table table, .table tr, .table thead { border: 0 !important; }
+.legend .scale { height: 10px; border-radius: 5px;
   background: linear-gradient(90deg,#440154,#414487,#2a788e,#22a884,#7ad151,#fde725); }
-.look .ends { display: flex; justify-content: space-between; font-size: 13px; color: var(--body-text-color-subdued); }
-.look table { width: 100%; border-collapse: collapse; font-size: 14px; margin: 8px 0; display: table;
+.legend .ends { display: flex; justify-content: space-between; font-size: 13px; color: var(--body-text-color-subdued); }
+.table table { width: 100%; border-collapse: collapse; font-size: 14px; margin: 8px 0; display: table;
   border: 0 !important; }
-.look th, .look td { text-align: left; padding: 6px 10px 6px 0; border: 0;
+.table th, .table td { text-align: left; padding: 6px 10px 6px 0; border: 0;
   border-bottom: 1px solid var(--border-color-primary);
   background: none; font-variant-numeric: tabular-nums; }
-.look td .swatch { display: inline-block; width: 22px; height: 22px; border-radius: 6px; vertical-align: middle;
+.table td .swatch { display: inline-block; width: 22px; height: 22px; border-radius: 6px; vertical-align: middle;
   border: 1px solid rgba(128,128,128,.5); }
-.look td .share { display: inline-block; height: 8px; border-radius: 4px; background: var(--color-accent);
+.table td .share { display: inline-block; height: 8px; border-radius: 4px; background: var(--color-accent);
   vertical-align: middle; }
 .tries { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 10px; margin-top: 10px; }
-.tries figure { margin: 0; } .tries img { width: 100%; border-radius: 10px; margin: 0; display: block; }
-.tries figcaption { font-size: 13px; color: var(--body-text-color-subdued); padding-top: 4px; }
+.tries { align-items: start; } #tries .hint { text-align: left; }
+.tries button { all: unset; cursor: pointer; }
+.tries img { width: 100%; border-radius: 10px; margin: 0; display: block; }
+.tries span { display: block; font-size: 13px; color: var(--body-text-color-subdued); padding-top: 4px; }
 .strip { display: grid; gap: 16px; } .strip img { width: 100%; border-radius: 12px; margin: 0; background: #fff; }
 .reading { max-width: 720px; margin: 0 auto; line-height: 1.6; }
 
 @media (min-width: 861px) {
-  #ask { height: calc(100dvh - 128px); flex-wrap: nowrap; }
+  .ask { height: calc(100dvh - 128px); flex-wrap: nowrap; overflow-y: auto; }
   #tools { flex: 1 1 0; min-height: 0; overflow-y: auto; padding-right: 6px; }
   #tools > * { flex: 0 0 auto; }
+  #options { flex: 0 0 auto; max-height: 55%; overflow-y: auto; }
 }
 @media (max-width: 860px) {
-  #show { --canvas: min(calc(100vw - 28px), 62dvh); }
-  #desk { flex-wrap: wrap; gap: 10px; }
-  #ask, #show { display: contents; }
-  #desk > * > * { flex: 1 1 100%; }
+  .show { --canvas: min(calc(100vw - 28px), 62dvh); flex: 1 1 100%; order: -1; }
+  .ask { flex: 1 1 100%; }
+  .desk { flex-wrap: wrap; gap: 10px; }
+  #draw-desk .ask, #draw-desk .show { display: contents; }
+  #draw-desk > * > * { flex: 1 1 100%; --canvas: min(calc(100vw - 28px), 62dvh); }
   #stage, #next, #strip { order: 1; }
-  #tools { order: 2; }
+  #tools, #options { order: 2; }
   #brand p { display: none; }
 }
 @media (max-width: 640px) {
@@ -292,8 +307,6 @@ html:has(body.dark) { background: #161513; }
   #top { flex-wrap: wrap; } #brand { flex-basis: 100%; } #private { margin-left: -10px; flex: 1 1 0; }
   #shade { margin-left: auto; }
   #options .form { flex-wrap: wrap; } #options .form > * { flex: 1 1 100%; min-width: 0 !important; }
-  #editor, #editor .image-container { height: 420px !important; min-height: 0 !important; }
-  .look { grid-template-columns: minmax(0, 1fr); gap: 18px; }
   .gallery-own { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }

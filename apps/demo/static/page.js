@@ -5,6 +5,8 @@
   const kept = localStorage.getItem('amused-shade');
   if (kept) document.body.classList.toggle('dark', kept === 'dark');
   const mend = () => {
+    follow();
+    document.querySelectorAll('#tools .gallery-item:not(:first-child)').forEach((item) => { item.tabIndex = -1; });
     document.querySelectorAll('input[type=file]:not([aria-label])').forEach((input) => {
       const block = input.closest('.block');
       const label = block && block.querySelector('[data-testid=block-label], label');
@@ -57,16 +59,27 @@
     input.dispatchEvent(new Event('change', { bubbles: true }));
     input.scaled = false;
   }, true);
-  const fit = () => setTimeout(() => window.dispatchEvent(new Event('resize')), 300);  // a canvas that was hidden
-  const opens = '[role=tab], #to-edit, #history-edit';
-  document.addEventListener('click', (event) => { if (event.target.closest(opens)) fit(); });
-  document.addEventListener('keydown', (event) => {  // from tab to tab, as everywhere
+  document.addEventListener('keydown', (event) => {  // out of a mode, unless it closes something within it
+    if (event.key !== 'Escape' || event.target.ariaExpanded === 'true') return;
+    if (document.querySelector('.large:popover-open')) return;
+    document.querySelector('.back-button:not(.hidden)')?.click();
+  }, true);
+  const group = '[role=tab], #tools .gallery-item';  // the Tab key goes past it, the arrow keys go through it
+  document.addEventListener('keydown', (event) => {
     const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const tab = way && event.target.closest('[role=tab]');
-    if (!tab) return;
-    const all = [...tab.parentElement.querySelectorAll('[role=tab]')];
-    all[(all.indexOf(tab) + way + all.length) % all.length].focus();
+    const one = way && event.target.closest(group);
+    if (!one) return;
+    const all = [...one.parentElement.querySelectorAll(group)];
+    all[(all.indexOf(one) + way + all.length) % all.length].focus();
   });
+  let mode;
+  const follow = () => {  // the focus goes into a mode and back to the button that led there
+    const now = document.querySelector('#edit-desk, #look-desk')?.id;
+    if (now === mode) return;
+    const to = now ? `#${now} input:checked` : { 'edit-desk': '#to-edit', 'look-desk': '#to-look' }[mode];
+    document.querySelector(to)?.focus({ preventScroll: true });
+    mode = now;
+  };
   mend();
   let due = 0;
   new MutationObserver(() => { clearTimeout(due); due = setTimeout(mend, 150); })

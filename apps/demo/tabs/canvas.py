@@ -11,6 +11,7 @@ import gradio as gr
 from ...engine.jobs import CANCELLED, DONE, RUNNING, Job, Progress
 from .. import job_view
 from ..app_state import AppState, page_url
+from ..routes import LARGER
 from .events import said
 
 DRAFT_STEPS = 4
@@ -62,13 +63,14 @@ class CanvasColumn:
         self._stop, self._cancel, self._seed = stop, cancel, seed
         self._said = gr.HTML("", elem_classes="sr", elem_id="said")
         self.stage = gr.HTML(job_view.message(_WELCOME, "calm"), js_on_load=_SCRIPT, elem_id="stage", padding=False)
-        with gr.Row(elem_classes="row-tight", elem_id="next"):
+        with gr.Row(elem_classes="row-tight edge", elem_id="next"):
             self.finish = gr.Button("Finish this draft", variant="primary", visible=False, elem_id="finish")
             self.subtle = gr.Button("Vary subtly", interactive=False, elem_id="subtle")
             self.strong = gr.Button("Vary strongly", interactive=False, elem_id="strong")
             self.reroll = gr.Button("Redo weak spots", interactive=False, elem_id="reroll")
             self.edit = gr.Button("Edit", interactive=False, elem_id="to-edit")
-            self.to_trace = gr.Button("Look inside", interactive=False, elem_id="to-look")
+            self.look_inside = gr.Button("Look inside", interactive=False, elem_id="to-look")
+            self.upload = gr.UploadButton("Open a picture", file_types=["image"], elem_id="open-picture")
             self._save = gr.HTML("", elem_id="save", padding=False)
         self.strip = gr.HTML("", js_on_load=_SCRIPT, elem_id="strip", padding=False)
         self._timer = gr.Timer(_LATER)
@@ -82,7 +84,7 @@ class CanvasColumn:
     @property
     def outputs(self) -> list[Any]:
         """Outputs of `look`."""
-        actions = [self.finish, self.subtle, self.strong, self.reroll, self.edit, self.to_trace, self._save]
+        actions = [self.finish, self.subtle, self.strong, self.reroll, self.edit, self.look_inside, self._save]
         shown = [self.stage, self.strip, self._said, self._stop, self._cancel, self.chosen, self._seen, self._timer]
         return [*shown, *actions, self.wanted, self._seed]
 
@@ -127,7 +129,7 @@ class CanvasColumn:
         kind, count = "calm" if job.state in (CANCELLED, DONE) else "error", len(job.results)
         done = job.over and count > 0
         draft = done and job.request.options.get("steps") == DRAFT_STEPS and job.request.operation == "generate"
-        buttons = (self.subtle, self.strong, self.reroll, self.edit, self.to_trace)
+        buttons = (self.subtle, self.strong, self.reroll, self.edit)
         changes: dict[Any, Any] = {
             self.stage: job_view.message(text, kind) if text else job_view.show_job(self.app_state, job, now, index),
             self._said: text or (f"Done: {count} picture{'s' * (count != 1)}" if job.over else "Drawing"),
@@ -135,6 +137,7 @@ class CanvasColumn:
             self._cancel: gr.Button(interactive=not job.over),
             self.finish: gr.Button(visible=draft),
             **{button: gr.Button(interactive=done) for button in buttons},
+            self.look_inside: gr.Button(interactive=done and job.request.operation == "generate"),
             self._save: save_link(self.app_state, chosen) if done else "",
             self.chosen: chosen,
         }
@@ -179,4 +182,13 @@ def save_link(app_state: AppState, key: str) -> str:
         return ""
     name = f"amused-{result.picture.recipe.seed}-{result.picture.recipe.picture}.png"
     kept = f"Kept as {result.saved.name}" if result.saved is not None else "Not kept on the disk"
-    return f'<a href="{page_url(key)}" download="{name}" title="{kept}">Save</a><span class="sr">{kept}</span>'
+    width, height = result.picture.image.size
+    larger = "".join(
+        f'<a href="large/{key}/{times}.png" download="{name}">{width * times} x {height * times} px</a>'
+        for times in LARGER
+    )
+    return (
+        f'<a href="{page_url(key)}" download="{name}" title="{kept}">Save</a><span class="sr">{kept}</span>'
+        f'<details class="larger"><summary>Save larger</summary><div>{larger}'
+        "<p>Enlarged by Lanczos resampling: smooth edges, no new detail.</p></div></details>"
+    )

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -13,34 +12,37 @@ from PIL import Image
 from amused_lite.files.images import SourceImage, open_picture
 
 from ...engine.engine import ClosingError, QueueFullError
-from ...engine.jobs import Job
 from ...engine.request import Request
 from .. import job_view
-from ..app_state import AppState, page_url
+from ..app_state import AppState
 from ..versions import Version, Versions
-from .prompt import PromptPanel
+from .prompt import PromptPanel, note
 
 _TOOLS = ["Replace what I painted", "Extend the picture", "Change it by words"]
 _AREAS = ["What I painted", "Left half", "Right half", "Upper half", "Lower half", "Middle"]
 _SIDES = ["Left", "Right", "Top", "Bottom"]
 _LEAST, _MOST_PX = 32, 512  # px to extend by
 _MOST_LAYERS = 4  # the editor makes one
-_EMPTY = "Open a picture, or choose Edit below one you made."
+_EMPTY = "This picture is no longer in memory; go back and choose one"
+_HINT = "Paint on the picture, say what all of it shows, and Apply. Escape goes back."
 
 
-class EditTab:
-    """Its components; `open` is for the buttons of other tabs, with `opened` as its outputs."""
+class EditMode:
+    """Its components; `begin` shows a picture in it, with `begun` as its outputs."""
 
     def __init__(self, app_state: AppState, visitor: gr.BrowserState, panel: PromptPanel) -> None:
         """Model, styles, seed and number of pictures are those of `panel`."""
         self.app_state, self._visitor, self._panel = app_state, visitor, panel
         self.versions = gr.State(Versions())
         self.job = gr.State("")
-        with gr.Row():
-            with gr.Column(scale=3, min_width=560):
+        with gr.Row(elem_classes="desk", elem_id="edit-desk", visible=False) as self.row:
+            with gr.Column(elem_classes="ask", scale=0, min_width=320):
+                self._build_tools()
+            with gr.Column(elem_classes="show", min_width=320):
                 self.editor = gr.ImageEditor(
                     type="pil",
                     label="Paint over what shall change, or stay",
+                    show_label=False,
                     layers=False,
                     transforms=(),
                     sources=(),
@@ -48,113 +50,95 @@ class EditTab:
                     eraser=gr.Eraser(default_size=48),
                     canvas_size=(512, 512),
                     format="png",
-                    height=540,
                     buttons=[],
-                    placeholder=_EMPTY,
                     elem_id="editor",
-                    visible=False,  # an empty canvas is a white hole in a dark page
                 )
-                self.story = gr.HTML(f'<p class="foot">{_EMPTY}</p>', elem_id="story")
-                with gr.Row(elem_classes="row-tight"):
+                self.stage = gr.HTML("", elem_id="edit-stage", padding=False)
+                self.story = gr.HTML("", elem_id="story", padding=False)
+                with gr.Row(elem_classes="row-tight edge"):
+                    self.back = gr.Button("Back", elem_classes="back-button", elem_id="edit-back")
                     self.undo = gr.Button("Undo", interactive=False, elem_id="undo")
                     self.redo = gr.Button("Redo", interactive=False, elem_id="redo")
-                    self.upload = gr.UploadButton("Open a picture", file_types=["image"], elem_id="open-picture")
-            with gr.Column(scale=2, min_width=300):
-                self.tool = gr.Radio(_TOOLS, value=_TOOLS[0], label="What to do", elem_id="tool")
-                self.prompt = gr.Textbox(
-                    label="What the whole picture shall show", lines=2, max_lines=5, elem_id="edit-prompt"
-                )
-                self.area = gr.Dropdown(
-                    _AREAS,
-                    value=_AREAS[0],
-                    label="Where",
-                    elem_id="area",
-                    info="Areas by name, for those who cannot or will not paint",
-                )
-                self.sides = gr.CheckboxGroup(
-                    _SIDES,
-                    value=["Right"],
-                    label="To which sides",
-                    visible=False,
-                    elem_id="sides",
-                )
-                self.amount = gr.Slider(_LEAST, _MOST_PX, 256, step=16, label="By how many px", visible=False)
-                self.keep = gr.Checkbox(
-                    False,
-                    label="What I painted must stay",
-                    visible=False,
-                    elem_id="keep",
-                    info="Locked tokens are not drawn anew",
-                )
-                self.apply = gr.Button("Apply", variant="primary", elem_id="apply")
-                with gr.Row(visible=False, elem_classes="row-tight") as self.working:
-                    self.stop = gr.Button("Stop here", elem_id="edit-stop")
-                    self.cancel = gr.Button("Cancel", elem_id="edit-cancel")
-                self.said = gr.HTML("", elem_classes="sr")
-                self.stage = gr.HTML("", elem_id="edit-stage")
         self._connect()
 
+    def _build_tools(self) -> None:
+        self.tool = gr.Radio(_TOOLS, value=_TOOLS[0], label="What to do", elem_id="tool")
+        self.prompt = gr.Textbox(label="What the whole picture shall show", max_lines=4, elem_id="edit-prompt")
+        self.area = gr.Dropdown(
+            _AREAS,
+            value=_AREAS[0],
+            label="Where",
+            elem_id="area",
+            info="Areas by name, for those who cannot or will not paint",
+        )
+        self.sides = gr.CheckboxGroup(_SIDES, value=["Right"], label="To which sides", visible=False, elem_id="sides")
+        self.amount = gr.Slider(_LEAST, _MOST_PX, 256, step=16, label="By how many px", visible=False)
+        self.keep = gr.Checkbox(
+            False,
+            label="What I painted must stay",
+            visible=False,
+            elem_id="keep",
+            info="Locked tokens are not drawn anew",
+        )
+        with gr.Row(elem_classes="go-row"):
+            self.apply = gr.Button("Apply", variant="primary", elem_id="apply", scale=2, min_width=100)
+            self.stop = gr.Button("Stop", interactive=False, elem_id="edit-stop", scale=1, min_width=70)
+            self.cancel = gr.Button("Cancel", interactive=False, elem_id="edit-cancel", scale=1, min_width=70)
+        self.note = gr.HTML(note(hint=_HINT), elem_id="edit-note", elem_classes="under")
+        self.said = gr.HTML("", elem_classes="sr", elem_id="edit-said")
+
     @property
-    def opened(self) -> list[Any]:
+    def _shown(self) -> list[Any]:
         """Outputs of whatever changes the picture."""
-        return [self.versions, self.editor, self.story, self.undo, self.redo, self.stage]
+        return [self.versions, self.editor, self.story, self.undo, self.redo, self.note]
+
+    @property
+    def begun(self) -> list[Any]:
+        """Outputs of `begin`."""
+        return [*self._shown, self.prompt]
 
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.tool.change(self._tool, self.tool, [self.area, self.sides, self.amount, self.keep], **quiet)
-        raw: dict[str, Any] = {**quiet, "preprocess": False}  # gradio would look for files on the disk
-        self.upload.upload(self._upload, self.upload, [*self.opened, self.prompt], **raw)
-        self.undo.click(lambda versions: self._move(versions, -1), self.versions, self.opened, **quiet)
-        self.redo.click(lambda versions: self._move(versions, 1), self.versions, self.opened, **quiet)
+        self.undo.click(lambda versions: self._move(versions, -1), self.versions, self._shown, **quiet)
+        self.redo.click(lambda versions: self._move(versions, 1), self.versions, self._shown, **quiet)
         inputs = [self._visitor, self.versions, self.editor, self.tool, self.prompt, self.area, self.sides]
         panel = self._panel
         inputs += [self.amount, self.keep, panel.count, panel.seed, panel.lock, *panel.how]
-        outputs = [*self.opened, self.job, self.said, self.apply, self.working]
+        outputs = [*self._shown, self.stage, self.job, self.said, self.apply, self.stop, self.cancel]
+        raw: dict[str, Any] = {**quiet, "preprocess": False}  # gradio would look for files on the disk
         gr.on([self.apply.click, self.prompt.submit], self._apply, inputs, outputs, concurrency_limit=8, **raw)
         at_once = {**quiet, "queue": False}
         self.cancel.click(lambda id: self._end(id, self.app_state.engine.cancel), self.job, None, **at_once)
         self.stop.click(lambda id: self._end(id, self.app_state.engine.stop), self.job, None, **at_once)
 
-    def open(self, key: str) -> list[Any]:
-        """Begin with a picture of another tab: outputs are `opened` and the prompt."""
-        try:
-            return self._begin(self.app_state.source(key), key)
-        except ValueError as error:
-            return [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
+    def begin(self, source: SourceImage, key: str) -> dict[Any, Any]:
+        """Work on a picture, which has this key on the page."""
+        prompt = source.recipe.prompt if source.recipe is not None else ""
+        versions = Versions().add(Version.of(self.app_state.uploads, source, picture=key))
+        return self._show(versions) | {self.prompt: prompt}
 
-    def _begin(self, source: SourceImage, key: str = "") -> list[Any]:
-        prompt = source.recipe.prompt if source.recipe is not None else gr.skip()
-        return [*self._show(Versions().add(Version.of(self.app_state.uploads, source, picture=key))), prompt]
-
-    def _upload(self, file: dict[str, Any] | None) -> Iterator[list[Any]]:
-        yield [*[gr.skip()] * 5, job_view.message("Opening the picture", "calm"), gr.skip()]
-        try:
-            yield self._begin(open_picture(BytesIO(self.app_state.uploaded(file))))
-        except ValueError as error:
-            yield [*[gr.skip()] * 5, job_view.message(str(error)), gr.skip()]
-
-    def _move(self, versions: Versions, by: int) -> list[Any]:
+    def _move(self, versions: Versions, by: int) -> dict[Any, Any]:
         """To another version, where it is still in memory."""
         moved = versions.moved(by)
         try:
             if moved.now is not None:
                 moved.now.open(self.app_state.uploads)
         except ValueError as error:
-            return [*[gr.skip()] * 5, job_view.message(str(error))]
+            return {self.note: note(str(error))}
         return self._show(moved)
 
-    def _show(self, versions: Versions, note: str = "") -> list[Any]:
+    def _show(self, versions: Versions) -> dict[Any, Any]:
         """Everything that shows where one stands."""
         key = None if versions.now is None else versions.now.shown
-        value: Any = None if key is None else {"background": key, "layers": [], "composite": key}
-        return [
-            versions,
-            gr.ImageEditor(value, visible=value is not None),
-            f'<p class="foot">{versions.story() or _EMPTY}</p>',
-            gr.Button(interactive=versions.at > 0),
-            gr.Button(interactive=versions.at + 1 < len(versions.items)),
-            note,
-        ]
+        return {
+            self.versions: versions,
+            self.editor: None if key is None else {"background": key, "layers": [], "composite": key},
+            self.story: f'<p class="foot">{versions.story()}</p>',
+            self.undo: gr.Button(interactive=versions.at > 0),
+            self.redo: gr.Button(interactive=versions.at + 1 < len(versions.items)),
+            self.note: note(hint=_HINT),
+        }
 
     def _tool(self, tool: str) -> list[Any]:
         extend, words = tool == _TOOLS[1], tool == _TOOLS[2]
@@ -165,9 +149,9 @@ class EditTab:
             gr.Checkbox(visible=words),
         ]
 
-    def _apply(self, visitor: str, versions: Versions, *chosen: Any) -> Iterator[list[Any]]:
+    def _apply(self, visitor: str, versions: Versions, *chosen: Any) -> Iterator[dict[Any, Any]]:
         """`chosen`: what `_request` takes besides."""
-        skip, uploads = gr.skip(), self.app_state.uploads
+        uploads = self.app_state.uploads
         try:
             if versions.now is None:
                 raise ValueError(_EMPTY)
@@ -175,28 +159,25 @@ class EditTab:
             request = replace(self._request(source, *chosen), parent=versions.now.picture)
             job = self.app_state.submit(request, visitor)
         except (TypeError, ValueError, OverflowError, QueueFullError, ClosingError) as error:
-            text = f"{str(error)[:1].upper()}{str(error)[1:]}"
-            yield [*[skip] * 5, job_view.message(text), skip, text, skip, skip]
+            yield {self.note: note(str(error)), self.said: str(error)}
             return
-        first = True
+        yield {self.job: job.id, self.said: "Drawing", self.note: note(hint=_HINT), **self._working(True)}
         for html, _ in job_view.follow(self.app_state, job):
             if job.over:
                 break
-            start = [job.id, "Drawing", gr.Button(interactive=False), gr.Row(visible=True)] if first else [skip] * 4
-            yield [*[skip] * 5, html, *start]
-            first = False
+            yield {self.stage: html}
         failed = job_view.failure(job)
-        after = [job.id, failed or "Done", gr.Button(interactive=True), gr.Row(visible=False)]
+        after = {self.stage: "", self.said: failed or "Done", **self._working(False)}
         if failed:
-            kind = "calm" if job.state == "cancelled" else "error"
-            yield [*[skip] * 5, job_view.message(failed, kind), *after]
+            yield {**after, self.note: note(failed)}
             return
-        before = versions.now
         for key in reversed(job_view.keys_of(job)):  # the first is shown, undo goes to the others
             versions = versions.add(Version.of(uploads, self.app_state.source(key), source, key))
-        made = job.results[0].picture.image.size == source.image.size
-        before = f"gradio_api/file={quote(before.key)}" if made else ""
-        yield [*self._show(versions, _save(job, before)), *after]
+        yield self._show(versions) | after
+
+    def _working(self, is_working: bool) -> dict[Any, Any]:
+        ends = {button: gr.Button(interactive=is_working) for button in (self.stop, self.cancel)}
+        return {self.apply: gr.Button(interactive=not is_working), **ends}
 
     def _request(
         self,
@@ -282,10 +263,3 @@ def _mask(strokes: list[Image.Image], area: str, size: tuple[int, int]) -> Image
     if painted is None or not painted.getbbox():
         return None
     return painted if painted.size == size else painted.resize(size, Image.Resampling.NEAREST)
-
-
-def _save(job: Job, before: str) -> str:
-    """A link that saves it; and with the picture before it, where they are of one size, in comparison."""
-    name, address = f"amused-{job.request.seed}.png", page_url(f"{job.id}/0")
-    compared = job_view.compared(before, address) if before else ""
-    return f'<p class="foot"><a href="{address}" download="{name}">Save this version</a></p>{compared}'

@@ -144,7 +144,7 @@ class HistoryTab:
         except ValueError as error:
             return [job_view.message(str(error)), *_no_picture()]
         if source.recipe is None:
-            text = "This picture holds no recipe: another program made it, or saved it. You can open it under Edit."
+            text = "This picture holds no recipe: another program made it, or saved it. Open a picture still takes it."
             return [job_view.message(text), *_no_picture()]
         picture = f'<img alt="The dropped picture" src="{job_view.data_url(source.image)}">'
         html = f'<div class="big">{picture}{_facts(source.recipe, "dropped just now")}</div>'

@@ -14,6 +14,8 @@ from ..app_state import AppState, runtime_choices
 from .adapter_picker import AdapterPicker
 from .canvas import DRAFT_STEPS
 
+_HINT = "Enter draws, Shift and Enter begin a new line. A tap on a word puts it in."
+
 
 class PromptPanel:
     """Its components; `fields` makes of the values of `inputs` what a `Request` takes."""
@@ -31,17 +33,17 @@ class PromptPanel:
             elem_id="prompt",
             html_attributes=gr.InputHTMLAttributes(enterkeyhint="go"),
         )
-        with gr.Row(elem_id="go-row"):
+        with gr.Row(elem_classes="go-row"):
             self.go = gr.Button("Draw", variant="primary", elem_id="go", scale=2, min_width=100)
             self.stop = gr.Button("Stop", interactive=False, elem_id="stop", scale=1, min_width=70)
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel", scale=1, min_width=70)
-        self.note = gr.HTML(note(), elem_id="note")
+        self.note = gr.HTML(note(), elem_id="note", elem_classes="under")
         with gr.Column(elem_id="tools"):
             self.chips = {group: self._chips(group) for group in OFFERED}
             self.adapters = AdapterPicker(self.app_state)
             self.surprise = gr.Button("Surprise me", size="sm", elem_id="surprise")
-            with gr.Accordion("Options", open=False, elem_id="options"):
-                self._build_options()
+        with gr.Accordion("Options", open=False, elem_id="options"):
+            self._build_options()
         self._connect()
 
     def _chips(self, group: str, model: str | None = None) -> gr.Dataset:
@@ -178,8 +180,8 @@ def slider_for(setting: Setting) -> gr.Slider:
     return gr.Slider(low, high, setting.default or 0, step=step, label=label, info=info)
 
 
-def note(text: str = "") -> str:
+def note(text: str = "", hint: str = _HINT) -> str:
     """A line below the sentence, as HTML; a hint where there is nothing to say."""
     if not text:
-        return '<p class="note calm">Enter draws, Shift and Enter begin a new line. A tap on a word puts it in.</p>'
+        return f'<p class="note calm">{hint}</p>'
     return f'<p class="note" role="status">{escape(text[:1].upper() + text[1:])}</p>'

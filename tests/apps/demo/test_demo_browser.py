@@ -64,6 +64,16 @@ class Visit:
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name).click()
 
+    def go(self, name: str) -> None:
+        """To a tab, or a mode of the first."""
+        modes = {"Edit": ("#to-edit", "#editor canvas"), "Look inside": ("#to-look", "#look .canvas")}
+        self.tab("Create" if name in modes else name)
+        self.page.keyboard.press("Escape")
+        if name in modes:
+            button, seen = modes[name]
+            self.page.locator(button).click()
+            self.page.locator(seen).first.wait_for()
+
     def shot(self, name: str) -> None:
         self.page.screenshot(path=self.folder / f"{name}.png", full_page=True)
 
@@ -147,7 +157,7 @@ def test_a_prompt_gives_pictures_that_form_before_ones_eyes(visit: Visit) -> Non
 
 
 def test_what_is_saved_is_the_picture_that_the_library_draws(visit: Visit) -> None:
-    link = visit.page.locator("#save a")
+    link = visit.page.locator("#save a").first
     visit.page.wait_for_function("document.querySelector('#save a').getAttribute('href').endsWith('/1.png')")
     with visit.page.expect_download() as waiting:
         link.click()
@@ -232,6 +242,11 @@ def test_paint_and_replace_then_undo_and_redo(visit: Visit) -> None:
     page.locator("#editor canvas").first.wait_for()
     page.wait_for_function("document.querySelector('#story').textContent.includes('Version 1 of 1')")
     page.wait_for_timeout(1500)  # the canvas draws its background in its own time
+    page.set_viewport_size({"width": 1366, "height": 768})
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 768
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    page.wait_for_timeout(300)
     box = page.locator("#editor canvas").first.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(middle[0] - 60, middle[1])
@@ -283,6 +298,16 @@ def test_change_by_words_keeps_a_named_area(visit: Visit) -> None:
     assert same[:, :16].all() and not same[:, 16:].all()
 
 
+def test_escape_leads_back_to_the_canvas_with_what_was_made(visit: Visit) -> None:
+    page = visit.page
+    page.keyboard.press("Escape")
+    page.locator("#prompt textarea").wait_for()
+    page.wait_for_function("document.querySelector('#stage .back')?.textContent.includes('made from')")
+    assert not page.locator("#editor").count() and page.locator("#stage .compare").count()
+    page.wait_for_function("document.activeElement.id === 'to-edit'")
+    visit.shot("071-back")
+
+
 def test_a_photograph_is_made_smaller_before_it_is_sent(visit: Visit, tmp_path: Path) -> None:
     page, photograph = visit.page, tmp_path / "photograph.jpg"
     Image.effect_noise((4000, 3000), 40).convert("RGB").save(photograph)
@@ -296,7 +321,7 @@ def test_a_photograph_is_made_smaller_before_it_is_sent(visit: Visit, tmp_path: 
 
 def test_look_inside(visit: Visit) -> None:
     page = visit.page
-    visit.tab("Create")
+    page.locator("#edit-back").click()
     visit.create("a purple flower in a meadow")
     visit.wait_until_said("Drawing")
     visit.wait_for_pictures()
@@ -311,9 +336,13 @@ def test_look_inside(visit: Visit) -> None:
     assert page.locator("#look .under").get_attribute("src") not in (first, last)
     page.locator("#look .canvas").press("ArrowLeft")
     page.locator("#look .canvas").press("Enter")
-    page.locator("#tries figure").first.wait_for()
-    assert page.locator("#look tbody tr").count() == page.locator("#tries figure").count() == 5
+    page.locator("#tries button").first.wait_for()
+    assert page.locator("#look-side tbody tr").count() == page.locator("#tries button").count() == 5
     visit.shot("08-look")
+    page.locator("#redo-spot").click()
+    page.locator("#stage .forming img").first.wait_for()
+    visit.wait_for_pictures()
+    assert page.locator("#stage .compare").count()
 
 
 def test_history_is_searched_restored_and_deleted(visit: Visit) -> None:
@@ -479,15 +508,15 @@ def test_only_the_keyboard(visit: Visit) -> None:
     page.keyboard.press("ArrowRight")
     reached = page.evaluate("document.activeElement.textContent.trim()")
     page.keyboard.press("Enter")
-    assert reached == "Edit" and page.get_by_role("tab", name="Edit").get_attribute("aria-selected") == "true"
+    assert reached == "Styles" and page.get_by_role("tab", name="Styles").get_attribute("aria-selected") == "true"
 
 
-@pytest.mark.parametrize("tab", ["Create", "Edit", "Styles", "Look inside", "History", "Responsible use"])
+@pytest.mark.parametrize("tab", ["Create", "Edit", "Styles", "Look inside", "History", "Models", "Responsible use"])
 @pytest.mark.parametrize("shade", ["light", "dark"])
 def test_no_serious_violation_of_accessibility(visit: Visit, tab: str, shade: str) -> None:
     axe = pytest.importorskip("axe_playwright_python")
     page = visit.page
-    visit.tab(tab)
+    visit.go(tab)
     page.evaluate("dark => document.body.classList.toggle('dark', dark)", shade == "dark")
     page.wait_for_timeout(300)
     visit.shot(f"20-{tab.split()[0].lower()}-{shade}")
@@ -504,8 +533,14 @@ def test_no_serious_violation_of_accessibility(visit: Visit, tab: str, shade: st
 
 def test_on_a_phone_nothing_runs_off_the_side(visit: Visit) -> None:
     page = visit.page
+    visit.tab("Create")
     page.set_viewport_size({"width": 390, "height": 844})
-    for tab in ("Create", "Edit", "Styles", "Look inside", "History", "Responsible use"):
+    for mode in ("Edit", "Look inside"):
+        visit.go(mode)
+        visit.shot(f"30-{mode.split()[0].lower()}-phone")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Escape")
+    for tab in ("Create", "Styles", "History", "Models", "Responsible use"):
         if page.get_by_role("tab", name=tab).count() and page.get_by_role("tab", name=tab).first.is_visible():
             visit.tab(tab)
         else:  # the tabs that do not fit are in a menu

@@ -5,11 +5,16 @@ One server for all; each test is a visitor of its own.
 
 import json
 import re
+from io import BytesIO
 
+import numpy as np
 import pytest
 import requests
-from serving import Server, Start
+from PIL import Image
+from serving import Server, Start, png, recipe_in
 from visiting import Visitor
+
+from amused_lite.files.images import open_picture
 
 pytest.importorskip("gradio")
 
@@ -29,6 +34,11 @@ def visit(page: Server, key: str = "", prompt: str = "a red cup", steps: int = 1
 
 def pictures(shown: str) -> list[str]:
     return re.findall(r'src="(pictures/[^"]+)"', json.loads(shown)[0])
+
+
+def test_the_page_is_sent_small(page: Server) -> None:
+    with requests.get(f"{page.url}/", stream=True) as reply:
+        assert reply.headers["content-encoding"] == "gzip" and len(reply.raw.read()) < 60_000
 
 
 def test_the_page_opens_with_an_example(page: Server) -> None:
@@ -110,6 +120,73 @@ def test_an_earlier_picture_comes_back_to_the_canvas_and_is_varied(page: Server)
     )
     assert parent == earlier and re.search(r'class="tile child"><button[^>]*title="varied: a red car"', varied[1])
     assert "Picture 1 of 1: a red car" in visitor.click("stage", {"key": parent[0]})
+
+
+def test_a_picture_is_saved_larger_and_said_how(page: Server) -> None:
+    visitor = visit(page, prompt="a pink moon")
+    shown = visitor.draw()
+    made = open_picture(BytesIO(requests.get(f"{page.url}/{pictures(shown)[0]}").content))
+    save = json.loads(shown)[2]
+    assert "Lanczos" in save and "1024 x 1024 px" in save and "2048 x 2048 px" in save
+    address = re.findall(r'href="(large/[^"]+/2\.png)"', save)[0]
+    larger = open_picture(BytesIO(requests.get(f"{page.url}/{address}").content))
+    assert larger.image == made.image.resize((1024, 1024), Image.Resampling.LANCZOS)
+    assert larger.recipe is not None and made.recipe is not None and larger.recipe.to_json() == made.recipe.to_json()
+    for other in (address.replace("2.png", "3.png"), address.replace("/0/", "/1/"), "large/none/0/2.png"):
+        assert requests.get(f"{page.url}/{other}").status_code == 404
+
+
+def test_a_picture_is_edited_where_it_is_and_goes_back_to_the_canvas(page: Server) -> None:
+    visitor = visit(page, prompt="a red car")
+    made = pictures(visitor.draw())[0]
+    begun = visitor.do("to-edit")
+    assert "Version 1 of 1" in begun and '"visible": true' in begun
+    for name, value in (("tool", "Change it by words"), ("edit-prompt", "a blue car"), ("area", "Middle")):
+        visitor.set(name, value)
+    assert "Version 2 of 2" in visitor.do("apply")
+    assert "Version 1 of 2" in visitor.do("undo")
+    assert "Version 2 of 2" in visitor.do("redo")
+    visitor.at_once("edit-back", "click")
+    shown = visitor.wait()
+    stage, strip = json.loads(shown)[:2]
+    assert pictures(shown)[0] != made and f'class="before" decoding="sync" alt="" src="{made}"' in stage
+    assert re.search(r'class="tile child"><button[^>]*title="changed by words: a blue car"', strip)
+
+
+def test_a_picture_that_was_opened_is_compared_with_what_was_made_of_it(page: Server) -> None:
+    visitor = visit(page)
+    file = visitor.upload(png(Image.effect_noise((96, 64), 90).convert("RGB")))
+    visitor.set("open-picture", file)
+    assert "96 x 64 px" in visitor.do("open-picture", "upload")
+    for name, value in (("area", "Left half"), ("edit-prompt", "a blue fish")):
+        visitor.set(name, value)
+    assert "Version 2 of 2" in visitor.do("apply")
+    visitor.at_once("edit-back", "click")
+    stage = json.loads(visitor.wait())[0]
+    (before,) = re.findall(r'class="before" decoding="sync" alt="" src="([^"]+)"', stage)
+    assert requests.get(f"{page.url}/{before}").ok and "What it was made from" not in stage
+
+
+def test_a_spot_that_was_looked_into_is_drawn_anew_or_as_one_wants_it(page: Server) -> None:
+    visitor = visit(page, prompt="a yellow star")
+    visitor.draw()
+    assert "Click on the picture first" in visitor.at_once("redo-spot", "click")
+    assert "look-data" in visitor.do("to-look")
+    side = 32
+    for how, taken in (("redo", None), ("take", 1)):
+        cell = 5 * side + 30
+        tried = visitor.click("look", {"cell": cell})
+        assert tried.count("data-take") == 5
+        visitor.at_once("redo-spot", "click") if taken is None else visitor.click("tries", {"take": taken})
+        shown = visitor.wait()
+        made = pictures(shown)[0]
+        recipe = recipe_in(requests.get(f"{page.url}/{made}").content)
+        assert recipe.edit is not None and recipe.edit.operation == "vary", how
+        drawn = np.zeros((side, side), bool)
+        drawn[2:9, 27:] = True
+        same = (recipe.tokens == recipe.edit.tokens).reshape(side, side)
+        assert same[~drawn].all() and (taken is None or same[5, 30])
+        visitor.do("to-look")
 
 
 def test_wrong_wishes_are_said_beside_the_sentence(page: Server) -> None:

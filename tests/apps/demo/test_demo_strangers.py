@@ -55,11 +55,11 @@ def test_a_recipe_is_text_and_no_markup(page: Server) -> None:
     assert "&lt;img src=x" in detail and "<img src=x" not in detail
 
 
-@pytest.mark.parametrize("elem_id", ["address", "candidate-grid", "stage", "look"])
+@pytest.mark.parametrize("elem_id", ["address", "candidate-grid", "stage", "look", "tries"])
 def test_junk_with_a_click(page: Server, elem_id: str) -> None:
     visitor = Visitor(page.url)
     for junk in JUNK:
-        for data in (junk, {name: junk for name in ("name", "ticked", "index", "cell")}):
+        for data in (junk, {name: junk for name in ("name", "ticked", "index", "cell", "take")}):
             visitor.click(elem_id, data)
 
 

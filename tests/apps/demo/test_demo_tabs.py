@@ -20,7 +20,7 @@ from amused_lite.apps.demo.app_state import AppState, runtime_choices, visitor_k
 from amused_lite.apps.demo.learning import Training, Trainings
 from amused_lite.apps.demo.routes import make_router
 from amused_lite.apps.demo.tabs.adapter_picker import AdapterPicker
-from amused_lite.apps.demo.tabs.edit import EditTab
+from amused_lite.apps.demo.tabs.edit import EditMode
 from amused_lite.apps.demo.tabs.prompt import PromptPanel
 from amused_lite.apps.demo.tabs.styles import StylesTab
 from amused_lite.apps.engine.engine import Engine
@@ -46,14 +46,14 @@ def app_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppState]:
 
 
 @pytest.fixture(scope="module")
-def tabs(app_state: AppState) -> tuple[PromptPanel, EditTab, StylesTab]:
+def tabs(app_state: AppState) -> tuple[PromptPanel, EditMode, StylesTab]:
     with gr.Blocks():
         visitor, private = gr.BrowserState(""), gr.Checkbox()
         panel = PromptPanel(app_state, private)
-        return panel, EditTab(app_state, visitor, panel), StylesTab(app_state, visitor, [panel.adapters], private)
+        return panel, EditMode(app_state, visitor, panel), StylesTab(app_state, visitor, [panel.adapters], private)
 
 
-def test_an_edit_is_made_with_the_settings_of_the_sentence(tabs: tuple[PromptPanel, EditTab, StylesTab]) -> None:
+def test_an_edit_is_made_with_the_settings_of_the_sentence(tabs: tuple[PromptPanel, EditMode, StylesTab]) -> None:
     _, edit, _ = tabs
     how: list[Any] = [True, "tiny", "onnx", ["look"], 0.5, 1, 1, 1]
     wide = SourceImage(Image.new("RGB", (96, 64)))
@@ -74,7 +74,7 @@ def test_only_engines_that_can_run_a_model_are_offered() -> None:
 
 
 def test_a_training_is_shown_again_to_whom_it_belongs(
-    tabs: tuple[PromptPanel, EditTab, StylesTab], tmp_path: Path
+    tabs: tuple[PromptPanel, EditMode, StylesTab], tmp_path: Path
 ) -> None:
     styles, key = tabs[2], visitor_key(None)
     styles.trainings.latest = Training([sys.executable, "-c", _CAUSES_NOTHING], tmp_path / "look.safetensors", key)

@@ -1,4 +1,4 @@
-"""The first tab: the sentence on the left, and the canvas on which its pictures form on the right."""
+"""Drawing: the sentence on the left, and the canvas on which its pictures form on the right."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ _TWICE = 1.0  # s within which the same wish is a slip of the finger
 _MOST_MINE = 32
 
 
-class CreateTab:
-    """Its components; other tabs connect theirs to `canvas.chosen` and to `restore`."""
+class DrawMode:
+    """Its components; the other modes work on the picture `canvas.chosen`, and ask for others by `ask`."""
 
     def __init__(self, app_state: AppState, visitor: gr.BrowserState, private: gr.Checkbox) -> None:
         """`visitor` is the key that finds pictures again; `private` is ticked where nothing may be written."""
         self.app_state, self._visitor, self._private = app_state, visitor, private
-        with gr.Row(elem_id="desk"):
-            with gr.Column(elem_id="ask", scale=0, min_width=320):
+        with gr.Row(elem_classes="desk", elem_id="draw-desk"):
+            with gr.Column(elem_classes="ask", scale=0, min_width=320):
                 self.panel = PromptPanel(app_state, private)
-            with gr.Column(elem_id="show", min_width=320):
+            with gr.Column(elem_classes="show", min_width=320):
                 self.canvas = CanvasColumn(app_state, visitor, self.panel.stop, self.panel.cancel, self.panel.seed)
         self._connect()
 
@@ -63,7 +63,7 @@ class CreateTab:
         return [self._visitor, self.panel.prompt, *self.canvas.outputs]
 
     def _draw(self, visitor: str, mine: list[str], wanted: str, chosen: str, seen: Any, *values: Any) -> dict[Any, Any]:
-        return self._ask(visitor, mine, lambda: self.panel.fields(*values))
+        return self.ask(visitor, mine, lambda: self.panel.fields(*values))
 
     def _again(self, operation: str, settings: dict[str, Any]) -> Any:
         def ask(
@@ -81,7 +81,7 @@ class CreateTab:
                     **same,
                 }
 
-            return self._ask(visitor, mine, fields)
+            return self.ask(visitor, mine, fields)
 
         return ask
 
@@ -105,9 +105,9 @@ class CreateTab:
                 **self.panel.how_fields(*how),
             }
 
-        return self._ask(visitor, mine, fields)
+        return self.ask(visitor, mine, fields)
 
-    def _ask(self, visitor: str, mine: list[str], fields: Any) -> dict[Any, Any]:
+    def ask(self, visitor: str, mine: list[str], fields: Any) -> dict[Any, Any]:
         """Queue one job, and show what is drawn now."""
         try:
             request, jobs = Request(**fields()), self.app_state.jobs(visitor, mine)

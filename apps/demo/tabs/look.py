@@ -22,27 +22,26 @@ from .. import job_view
 from ..app_state import AppState
 from .events import said_number
 
-_HINT = "Choose Look inside below a picture you made, and it is drawn once more with every step recorded."
 _EDITED = "Only pictures that were drawn from nothing can be looked into; this one is an edit of another."
 _NEIGHBOURS = 3  # tokens to each side that are shown around a token that is tried out
 _PREVIEW = 384  # px
 
 _MARKUP = """
 <div class="look">
-  <div>
-    <div class="canvas" tabindex="0" role="application"
-      aria-label="The picture as tokens. Arrow keys move, Enter shows what else a token could have been."
-      aria-describedby="look-where"><img alt="" class="under"><div class="mark" hidden></div></div>
-    <label>Step <output class="number"></output><input type="range" class="step" min="1" value="1"></label>
-    <fieldset class="modes"><legend class="sr">What to show</legend>
-      <label><input type="radio" name="mode" value="frames" checked> The picture as it forms</label>
-      <label><input type="radio" name="mode" value="when"> When each token was set</label>
-      <label><input type="radio" name="mode" value="sure"> How surely</label></fieldset>
-    <div class="legend" hidden><div class="scale"></div><div class="ends"><span></span><span></span></div></div>
-  </div>
-  <div><p id="look-where" class="where" role="status">Click on the picture to ask about a token.</p>
-    <div class="table"></div></div>
+  <div class="canvas" tabindex="0" role="application"
+    aria-label="The picture as tokens. Arrow keys move, Enter shows what else a token could have been."
+    aria-describedby="look-where"><img alt="" class="under"><div class="mark" hidden></div></div>
+  <label>Step <output class="number"></output><input type="range" class="step" min="1" value="1"></label>
 </div>
+"""
+_SIDE = """
+<fieldset class="modes"><legend>What to show</legend>
+  <label><input type="radio" name="mode" value="frames" checked> The picture as it forms</label>
+  <label><input type="radio" name="mode" value="when"> When each token was set</label>
+  <label><input type="radio" name="mode" value="sure"> How surely</label></fieldset>
+<div class="legend" hidden><div class="scale"></div><div class="ends"><span></span><span></span></div></div>
+<p id="look-where" class="where" role="status">Click on the picture to ask about a token.</p>
+<div class="table"></div>
 """
 # The whole inspection happens in the browser: moving through the steps asks the server for nothing.
 _SCRIPT = """
@@ -52,7 +51,8 @@ const start = () => {
   if (!source || !root || root.dataset.ready) return;
   root.dataset.ready = '1';
   const data = JSON.parse(source.textContent);
-  const one = (name) => root.querySelector(name);
+  const side = document.querySelector('#look-side');
+  const one = (name) => root.querySelector(name) || side.querySelector(name);
   const image = one('.under'), mark = one('.mark'), range = one('.step'), legend = one('.legend');
   const canvas = one('.canvas');
   let mode = 'frames', cell = Math.floor(data.side * data.side / 2 + data.side / 2);
@@ -87,8 +87,12 @@ const start = () => {
     if (ask) trigger('click', { cell });
   };
   range.addEventListener('input', paint);
-  const modes = root.querySelectorAll('[name=mode]');
-  modes.forEach((input) => input.addEventListener('change', () => { mode = input.value; paint(); }));
+  side.querySelectorAll('[name=mode]').forEach((input) => {
+    input.checked = input.value === mode;
+    input.onchange = () => { mode = input.value; paint(); };  // of the picture that is looked into now
+  });
+  one('.where').textContent = 'Click on the picture to ask about a token.';
+  one('.table').replaceChildren();
   canvas.addEventListener('click', (event) => {
     const box = image.getBoundingClientRect();
     const place = (at, length) => Math.min(data.side - 1, Math.max(0, Math.floor(at / length * data.side)));
@@ -110,42 +114,58 @@ const start = () => {
 start();
 new MutationObserver(start).observe(element, { childList: true, subtree: true });
 """
+_TAKEN = """
+element.addEventListener('click', (event) => {
+  const { take } = event.target.closest('[data-take]')?.dataset ?? {};
+  if (take) trigger('click', { take });
+});
+"""
 
 
-class TraceTab:
-    """The tab's components; `show_trace` is the handler of the first tab's button, with `outputs`."""
+class LookMode:
+    """Its components; `begin` draws a picture again and shows it, with `begun` as its outputs."""
 
     def __init__(self, app_state: AppState) -> None:
         self.app_state = app_state
-        self.tokens = gr.State(None)  # of the picture that is looked into, and its model
-        self.view = gr.HTML(job_view.message(_HINT, "calm"), js_on_load=_SCRIPT, elem_id="look")
-        self.tries = gr.HTML("", elem_id="tries")
+        self.key = gr.State("")  # of the picture that is looked into
+        self.cell = gr.State(-1)  # number of the token that was clicked
+        self.tokens = gr.State(None)  # of the picture, and its model
+        with gr.Row(elem_classes="desk", elem_id="look-desk", visible=False) as self.row:
+            with gr.Column(elem_classes="ask", scale=0, min_width=320):
+                self._side = gr.HTML(_SIDE, elem_id="look-side", padding=False)
+                self.tries = gr.HTML("", js_on_load=_TAKEN, elem_id="tries", padding=False)
+            with gr.Column(elem_classes="show", min_width=320):
+                self.view = gr.HTML("", js_on_load=_SCRIPT, elem_id="look", padding=False)
+                with gr.Row(elem_classes="row-tight edge"):
+                    self.back = gr.Button("Back", elem_classes="back-button", elem_id="look-back")
+                    self.redo = gr.Button("Redo this spot", interactive=False, elem_id="redo-spot")
         self.view.click(
             self._try,
             self.tokens,
-            self.tries,
+            [self.tries, self.cell, self.redo],
             show_progress="hidden",
             api_visibility="private",
             trigger_mode="always_last",
         )
 
     @property
-    def outputs(self) -> list[Any]:
-        return [self.view, self.tries, self.tokens]
+    def begun(self) -> list[Any]:
+        """Outputs of `begin`."""
+        return [self.view, self.tries, self.tokens, self.key, self.cell, self.redo]
 
-    def show_trace(self, key: str) -> Iterator[list[Any]]:
-        """Draw a picture again with trace=True and show it."""
-        try:
-            recipe = self.app_state.source(key).recipe
-            request = _request(self.app_state, recipe, key)
-            job = self.app_state.engine.submit(request, "page")
-        except (ValueError, QueueFullError, ClosingError) as error:
-            yield [job_view.message(str(error)), "", None]
-            return
+    def begin(self, key: str) -> Iterator[dict[Any, Any]]:
+        """Draw a picture again with trace=True and show it.
+
+        Raises:
+            ValueError, QueueFullError, ClosingError: it cannot be drawn again.
+        """
+        request = _request(self.app_state, self.app_state.source(key).recipe, key)
+        job = self.app_state.engine.submit(request, "page")
+        nothing = {self.tries: "", self.tokens: None, self.cell: -1, self.redo: gr.Button(interactive=False)}
         for html, _ in job_view.follow(self.app_state, job):
             if job.over:
                 break
-            yield [html, "", None]
+            yield {self.view: html, self.key: key, **nothing}
         try:
             trace = job.outcome()[0].trace
             assert trace is not None
@@ -154,15 +174,37 @@ class TraceTab:
             )
             view.wait(300)
         except (JobError, JobCancelledError, QueueFullError, ClosingError) as error:
-            yield [job_view.message(str(error)), "", None]
+            yield {self.view: job_view.message(str(error))}
             return
         short = replace(trace, frames=trace.frames[-1:], sampled_tokens=trace.sampled_tokens[-1:])
-        yield [view.value, "", (short, request)]  # without the steps, which the browser has
+        yield {self.view: view.value, self.tokens: (short, request)}  # without the steps, which the browser has
 
-    def _try(self, kept: tuple[Trace, Request] | None, event: gr.EventData) -> str:
+    def spot(self, key: str, kept: tuple[Trace, Request] | None, cell: int, taken: int | None = None) -> dict[str, Any]:
+        """Fields of the request that draws the place around a token anew; with one of its alternatives in its place.
+
+        Raises:
+            ValueError: no token was clicked, or the picture was forgotten.
+        """
+        if kept is None or not 0 <= cell < len(kept[0].tokens):
+            raise ValueError("click on the picture first, to say which spot")
+        trace, source = kept[0], self.app_state.source(key)
+        side = round(len(trace.tokens) ** 0.5)
+        row, column = divmod(cell, side)
+        around = [slice(max(0, at - _NEIGHBOURS), at + _NEIGHBOURS + 1) for at in (row, column)]
+        lock = np.full((side, side), 255, np.uint8)
+        lock[around[0], around[1]] = 0
+        if taken is not None and source.recipe is not None:
+            tokens = trace.tokens.copy()
+            tokens[cell] = trace.alternatives[cell][min(taken, len(trace.alternatives[cell]) - 1)]
+            source = replace(source, recipe=replace(source.recipe, tokens=tokens))
+            lock[row, column] = 255
+        mask = Image.fromarray(lock).resize(source.image.size, Image.Resampling.NEAREST)
+        return {"operation": "vary", "settings": {"strength": 1.0}, "source": source, "mask": mask, "parent": key}
+
+    def _try(self, kept: tuple[Trace, Request] | None, event: gr.EventData) -> list[Any]:
         """The picture around a token with each of its alternatives in place, decoded."""
         if kept is None:
-            return ""
+            return [gr.skip()] * 3
         (trace, request), cell = kept, said_number(event, "cell")
         try:
             job = self.app_state.engine.call(
@@ -170,8 +212,8 @@ class TraceTab:
             )
             job.wait(120)
         except (ValueError, JobError, JobCancelledError, QueueFullError, ClosingError) as error:
-            return job_view.message(str(error))
-        return job.value
+            return [job_view.message(str(error)), -1, gr.Button(interactive=False)]
+        return [job.value, cell, gr.Button(interactive=True)]
 
 
 def _request(app_state: AppState, recipe: Recipe | None, key: str) -> Request:
@@ -261,7 +303,8 @@ def _alternatives(amused: AmusedPipeline, trace: Trace, cell: int) -> str:
         return ""
     row, column = divmod(cell, side)
     figures = []
-    for code, share in zip(trace.alternatives[cell], trace.alternative_probability[cell], strict=True):
+    pairs = zip(trace.alternatives[cell], trace.alternative_probability[cell], strict=True)
+    for number, (code, share) in enumerate(pairs):
         tokens = trace.tokens.copy()
         tokens[cell] = code
         image = amused.decode(tokens)
@@ -271,6 +314,6 @@ def _alternatives(amused: AmusedPipeline, trace: Trace, cell: int) -> str:
         taken = " (taken)" if code == trace.tokens[cell] else ""
         words = f"{code}{taken}, {100 * share:.1f} %"
         image = f'<img alt="With code {words}" src="{job_view.data_url(part)}">'
-        figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
-    title = '<p class="foot">The same place with each of the likeliest codes</p>'
+        figures.append(f'<button type="button" data-take="{number}">{image}<span>{words}</span></button>')
+    title = '<p class="hint">The likeliest codes here. Take one, and what is around it is drawn to fit.</p>'
     return f'{title}<div class="tries">{"".join(figures)}</div>'
