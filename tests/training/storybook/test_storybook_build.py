@@ -21,7 +21,7 @@ from amused_lite.training import presets
 from amused_lite.training.storybook.drawings import render
 from amused_lite.training.storybook.world import Storybook
 
-STAGES = "fetch tokenizer vqgan tokens-256 uvit-256 tokens-512 uvit-512 decoder ranker bundle".split()
+STAGES = "fetch tokenizer vqgan tokens-192 uvit-192 tokens-256 uvit-256 tokens-512 uvit-512 decoder ranker bundle".split()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_from_drawings_to_a_bundle_that_draws(folder: Path, capsys: pytest.Captu
     words = ["generate", "a cat", "-m", str(folder / "bundle"), "--steps", "1", "-o", str(picture), "--threads", "1"]
     assert cli.main(words) == 0 and picture.stat().st_size > 1000
     assert train(folder, "--stage", "clip") == 2
-    assert "there is no stage 'clip' here; choose one of fetch, tokenizer, vqgan, tokens-256" in capsys.readouterr().err
+    assert "there is no stage 'clip' here; choose one of fetch, tokenizer, vqgan, tokens-192" in capsys.readouterr().err
     assert cli.main(["train", str(folder), "--world", "scenes", "--stage", "vqgan", "--threads", "1"]) == 2
     assert "does not fit this training" in capsys.readouterr().err
     assert cli.main(["train", str(folder), "--world", "scenes", "--stage", "decoder", "--threads", "1"]) == 2
