@@ -17,9 +17,9 @@ from starlette.middleware import Middleware
 from . import routes, theme
 from .app_state import AppState, history_key
 from .gate import Gate, fetch_nothing
-from .tabs.desk import Desk
 from .tabs.history import HistoryTab, address_of_picture
 from .tabs.models import ModelsTab
+from .tabs.modes import Modes
 from .tabs.responsible import ResponsibleTab
 from .tabs.styles import StylesTab
 
@@ -53,17 +53,17 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
         address = address_of_picture()
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
-                desk = Desk(app_state, visitor, private)
+                modes = Modes(app_state, visitor, private)
             with gr.Tab("Styles", id="styles"):
-                styles = StylesTab(app_state, visitor, [desk.draw.panel.adapters], private)
+                styles = StylesTab(app_state, visitor, [modes.draw.panel.adapters], private)
             with gr.Tab("History", id="history") as history_tab:
                 history = HistoryTab(app_state)
             with gr.Tab("Models", id="models") as models_tab:
-                models = ModelsTab(app_state, private, desk.draw.panel.model)
+                models = ModelsTab(app_state, private, modes.draw.panel.model)
             with gr.Tab("Responsible use", id="responsible"):
                 ResponsibleTab(app_state)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        draw, panel = desk.draw, desk.draw.panel
+        draw, panel = modes.draw, modes.draw.panel
         page.load(draw.arrive, draw.arriving, draw.arrived, queue=False, **quiet)
         page.load(styles.rejoin, styles.rejoining, styles.outputs, **quiet)
         page.load(models.known, None, panel.model, queue=False, **quiet)
@@ -72,9 +72,9 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
             lambda name: [models.choose(name), gr.Tabs(selected="create")], models.choice, [panel.model, tabs], **quiet
         )
         history.edit.click(
-            lambda name: desk.edit_picture(history_key(name)) | {tabs: gr.Tabs(selected="create")},
+            lambda name: modes.edit_picture(history_key(name)) | {tabs: gr.Tabs(selected="create")},
             history.name,
-            [*desk.edited, tabs],
+            [*modes.edited, tabs],
             **quiet,
         )
         address.click(history.choose, None, [*history.detail, tabs], **quiet)
@@ -87,7 +87,7 @@ def build_page(app_state: AppState, has_phone: bool = False) -> gr.Blocks:
         )
         private.change(
             lambda *values: _keep_private(app_state, *values),
-            [private, draw.canvas.mine, desk.edit.job],
+            [private, draw.canvas.mine, modes.edit.job],
             None,
             queue=False,
             **quiet,

@@ -144,8 +144,8 @@ html:has(body.dark) { background: #161513; }
 .row-tight > button { flex: 0 1 auto; min-width: 0; }
 
 .show { --canvas: max(280px, calc(100dvh - 304px)); position: relative; gap: 8px; }
-.desk { gap: 24px; align-items: stretch; flex-wrap: nowrap; }
-.desk:has(~ .desk) { display: none; }
+.mode { gap: 24px; align-items: stretch; flex-wrap: nowrap; }
+.mode:has(~ .mode) { display: none; }
 .ask { flex: 0 0 392px; gap: 10px; }
 #editor { height: var(--canvas) !important; min-height: 0 !important; border: 0; }
 #edit-stage { position: absolute; inset: 0 0 auto; z-index: 5; background: var(--body-background-fill); }
@@ -295,9 +295,9 @@ html:has(body.dark) { background: #161513; }
 @media (max-width: 860px) {
   .show { --canvas: min(calc(100vw - 28px), 62dvh); flex: 1 1 100%; order: -1; }
   .ask { flex: 1 1 100%; }
-  .desk { flex-wrap: wrap; gap: 10px; }
-  #draw-desk .ask, #draw-desk .show { display: contents; }
-  #draw-desk > * > * { flex: 1 1 100%; --canvas: min(calc(100vw - 28px), 62dvh); }
+  .mode { flex-wrap: wrap; gap: 10px; }
+  #draw-mode .ask, #draw-mode .show { display: contents; }
+  #draw-mode > * > * { flex: 1 1 100%; --canvas: min(calc(100vw - 28px), 62dvh); }
   #stage, #next, #strip { order: 1; }
   #tools, #options { order: 2; }
   #brand p { display: none; }

@@ -74,9 +74,9 @@
   });
   let mode;
   const follow = () => {  // the focus goes into a mode and back to the button that led there
-    const now = document.querySelector('#edit-desk, #look-desk')?.id;
+    const now = document.querySelector('#edit-mode, #look-mode')?.id;
     if (now === mode) return;
-    const to = now ? `#${now} input:checked` : { 'edit-desk': '#to-edit', 'look-desk': '#to-look' }[mode];
+    const to = now ? `#${now} input:checked` : { 'edit-mode': '#to-edit', 'look-mode': '#to-look' }[mode];
     document.querySelector(to)?.focus({ preventScroll: true });
     mode = now;
   };

@@ -23,7 +23,7 @@ class DrawMode:
     def __init__(self, app_state: AppState, visitor: gr.BrowserState, private: gr.Checkbox) -> None:
         """`visitor` is the key that finds pictures again; `private` is ticked where nothing may be written."""
         self.app_state, self._visitor, self._private = app_state, visitor, private
-        with gr.Row(elem_classes="desk", elem_id="draw-desk"):
+        with gr.Row(elem_classes="mode", elem_id="draw-mode"):
             with gr.Column(elem_classes="ask", scale=0, min_width=320):
                 self.panel = PromptPanel(app_state, private)
             with gr.Column(elem_classes="show", min_width=320):

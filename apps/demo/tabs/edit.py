@@ -35,7 +35,7 @@ class EditMode:
         self.app_state, self._visitor, self._panel = app_state, visitor, panel
         self.versions = gr.State(Versions())
         self.job = gr.State("")
-        with gr.Row(elem_classes="desk", elem_id="edit-desk", visible=False) as self.row:
+        with gr.Row(elem_classes="mode", elem_id="edit-mode", visible=False) as self.row:
             with gr.Column(elem_classes="ask", scale=0, min_width=320):
                 self._build_tools()
             with gr.Column(elem_classes="show", min_width=320):

@@ -21,7 +21,9 @@ from amused_lite.training import presets
 from amused_lite.training.storybook.drawings import render
 from amused_lite.training.storybook.world import Storybook
 
-STAGES = "fetch tokenizer vqgan tokens-192 uvit-192 tokens-256 uvit-256 tokens-512 uvit-512 decoder ranker bundle".split()
+STAGES = (
+    "fetch tokenizer vqgan tokens-192 uvit-192 tokens-256 uvit-256 tokens-512 uvit-512 decoder ranker bundle".split()
+)
 
 
 @pytest.fixture

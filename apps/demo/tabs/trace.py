@@ -122,7 +122,7 @@ element.addEventListener('click', (event) => {
 """
 
 
-class LookMode:
+class TraceMode:
     """Its components; `begin` draws a picture again and shows it, with `begun` as its outputs."""
 
     def __init__(self, app_state: AppState) -> None:
@@ -130,7 +130,7 @@ class LookMode:
         self.key = gr.State("")  # of the picture that is looked into
         self.cell = gr.State(-1)  # number of the token that was clicked
         self.tokens = gr.State(None)  # of the picture, and its model
-        with gr.Row(elem_classes="desk", elem_id="look-desk", visible=False) as self.row:
+        with gr.Row(elem_classes="mode", elem_id="look-mode", visible=False) as self.row:
             with gr.Column(elem_classes="ask", scale=0, min_width=320):
                 self._side = gr.HTML(_SIDE, elem_id="look-side", padding=False)
                 self.tries = gr.HTML("", js_on_load=_TAKEN, elem_id="tries", padding=False)

@@ -15,11 +15,11 @@ from ..versions import Versions
 from .draw import DrawMode
 from .edit import EditMode
 from .events import said_number
-from .look import LookMode
 from .prompt import note
+from .trace import TraceMode
 
 
-class Desk:
+class Modes:
     """The modes; `edit_picture` is for the buttons of other tabs, with `edited` as its outputs."""
 
     def __init__(self, app_state: AppState, visitor: gr.BrowserState, private: gr.Checkbox) -> None:
@@ -27,7 +27,7 @@ class Desk:
         self.app_state = app_state
         self.draw = DrawMode(app_state, visitor, private)
         self.edit = EditMode(app_state, visitor, self.draw.panel)
-        self.look = LookMode(app_state)
+        self.look = TraceMode(app_state)
         self._connect()
 
     @property
@@ -54,7 +54,7 @@ class Desk:
         look.redo.click(self._redo_spot, inputs, asked, **at_once)
         look.tries.click(self._take, inputs, asked, **at_once)
 
-    def _show(self, mode: EditMode | LookMode | None) -> dict[Any, Any]:
+    def _show(self, mode: EditMode | TraceMode | None) -> dict[Any, Any]:
         """The row of one mode, or of none: the first stays in the page, hidden by the style sheet."""
         return {row: gr.Row(visible=mode is not None and row is mode.row) for row in self._rows}
 
