@@ -240,7 +240,7 @@ def test_paint_and_replace_then_undo_and_redo(visit: Visit) -> None:
     page = visit.page
     page.locator("#to-edit").click()
     page.locator("#editor canvas").first.wait_for()
-    page.wait_for_function("document.querySelector('#story').textContent.includes('Version 1 of 1')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('Version 1 of 1')")
     page.wait_for_timeout(1500)  # the canvas draws its background in its own time
     page.set_viewport_size({"width": 1366, "height": 768})
     page.wait_for_timeout(300)
@@ -258,7 +258,7 @@ def test_paint_and_replace_then_undo_and_redo(visit: Visit) -> None:
     before = len(visit.kept())
     page.locator("#edit-prompt textarea").fill("a red heart at night")
     page.locator("#apply").click()
-    page.wait_for_function("document.querySelector('#story').textContent.includes('Version 2 of 2')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('Version 2 of 2')")
     visit.shot("06-replaced")
     replaced = read_recipe(max(visit.kept(), key=lambda path: path.stat().st_mtime_ns))
     assert len(visit.kept()) == before + 1
@@ -266,9 +266,9 @@ def test_paint_and_replace_then_undo_and_redo(visit: Visit) -> None:
     changed = replaced.tokens != replaced.edit.tokens
     assert 0 < changed.sum() < 0.5 * len(changed)  # the stroke is a small part of the picture
     page.locator("#undo").click()
-    page.wait_for_function("document.querySelector('#story').textContent.includes('Version 1 of 2')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('Version 1 of 2')")
     page.locator("#redo").click()
-    page.wait_for_function("document.querySelector('#story').textContent.includes('Version 2 of 2')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('Version 2 of 2')")
 
 
 def test_extend_to_a_side(visit: Visit) -> None:
@@ -276,7 +276,7 @@ def test_extend_to_a_side(visit: Visit) -> None:
     page.get_by_label("Extend the picture").check()
     page.locator("#sides").wait_for()
     page.locator("#apply").click()
-    page.wait_for_function("document.querySelector('#story').textContent.includes('Version 3 of 3')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('Version 3 of 3')")
     assert "768 x 512" in page.locator("#story").inner_text()
     visit.shot("07-extended")
 
@@ -284,14 +284,14 @@ def test_extend_to_a_side(visit: Visit) -> None:
 def test_change_by_words_keeps_a_named_area(visit: Visit) -> None:
     page = visit.page
     page.locator("#undo").click()
-    page.wait_for_function("document.querySelector('#story').textContent.includes('Version 2 of 3')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('Version 2 of 3')")
     page.get_by_label("Change it by words").check()
     page.locator("#keep input").check()
     page.get_by_label("Where").click()
     page.get_by_role("option", name="Left half").click()
     page.locator("#edit-prompt textarea").fill("a red heart in the desert")
     page.locator("#apply").click()
-    page.wait_for_function("document.querySelector('#story').textContent.includes('changed by words')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('changed by words')")
     recipe = read_recipe(max(visit.kept(), key=lambda path: path.stat().st_mtime_ns))
     assert recipe.edit is not None and recipe.edit.operation == "edit"
     same = (recipe.tokens == recipe.edit.tokens).reshape(32, 32)
@@ -315,7 +315,7 @@ def test_a_photograph_is_made_smaller_before_it_is_sent(visit: Visit, tmp_path: 
         page.locator("#open-picture").click()
     with page.expect_request("**/gradio_api/upload") as sent:
         chooser.value.set_files(photograph)
-    page.wait_for_function("document.querySelector('#story').textContent.includes('2048 x 1536 px')")
+    page.wait_for_function("document.querySelector('#story')?.textContent.includes('2048 x 1536 px')")
     assert len(sent.value.post_data_buffer or b"") < photograph.stat().st_size and not page.locator(".scaling").count()
 
 
