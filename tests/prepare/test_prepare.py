@@ -273,6 +273,7 @@ def test_a_disk_that_fills_while_a_model_is_prepared_is_named(
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or modules first imported here are kept cut off
     monkeypatch.setattr(stages, "_forget_other_source", full)  # behind the last thing that is small
     try:
         with pytest.raises(

@@ -110,6 +110,7 @@ def test_a_full_disk_costs_one_line_and_the_same_command_goes_on(
     """A limit on the size of files fails like a full disk: in the middle of writing."""
     resource = pytest.importorskip("resource")
     monkeypatch.setattr("amused_lite.training.data.pictures.SHARD", 4)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # or modules first imported here are kept cut off
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))  # the manifest fits, and the shard with one sample
     try:
