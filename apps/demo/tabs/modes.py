@@ -27,7 +27,7 @@ class Modes:
         self.app_state = app_state
         self.draw = DrawMode(app_state, visitor, private)
         self.edit = EditMode(app_state, visitor, self.draw.panel)
-        self.look = TraceMode(app_state)
+        self.trace = TraceMode(app_state)
         self._connect()
 
     @property
@@ -37,22 +37,22 @@ class Modes:
 
     @property
     def _rows(self) -> list[Any]:
-        return [self.edit.row, self.look.row]
+        return [self.edit.row, self.trace.row]
 
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         at_once = {**quiet, "queue": False}
-        canvas, panel, edit, look = self.draw.canvas, self.draw.panel, self.edit, self.look
+        canvas, panel, edit, trace = self.draw.canvas, self.draw.panel, self.edit, self.trace
         canvas.edit.click(self.edit_picture, canvas.chosen, self.edited, **quiet)
         canvas.upload.upload(self._upload, canvas.upload, self.edited, preprocess=False, **quiet)  # on no disk
-        canvas.look_inside.click(self._look_inside, canvas.chosen, [*look.begun, *self._rows, panel.note], **quiet)
+        canvas.look_inside.click(self._look_inside, canvas.chosen, [*trace.begun, *self._rows, panel.note], **quiet)
         known, shown = canvas.known, [canvas.mine, *canvas.outputs, *self._rows]
         edit.back.click(self._back, [*known[:2], edit.job, edit.versions], shown, **at_once)
-        look.back.click(lambda: self._show(None), None, self._rows, **at_once)
-        inputs = [*known[:2], look.key, look.tokens, look.cell, panel.count, *panel.how]
+        trace.back.click(lambda: self._show(None), None, self._rows, **at_once)
+        inputs = [*known[:2], trace.key, trace.tokens, trace.cell, panel.count, *panel.how]
         asked = [panel.note, *shown]
-        look.redo.click(self._redo_spot, inputs, asked, **at_once)
-        look.tries.click(self._take, inputs, asked, **at_once)
+        trace.redo.click(self._redo_spot, inputs, asked, **at_once)
+        trace.tries.click(self._take, inputs, asked, **at_once)
 
     def _show(self, mode: EditMode | TraceMode | None) -> dict[Any, Any]:
         """The row of one mode, or of none: the first stays in the page, hidden by the style sheet."""
@@ -81,8 +81,8 @@ class Modes:
 
     def _look_inside(self, key: str) -> Iterator[dict[Any, Any]]:
         try:
-            for shown in self.look.begin(key):
-                yield shown | self._show(self.look)
+            for shown in self.trace.begin(key):
+                yield shown | self._show(self.trace)
         except (ValueError, QueueFullError, ClosingError) as error:
             yield self._refused(error)
 
@@ -120,6 +120,6 @@ class Modes:
     def _ask_spot(self, visitor: str, mine: list[str], spot: Any, count: int, *how: Any) -> dict[Any, Any]:
         def fields() -> dict[str, Any]:
             same = self.draw.panel.how_fields(*how)
-            return {**self.look.spot(*spot), "count": int(count or 1), **same}
+            return {**self.trace.spot(*spot), "count": int(count or 1), **same}
 
         return self.draw.ask(visitor, mine, fields) | self._show(None)
